@@ -1,0 +1,67 @@
+# The commands people and CI use. Everything runs in .venv, made on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.venv.stamp: requirements-dev.txt pyproject.toml
+	@echo "installing the pinned packages into .venv"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: venv
+venv: .venv.stamp ## install the pinned packages into .venv
+
+.PHONY: check
+check: .venv.stamp ## lint, types, layers (seconds)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+.PHONY: format
+format: .venv.stamp ## let ruff tidy the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: generate
+generate: .venv.stamp ## write crds/ from the models, and manifests/ from the chart
+	@$(BIN)/python -m dev.generate
+
+.PHONY: lock
+lock: ## pin every package again, with hashes (needs uv)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade pyproject.toml -o requirements.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --group dev pyproject.toml -c requirements.txt -o requirements-dev.txt
+
+.PHONY: test-unit
+test-unit: .venv.stamp ## the pure tests (under 10 s)
+	@$(BIN)/pytest tests/unit
+
+.PHONY: test-component
+test-component: .venv.stamp ## one program at a time, against real peers
+	@$(BIN)/pytest tests/component
+
+.PHONY: test-cluster
+test-cluster: .venv.stamp ## the whole, on a real Kubernetes
+	@$(BIN)/pytest tests/cluster
+
+.PHONY: test
+test: check test-unit test-component test-cluster ## everything
+
+.PHONY: cluster
+cluster: .venv.stamp ## a real Kubernetes on this machine, with simulated GPUs
+	@$(BIN)/python -m dev.cluster up
+
+.PHONY: cluster-down
+cluster-down: .venv.stamp ## stop it, and leave nothing behind
+	@$(BIN)/python -m dev.cluster down
+
+.PHONY: demo
+demo: .venv.stamp ## from nothing to a chat answer
+	@$(BIN)/python -m dev.demo
