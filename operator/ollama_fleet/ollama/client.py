@@ -1,0 +1,230 @@
+"""An HTTP client for one Ollama server. Nothing of httpx leaves this module."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import ValidationError
+
+from ollama_fleet.ollama.errors import (
+    Busy,
+    ModelNotFound,
+    OllamaResponseError,
+    PullFailed,
+    Unreachable,
+)
+from ollama_fleet.ollama.wire import (
+    InstalledModel,
+    ModelDetail,
+    PullProgress,
+    ResidentModel,
+    Wire,
+)
+
+T = TypeVar("T", bound=Wire)
+
+_LOAD_TIMEOUT = 600.0
+_PULL_IDLE_TIMEOUT = 600.0
+
+
+class OllamaClient:
+    """One Ollama server at `base_url`, used as an async context manager.
+
+    `timeout` (seconds) bounds connecting and each wait for bytes; loads and pulls have their
+    own, longer ones. Environment proxies are ignored: servers are inside the cluster.
+    Every method raises Unreachable, Busy, ModelNotFound or OllamaResponseError.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str] | None = None,
+        verify: bool | ssl.SSLContext = True,
+        timeout: float = 10.0,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._timeout = timeout
+        self._http = httpx.AsyncClient(
+            headers=headers, verify=verify, timeout=timeout, trust_env=False
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def version(self) -> str:
+        """The server's version, like `0.17.4`."""
+        return str((await self._call("GET", "/api/version")).get("version", ""))
+
+    async def tags(self) -> list[InstalledModel]:
+        """The models on the server's disk."""
+        return self._models(InstalledModel, await self._call("GET", "/api/tags"))
+
+    async def ps(self) -> list[ResidentModel]:
+        """The models in the server's memory."""
+        return self._models(ResidentModel, await self._call("GET", "/api/ps"))
+
+    async def show(self, model: str) -> ModelDetail:
+        """One installed model in full."""
+        answer = await self._call("POST", "/api/show", {"model": model}, model=model)
+        return self._parse(ModelDetail, answer)
+
+    async def delete(self, model: str) -> None:
+        """Remove a model from the server's disk."""
+        await self._call("DELETE", "/api/delete", {"model": model}, model=model)
+
+    async def copy(self, source: str, destination: str) -> None:
+        """Give an installed model a second name."""
+        body = {"source": source, "destination": destination}
+        await self._call("POST", "/api/copy", body, model=source)
+
+    async def load(
+        self, model: str, keep_alive: float | str = -1, timeout: float = _LOAD_TIMEOUT
+    ) -> None:
+        """Bring a model into memory and keep it for `keep_alive` (seconds, or like `5m`; below
+        zero: for good). Returns when it is there."""
+        body = {"model": model, "keep_alive": keep_alive, "stream": False}
+        try:
+            await self._call("POST", "/api/generate", body, model=model, timeout=timeout)
+        except OllamaResponseError as error:
+            if "does not support generate" not in error.message:
+                raise
+            # An embedding model: the same by way of /api/embed.
+            body = {"model": model, "keep_alive": keep_alive}
+            await self._call("POST", "/api/embed", body, model=model, timeout=timeout)
+
+    async def unload(self, model: str) -> None:
+        """Take a model out of memory, once its running requests have ended."""
+        body = {"model": model, "keep_alive": 0, "stream": False}
+        await self._call("POST", "/api/generate", body, model=model)
+
+    async def pull(
+        self, model: str, insecure: bool = False, idle_timeout: float = _PULL_IDLE_TIMEOUT
+    ) -> AsyncIterator[PullProgress]:
+        """Download a model, giving each progress line; it ends only after `success`.
+
+        `insecure` means plain HTTP to the registry. Leaving the loop early cancels the
+        download; the next pull resumes it. Raises PullFailed and ModelNotFound besides.
+        """
+        body = {"model": model, "insecure": insecure, "stream": True}
+        status = ""
+        async with self._open("/api/pull", body, idle_timeout, model) as lines:
+            async for line in lines:
+                if "error" in line:
+                    raise _pull_error(model, str(line["error"]))
+                progress = self._parse(PullProgress, line)
+                status = progress.status
+                yield progress
+        if status != "success":
+            raise PullFailed(model, f"the answer ended after {status!r}, without success")
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        model: str = "",
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        """One request and its JSON object; an empty answer is an empty object."""
+        with self._translated():
+            response = await self._http.request(
+                method, self.base_url + path, json=body, timeout=self._bounds(timeout)
+            )
+        if response.status_code != httpx.codes.OK:
+            raise _response_error(response.status_code, response.content, model)
+        if not response.content:
+            return {}
+        return _object(response.status_code, response.content)
+
+    @asynccontextmanager
+    async def _open(
+        self, path: str, body: Mapping[str, Any], timeout: float, model: str
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """A streamed request; gives the objects of its lines."""
+        with self._translated():
+            async with self._http.stream(
+                "POST", self.base_url + path, json=body, timeout=self._bounds(timeout)
+            ) as response:
+                if response.status_code != httpx.codes.OK:
+                    raise _response_error(response.status_code, await response.aread(), model)
+                yield _lines(response)
+
+    def _bounds(self, read: float | None) -> httpx.Timeout:
+        return httpx.Timeout(self._timeout, read=self._timeout if read is None else read)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TimeoutException as error:
+            raise Unreachable(f"{self.base_url} did not answer in time") from error
+        except (httpx.RequestError, httpx.InvalidURL, httpx.StreamError) as error:
+            reason = str(error) or type(error).__name__
+            raise Unreachable(f"{self.base_url} cannot be reached: {reason}") from error
+
+    def _models(self, kind: type[T], answer: dict[str, Any]) -> list[T]:
+        models = answer.get("models")
+        return [self._parse(kind, item) for item in models] if isinstance(models, list) else []
+
+    def _parse(self, kind: type[T], data: Any) -> T:
+        try:
+            return kind.model_validate(data)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            field = ".".join(str(part) for part in problem["loc"])
+            raise OllamaResponseError(
+                200, f"{self.base_url} sent a strange {field}: {problem['msg']}"
+            ) from error
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    async for line in response.aiter_lines():
+        if line.strip():
+            yield _object(response.status_code, line)
+
+
+def _object(status: int, text: bytes | str) -> dict[str, Any]:
+    try:
+        answer = json.loads(text)
+    except ValueError as error:
+        raise OllamaResponseError(status, "the answer is no JSON; is this Ollama?") from error
+    if not isinstance(answer, dict):
+        raise OllamaResponseError(status, "the answer is no JSON object; is this Ollama?")
+    return answer
+
+
+def _response_error(status: int, content: bytes, model: str) -> Exception:
+    try:
+        message = str(json.loads(content)["error"])
+    except (ValueError, KeyError, TypeError):
+        message = content.decode(errors="replace").strip()[:200] or "no reason given"
+    if status == httpx.codes.NOT_FOUND and model and "not found" in message:
+        return ModelNotFound(model, message)
+    if status == httpx.codes.SERVICE_UNAVAILABLE:
+        return Busy(status, message)
+    return OllamaResponseError(status, message)
+
+
+def _pull_error(model: str, message: str) -> Exception:
+    if message == "pull model manifest: file does not exist":
+        return ModelNotFound(model, f"the registry has no {model}")
+    return PullFailed(model, message)

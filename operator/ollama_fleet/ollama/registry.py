@@ -1,0 +1,120 @@
+"""A read-only client for model registries."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from ollama_fleet.ollama.errors import ModelNotFound, RegistryError, Unreachable
+from ollama_fleet.ollama.names import DEFAULT_HOST, ModelName
+
+MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+MODEL_LAYER = "application/vnd.ollama.image.model"
+_LARGEST_MANIFEST = 1 << 20
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One blob of a model; `size` in bytes, `digest` like `sha256:<hex>`."""
+
+    media_type: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a model is made of. `digest` is the sha256 of the manifest's bytes in bare hex: the
+    same that /api/tags reports once the model is installed."""
+
+    digest: str
+    config: Layer
+    layers: tuple[Layer, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes to download in all, as /api/tags counts them."""
+        return self.config.size + sum(layer.size for layer in self.layers)
+
+
+class RegistryClient:
+    """Registries, used as an async context manager. Honours HTTPS_PROXY and SSL_CERT_FILE.
+
+    `base` answers for names without a host of their own; names with one are asked there, over
+    plain HTTP if `insecure`.
+    """
+
+    def __init__(
+        self,
+        base: str = f"https://{DEFAULT_HOST}",
+        insecure: bool = False,
+        timeout: float = 10.0,
+    ) -> None:
+        self._base = base.rstrip("/")
+        self._scheme = "http" if insecure else "https"
+        self._http = httpx.AsyncClient(timeout=timeout, follow_redirects=True, trust_env=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def manifest(self, name: ModelName | str) -> Manifest:
+        """Fetch a model's manifest; raises ModelNotFound, Unreachable, RegistryError."""
+        name = ModelName.parse(name) if isinstance(name, str) else name
+        base = self._base if name.host == DEFAULT_HOST else f"{self._scheme}://{name.host}"
+        try:
+            response = await self._http.get(
+                base + name.manifest_path, headers={"Accept": MANIFEST_TYPE}
+            )
+        except httpx.TimeoutException as error:
+            raise Unreachable(f"{base} did not answer in time") from error
+        except (httpx.RequestError, httpx.InvalidURL) as error:
+            reason = str(error) or type(error).__name__
+            raise Unreachable(f"{base} cannot be reached: {reason}") from error
+        if response.status_code == httpx.codes.NOT_FOUND:
+            raise ModelNotFound(name.canonical, f"{base} has no {name.canonical}")
+        if response.status_code != httpx.codes.OK:
+            raise RegistryError(
+                f"{base} answered {response.status_code} for {name.canonical}: "
+                f"{response.text[:200].strip()}"
+            )
+        return parse_manifest(response.content)
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """Read a manifest's bytes; raises RegistryError."""
+    if len(content) > _LARGEST_MANIFEST:
+        raise RegistryError(f"a manifest of {len(content)} bytes is no manifest")
+    try:
+        data = json.loads(content)
+        return Manifest(
+            digest=hashlib.sha256(content).hexdigest(),
+            config=_layer(data["config"]),
+            layers=tuple(_layer(item) for item in data["layers"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise RegistryError("the registry's answer is no model manifest") from error
+
+
+def _layer(data: dict[str, Any]) -> Layer:
+    if not _DIGEST.fullmatch(data["digest"]):
+        raise ValueError(data["digest"])
+    return Layer(str(data["mediaType"]), data["digest"], int(data["size"]))

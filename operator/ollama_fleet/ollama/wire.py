@@ -1,0 +1,81 @@
+"""What Ollama sends, as types. Parsing is lenient: unknown fields are ignored, absent ones
+and nulls take the default, so that a newer or older server is still understood."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+NEVER = datetime(1, 1, 1, tzinfo=UTC)
+
+
+class Wire(BaseModel):
+    """The base of all wire types: frozen, and lenient towards what it does not know."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if value is not None}
+        return data
+
+
+class Details(Wire):
+    """A model's family, parameters and quantisation, as words."""
+
+    format: str = ""
+    family: str = ""
+    families: tuple[str, ...] = ()
+    parameter_size: str = ""
+    quantization_level: str = ""
+
+
+class InstalledModel(Wire):
+    """A model on a server's disk (/api/tags). `digest` is its manifest's, in bare hex;
+    `size` is in bytes."""
+
+    name: str = ""
+    model: str = ""
+    digest: str = ""
+    size: int = 0
+    modified_at: datetime = NEVER
+    details: Details = Details()
+
+
+class ResidentModel(Wire):
+    """A model in a server's memory (/api/ps). Sizes in bytes; `size_vram` below `size` means
+    that the rest is in the machine's own memory (all of it on a server without a GPU)."""
+
+    name: str = ""
+    model: str = ""
+    digest: str = ""
+    size: int = 0
+    size_vram: int = 0
+    expires_at: datetime = NEVER
+    context_length: int = 0
+    details: Details = Details()
+
+
+class ModelDetail(Wire):
+    """A model in full (/api/show). `model_info` holds the GGUF header's values by key."""
+
+    details: Details = Details()
+    model_info: dict[str, Any] = {}
+    capabilities: tuple[str, ...] = ()
+    parameters: str = ""
+    template: str = ""
+    modified_at: datetime = NEVER
+
+
+class PullProgress(Wire):
+    """One line of a pull. `digest`, `total` and `completed` (bytes) are of the layer in hand
+    and empty on lines that are about the whole."""
+
+    status: str = ""
+    digest: str = ""
+    total: int = 0
+    completed: int = 0
