@@ -1,0 +1,226 @@
+"""Bytes to and from the API server, by the official client's configuration and HTTP layer."""
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import orjson
+import yaml
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from ollama_fleet.kube.errors import ConfigError, KubeError, Unauthorized, Unavailable, error_for
+
+CONNECT_TIMEOUT = 5.0
+REQUEST_TIMEOUT = 30.0
+JSON = "application/json"
+
+Params = Mapping[str, str | int | bool | None]
+
+
+class Transport:
+    """One connection pool to one API server; credentials are read again when they expire."""
+
+    def __init__(self, kubeconfig: str | None = None, context: str | None = None) -> None:
+        self._kubeconfig = kubeconfig
+        self._context = context
+        self._configuration = Configuration()
+        self._rest: RESTClientObject | None = None
+        self._reloading = asyncio.Lock()
+
+    @property
+    def server(self) -> str:
+        """The API server's address, for messages."""
+        return str(self._configuration.host)
+
+    async def open(self) -> None:
+        """Find the API server and the credentials; ConfigError where there are none."""
+        self._configuration = await _load(self._kubeconfig, self._context)
+        try:
+            self._rest = RESTClientObject(self._configuration)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise ConfigError(f"cannot use the certificates of the kubeconfig: {error}") from None
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._rest is not None:
+            await self._rest.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        params: Params | None = None,
+        body: Any = None,
+        content_type: str = JSON,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> dict[str, Any]:
+        """The JSON answer to one request; a KubeError for anything else."""
+        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
+        response = await self._send(method, path, params, body, content_type, limits)
+        try:
+            return _parse(await response.read())
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from None
+        finally:
+            response.release()
+
+    async def stream(
+        self, path: str, params: Params, inactivity: float
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The JSON lines of one answer, until it ends or is silent for `inactivity` seconds."""
+        limits = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_TIMEOUT, sock_read=inactivity
+        )
+        response = await self._send("GET", path, params, None, JSON, limits)
+        rest = b""
+        try:
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n") if b"\n" in chunk else (rest + chunk,)
+                for line in lines:
+                    if line:
+                        yield _parse(line)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from None
+        finally:
+            response.close()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        params: Params | None,
+        body: Any,
+        content_type: str,
+        limits: aiohttp.ClientTimeout,
+    ) -> aiohttp.ClientResponse:
+        """An answer of status 2xx, its body still to be read."""
+        token = await self._token()
+        response = await self._attempt(method, path, params, body, content_type, limits, token)
+        if response.status == 401:
+            response.release()
+            await self._reload(token)
+            token = await self._token()
+            response = await self._attempt(method, path, params, body, content_type, limits, token)
+        if response.status < 300:
+            return response
+        try:
+            raise await _refusal(response)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from None
+        finally:
+            response.release()
+
+    async def _attempt(
+        self,
+        method: str,
+        path: str,
+        params: Params | None,
+        body: Any,
+        content_type: str,
+        limits: aiohttp.ClientTimeout,
+        token: str | None,
+    ) -> aiohttp.ClientResponse:
+        if self._rest is None:
+            raise KubeError(0, "Closed", "the connection to the API server is not open")
+        query = urlencode({k: _text(v) for k, v in (params or {}).items() if v is not None})
+        headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": "ollama-fleet"}
+        if token:
+            headers["Authorization"] = token
+        url = f"{self.server}{path}?{query}" if query else f"{self.server}{path}"
+        try:
+            answer = await self._rest.request(
+                method, url, headers=headers, body=body, _request_timeout=limits
+            )
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from None
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+    async def _token(self) -> str | None:
+        """The Authorization header's value; in a pod, its file is read every minute."""
+        try:
+            settings = await self._configuration.auth_settings()
+        except (ConfigException, OSError) as error:
+            raise ConfigError(f"cannot read the service account's token: {error}") from None
+        bearer = settings.get("BearerToken")
+        return str(bearer["value"]) if bearer and bearer["value"] else None
+
+    async def _reload(self, refused: str | None) -> None:
+        """Read the credentials again, unless another call has done so since `refused`."""
+        async with self._reloading:
+            if await self._token() == refused:
+                fresh = await _load(self._kubeconfig, self._context)
+                self._configuration.api_key = fresh.api_key
+
+    def _unreachable(self, error: BaseException) -> Unavailable:
+        what = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+        what = what or type(error).__name__
+        return Unavailable(0, "Unreachable", f"API server {self.server}: {what}")
+
+
+async def _load(kubeconfig: str | None, context: str | None) -> Configuration:
+    """KUBECONFIG first, then a pod's service account, then the home directory's file."""
+    configuration = Configuration()
+    files = kubeconfig or os.environ.get("KUBECONFIG")
+    home = str(Path.home() / ".kube" / "config")
+    try:
+        if not files and "KUBERNETES_SERVICE_HOST" in os.environ:
+            load_incluster_config(configuration)
+            return configuration
+        if not files and not _exists(home):
+            raise ConfigError(
+                "no kubeconfig: set KUBECONFIG to one, or run inside Kubernetes "
+                "with a service account"
+            )
+        files = files or home
+        if not _exists(files):
+            raise ConfigError(f"kubeconfig {files} does not exist: point KUBECONFIG at one")
+        await load_kube_config(
+            files, context=context, client_configuration=configuration, persist_config=False
+        )
+    except ConfigException as error:
+        raise ConfigError(f"cannot use kubeconfig {files or ''}: {error}") from None
+    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"cannot read kubeconfig {files}: {first_line}") from None
+    return configuration
+
+
+def _exists(files: str) -> bool:
+    return any(Path(file).expanduser().exists() for file in files.split(os.pathsep) if file)
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> KubeError:
+    text = await response.read()
+    try:
+        body = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        body = None
+    if not isinstance(body, dict):
+        body = {"message": text[:200].decode("utf-8", "replace").strip()}
+    after = response.headers.get("Retry-After", "")
+    error = error_for(response.status, body, float(after) if after.isdigit() else None)
+    if isinstance(error, Unauthorized):
+        error.args = ("the API server refused the credentials (401): renew them in KUBECONFIG",)
+    return error
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Unavailable(0, "Malformed", f"the API server sent broken JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Unavailable(0, "Malformed", "the API server sent something other than an object")
+    return value
+
+
+def _text(value: str | int | bool | None) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
