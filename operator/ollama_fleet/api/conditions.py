@@ -1,0 +1,74 @@
+"""Conditions, and the fixed list of reasons they give."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ollama_fleet.api.model import Model
+
+Status = Literal["True", "False", "Unknown"]
+
+
+class Reason(StrEnum):
+    """Why a condition or a task is as it is. The reference documents each."""
+
+    READY = "Ready"
+    PROGRESSING = "Progressing"
+    CORDONED = "Cordoned"
+    SUSPENDED = "Suspended"
+    DRY_RUN = "DryRun"
+    UP_TO_DATE = "UpToDate"
+    # waiting on the user
+    INVALID_SPEC = "InvalidSpec"
+    UNSUPPORTED = "Unsupported"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    VOLUME_UNBOUND = "VolumeUnbound"
+    CRASH_LOOP = "CrashLoop"
+    OUT_OF_MEMORY = "OutOfMemory"
+    POD_REFUSED = "PodRefused"
+    APPLY_REFUSED = "ApplyRefused"
+    UNREACHABLE = "Unreachable"
+    SECRET_MISSING = "SecretMissing"  # noqa: S105 (a reason, not a secret)
+    NO_SERVERS = "NoServers"
+    NO_MATCHING_TIER = "NoMatchingTier"
+    MEMORY_UNKNOWN = "MemoryUnknown"
+    MODEL_NOT_FOUND = "ModelNotFound"
+    REGISTRY_UNREACHABLE = "RegistryUnreachable"
+    PULL_FAILED = "PullFailed"
+    DIGEST_MISMATCH = "DigestMismatch"
+    CONFLICTING_PINS = "ConflictingPins"
+    NOT_INSTALLED = "NotInstalled"
+    # of a task that waits or runs
+    SERVER_NOT_READY = "ServerNotReady"
+    SERVER_BUSY = "ServerBusy"
+    PARALLEL_LIMIT = "ParallelLimit"
+    BACKING_OFF = "BackingOff"
+    PULLING = "Pulling"
+    VERIFYING = "Verifying"
+    INSTALLED = "Installed"
+    API_ERROR = "APIError"
+
+
+class Condition(Model):
+    """One condition, as Kubernetes' ``metav1.Condition``."""
+
+    type: Annotated[str, Field(min_length=1, max_length=316)]
+    status: Status
+    reason: Annotated[str, Field(min_length=1, max_length=1024)]
+    message: Annotated[str, Field(max_length=32768)] = ""
+    observed_generation: int | None = Field(default=None, ge=0)
+    last_transition_time: str = Field(json_schema_extra={"format": "date-time"}, max_length=64)
+
+
+Conditions = Annotated[
+    list[Condition],
+    Field(
+        max_length=8,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+    ),
+]

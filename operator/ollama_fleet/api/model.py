@@ -1,0 +1,180 @@
+"""What every part of a resource has in common: camelCase on the wire, lenient reading."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Rule = dict[str, str]
+
+LABEL_PREFIX = "ollamafleet.dev/"
+
+Name = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+]
+Key = Annotated[str, Field(max_length=317)]
+Value = Annotated[str, Field(max_length=1024)]
+Labels = Annotated[dict[Key, Value], Field(max_length=64)]
+
+
+class Model(BaseModel):
+    """A part of a resource. Unknown fields are ignored, so that older programs read newer ones."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
+    )
+
+    def wire(self) -> dict[str, Any]:
+        """The JSON form, without the fields that hold nothing."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def rule(cel: str, message: str, field: str = "", reason: str = "FieldValueInvalid") -> Rule:
+    """A CEL validation; ``message`` says what to write instead."""
+    made = {"rule": cel, "message": message, "reason": reason}
+    return made | ({"fieldPath": field} if field else {})
+
+
+def rules(*made: Rule) -> ConfigDict:
+    """Model configuration that carries CEL validations into the CRD."""
+    return ConfigDict(json_schema_extra={"x-kubernetes-validations": [dict(one) for one in made]})
+
+
+def open_object(description: str, default: Any = None) -> Any:
+    """A field passed through to Kubernetes, which checks it itself."""
+    return Field(
+        default=default,
+        description=description,
+        json_schema_extra={"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+    )
+
+
+class SecretRef(Model):
+    """A Secret in the same namespace."""
+
+    name: Name
+
+
+class LabelSelector(Model):
+    """Objects whose labels have all of these values."""
+
+    match_labels: Labels = Field(description="Label names and the values they must have.")
+
+
+class Toleration(Model):
+    """A taint that pods may ignore, as in Kubernetes."""
+
+    key: Key | None = None
+    operator: Literal["Exists", "Equal"] | None = None
+    value: Value | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: int | None = Field(default=None, ge=0, le=2**31)
+
+
+class KeyRef(Model):
+    """One key of a Secret or ConfigMap in the same namespace."""
+
+    name: Name
+    key: Annotated[str, Field(min_length=1, max_length=253)]
+    optional: bool | None = None
+
+
+class FieldRef(Model):
+    """A field of the pod, such as ``metadata.name``."""
+
+    field_path: Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class EnvSource(Model):
+    """Where a variable's value comes from: exactly one of these."""
+
+    model_config = rules(
+        rule(
+            "[has(self.secretKeyRef), has(self.configMapKeyRef), has(self.fieldRef)]"
+            ".exists_one(x, x)",
+            "write exactly one of secretKeyRef, configMapKeyRef and fieldRef",
+        )
+    )
+    secret_key_ref: KeyRef | None = None
+    config_map_key_ref: KeyRef | None = None
+    field_ref: FieldRef | None = None
+
+
+class EnvVar(Model):
+    """An environment variable of the server's container."""
+
+    model_config = rules(
+        rule("!(has(self.value) && has(self.valueFrom))", "write value or valueFrom, not both")
+    )
+    name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    value: Annotated[str, Field(max_length=4096)] | None = None
+    value_from: EnvSource | None = None
+
+
+class Resources(Model):
+    """CPU and memory of a container, as in Kubernetes."""
+
+    requests: Labels | None = Field(default=None, json_schema_extra={"maxProperties": 16})
+    limits: Labels | None = Field(default=None, json_schema_extra={"maxProperties": 16})
+
+
+class PodTemplate(Model):
+    """What to add to the pods."""
+
+    model_config = rules(
+        rule(
+            "!has(self.labels) || self.labels.all(k, !k.startsWith('ollamafleet.dev/') && "
+            "!k.startsWith('app.kubernetes.io/'))",
+            "labels under ollamafleet.dev/ and app.kubernetes.io/ are set by the operator: "
+            "use another prefix",
+            ".labels",
+        )
+    )
+    labels: Labels | None = None
+    annotations: Annotated[
+        dict[Key, Annotated[str, Field(max_length=16384)]] | None, Field(max_length=64)
+    ] = None
+    node_selector: Labels | None = Field(
+        default=None, description="Kubernetes nodes must have these labels."
+    )
+    tolerations: Annotated[list[Toleration] | None, Field(max_length=32)] = None
+    affinity: dict[str, Any] | None = open_object("Pod affinity, as in Kubernetes.")
+    topology_spread_constraints: Annotated[
+        list[
+            Annotated[
+                dict[str, Any],
+                Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
+            ]
+        ]
+        | None,
+        Field(max_length=16),
+    ] = None
+    priority_class_name: Name | None = None
+    runtime_class_name: Name | None = None
+    service_account_name: Name | None = None
+    security_context: dict[str, Any] | None = open_object(
+        "Added to the pod's security context; the default is the restricted profile."
+    )
+
+
+class Image(Model):
+    """A container image."""
+
+    repository: Annotated[
+        str, Field(min_length=1, max_length=255, pattern=r"^[a-z0-9][a-zA-Z0-9._:/-]*$")
+    ]
+    tag: Annotated[str, Field(max_length=128, pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$")] = ""
+    digest: Annotated[str, Field(max_length=71, pattern=r"^(sha256:[0-9a-f]{64})?$")] = Field(
+        default="", description="Pins the image; wins over the tag."
+    )
+    pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    pull_secrets: Annotated[list[Name], Field(max_length=16)] = Field(
+        default=[], description="Secrets with registry credentials."
+    )
+
+    @property
+    def reference(self) -> str:
+        """``repository:tag`` or ``repository@digest``."""
+        if self.digest:
+            return f"{self.repository}@{self.digest}"
+        return f"{self.repository}:{self.tag}" if self.tag else self.repository

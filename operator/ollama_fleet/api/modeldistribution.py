@@ -1,0 +1,273 @@
+"""ModelDistribution: which models belong on which servers."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ollama_fleet.api.conditions import Conditions
+from ollama_fleet.api.model import LabelSelector, Model, Name, rule, rules
+from ollama_fleet.api.quantity import Duration, IntOrPercent, Quantity
+
+DEFAULT_REGISTRY = "registry.ollama.ai"
+
+ModelName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=256,
+        pattern=r"^([a-z0-9][a-z0-9.-]*[.:][a-z0-9.:-]*[a-z0-9]/)?([A-Za-z0-9_][A-Za-z0-9_-]*/)?"
+        r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$",
+    ),
+]
+Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
+Weekday = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+Clock = Annotated[str, Field(max_length=5, pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+TimeZone = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_+/-]+$")]
+
+
+_set = {"x-kubernetes-list-type": "set"}
+_by_name = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+
+
+class Window(Model):
+    """Hours of the day, and days of the week. It may cross midnight."""
+
+    model_config = rules(
+        rule("self.start != self.end", "start and end are the same: for all day, remove the window")
+    )
+    start: Clock = Field(description="Such as 02:00.")
+    end: Clock
+    time_zone: TimeZone = Field(default="UTC", description="An IANA name, such as Asia/Shanghai.")
+    days: (
+        Annotated[list[Weekday], Field(min_length=1, max_length=7, json_schema_extra=_set)] | None
+    ) = Field(default=None, description="Days it opens on; absent: every day.")
+
+
+class WantedModel(Model):
+    """A model that belongs on the servers."""
+
+    model_config = rules(
+        rule(
+            "!self.name.endsWith('-cloud') && !self.name.endsWith(':cloud')",
+            "a cloud model runs elsewhere and cannot be installed: name a local model",
+            ".name",
+        ),
+        rule(
+            "!has(self.schedule) || (has(self.preload) && self.preload)",
+            "schedule says when a model is resident: it needs preload: true",
+            ".schedule",
+        ),
+    )
+    name: ModelName = Field(description="As `ollama pull` takes it, such as llama3.1:8b.")
+    digest: Digest | None = Field(
+        default=None, description="Pins the model; another digest is drift and pulled again."
+    )
+    fallbacks: Annotated[list[ModelName], Field(max_length=8)] = Field(
+        default=[], description="Taken in order when the model does not fit or cannot be pulled."
+    )
+    preload: bool = Field(default=False, description="Keep it resident.")
+    schedule: Window | None = Field(default=None, description="Resident in these hours only.")
+
+
+class Tier(Model):
+    """What servers with at least this memory get."""
+
+    min_memory: Quantity = Field(description="97 % of it counts, as cards report less.")
+    models: Annotated[
+        list[WantedModel], Field(min_length=1, max_length=16, json_schema_extra=_by_name)
+    ]
+
+
+class BestFit(Model):
+    """The first of these whose computed need fits a server."""
+
+    candidates: Annotated[list[ModelName], Field(min_length=1, max_length=32)]
+
+
+class Target(Model):
+    """Which servers; absent: every server in the namespace."""
+
+    ollama_nodes: Annotated[list[Name], Field(max_length=64)] | None = None
+    selector: LabelSelector | None = Field(
+        default=None, description="OllamaNodes with these labels."
+    )
+    servers: Annotated[list[Name], Field(max_length=256)] | None = Field(
+        default=None, description="Servers by name, such as a100-0."
+    )
+
+
+class Sizing(Model):
+    """What a model's need is computed for. Defaults come from the server's own settings."""
+
+    context_length: int | None = Field(default=None, ge=256, le=4_194_304)
+    parallel: int | None = Field(default=None, ge=1, le=256)
+    kv_cache_type: Literal["f16", "q8_0", "q4_0"] | None = None
+    headroom: Quantity = "1Gi"
+    on_misfit: Literal["Skip", "Fallback", "PullAnyway"] = "Fallback"
+
+
+class Source(Model):
+    """Where models come from."""
+
+    model_config = rules(
+        rule(
+            "!has(self.insecure) || !self.insecure || has(self.registry)",
+            "insecure means plain HTTP: name the registry it is for",
+            ".insecure",
+        )
+    )
+    registry: Annotated[
+        str,
+        Field(
+            min_length=1, max_length=253, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$"
+        ),
+    ] = Field(default=DEFAULT_REGISTRY, description="Host, with a port if need be; no scheme.")
+    insecure: bool = Field(default=False, description="Plain HTTP.")
+    mirror: bool = Field(
+        default=True, description="Through the fleet's mirror, where there is one."
+    )
+
+
+class Retry(Model):
+    """What happens after a pull fails."""
+
+    attempts: int = Field(default=3, ge=1, le=100)
+    backoff: Duration = Field(default="20s", description="Before the second attempt; doubles.")
+
+
+class Rollout(Model):
+    """How many pulls, when, and how persistent."""
+
+    max_parallel: IntOrPercent = 2
+    window: Window | None = Field(default=None, description="Pulls run in these hours only.")
+    schedule: Annotated[
+        str | None,
+        Field(
+            max_length=128,
+            pattern=r"^(@(hourly|daily|weekly|monthly)|([0-9A-Za-z*/,-]+ ){4}[0-9A-Za-z*/,#L-]+)$",
+        ),
+    ] = Field(default=None, description="Cron: when digests are compared with the registry again.")
+    retry: Retry = Retry()
+    stall_timeout: Duration = "2m"
+
+
+class ModelDistributionSpec(Model):
+    """What is wanted."""
+
+    model_config = rules(
+        rule(
+            "has(self.models) || has(self.tiers) || has(self.bestFit)",
+            "write what to install: models (by name), tiers (by memory) or bestFit (the largest "
+            "that fits)",
+        ),
+        rule(
+            "!has(self.tiers) || self.tiers.map(t, "
+            "-quantity(string(t.minMemory)).asApproximateFloat()).isSorted()",
+            "tiers go from the largest minMemory to the smallest, as the first that matches "
+            "is taken: reorder them",
+            ".tiers",
+        ),
+    )
+    target: Target = Target()
+    models: (
+        Annotated[list[WantedModel], Field(min_length=1, max_length=64, json_schema_extra=_by_name)]
+        | None
+    ) = None
+    tiers: Annotated[list[Tier], Field(min_length=1, max_length=16)] | None = Field(
+        default=None, description="The first whose minMemory a server has."
+    )
+    best_fit: BestFit | None = None
+    sizing: Sizing = Sizing()
+    source: Source = Source()
+    rollout: Rollout = Rollout()
+    pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
+        default="IfNotPresent", description="Never: report what is missing."
+    )
+    prune: Literal["Never", "Unlisted"] = Field(
+        default="Never", description="Unlisted: delete what no distribution wants."
+    )
+    dry_run: bool = Field(default=False, description="Plan into status and do nothing.")
+    suspend: bool = Field(default=False, description="Stop pulling; keep what there is.")
+
+
+TaskState = Literal["Waiting", "Pulling", "Verifying", "Installed", "Failed", "Misfit", "Paused"]
+
+
+class TaskStatus(Model):
+    """One model on one server, from wanted to verified. Sizes in bytes."""
+
+    id: Annotated[str, Field(min_length=1, max_length=64)]
+    server: Annotated[str, Field(max_length=253)]
+    model: Annotated[str, Field(max_length=256)]
+    state: TaskState
+    reason: Annotated[str | None, Field(max_length=64)] = None
+    progress: float = Field(default=0.0, ge=0, le=1)
+    completed_bytes: int | None = Field(default=None, ge=0)
+    total_bytes: int | None = Field(default=None, ge=0)
+    bytes_per_second: int | None = Field(default=None, ge=0)
+    digest: Annotated[str | None, Field(max_length=71)] = None
+    attempts: int = Field(default=0, ge=0)
+    next_attempt_at: Annotated[str | None, Field(max_length=64)] = None
+    created_at: Annotated[str | None, Field(max_length=64)] = None
+    updated_at: Annotated[str | None, Field(max_length=64)] = None
+    message: Annotated[str | None, Field(max_length=1024)] = None
+
+
+class Summary(Model):
+    """Tasks, counted."""
+
+    desired: int = Field(default=0, ge=0)
+    installed: int = Field(default=0, ge=0)
+    pulling: int = Field(default=0, ge=0)
+    waiting: int = Field(default=0, ge=0)
+    failed: int = Field(default=0, ge=0)
+    misfit: int = Field(default=0, ge=0)
+    drifted: int = Field(default=0, ge=0)
+
+
+class Progress(Model):
+    """All pulls together. Sizes in bytes."""
+
+    completed_bytes: int = Field(default=0, ge=0)
+    total_bytes: int = Field(default=0, ge=0)
+    bytes_per_second: int = Field(default=0, ge=0)
+    percent: Annotated[str | None, Field(max_length=8)] = None
+    eta: Annotated[str | None, Field(max_length=32)] = Field(
+        default=None, description="Time left, such as 4m10s."
+    )
+
+
+class ManifestRef(Model):
+    """The ConfigMap that lists what is installed, for audit."""
+
+    name: Name
+
+
+class ModelDistributionStatus(Model):
+    """What is."""
+
+    observed_generation: int | None = Field(default=None, ge=0)
+    summary: Summary = Summary()
+    progress: Progress = Progress()
+    tasks: Annotated[
+        list[TaskStatus],
+        Field(
+            max_length=50,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["id"],
+            },
+        ),
+    ] = Field(default=[], description="Failed first, then running, then waiting.")
+    tasks_omitted: int = Field(default=0, ge=0)
+    next_window: Annotated[str | None, Field(max_length=64)] = None
+    next_sync: Annotated[str | None, Field(max_length=64)] = None
+    manifest_ref: ManifestRef | None = None
+    conditions: Conditions = []
+
+
+class ModelDistribution(Model):
+    """Which models belong on which servers, sized to each server's memory."""
+
+    spec: ModelDistributionSpec
+    status: ModelDistributionStatus | None = None

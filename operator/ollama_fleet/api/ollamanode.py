@@ -1,0 +1,361 @@
+"""OllamaNode: a set of identical Ollama servers."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ollama_fleet.api.conditions import Conditions
+from ollama_fleet.api.model import (
+    EnvVar,
+    Image,
+    Model,
+    Name,
+    PodTemplate,
+    Resources,
+    SecretRef,
+    rule,
+    rules,
+)
+from ollama_fleet.api.quantity import Duration, IntOrPercent, Quantity
+
+DEFAULT_TAG = "0.35.1"
+PORT = 11434
+
+Url = Annotated[
+    str,
+    Field(
+        min_length=8,
+        max_length=2048,
+        pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?$",
+    ),
+]
+
+MANAGED_ENV = {
+    "OLLAMA_HOST": "the operator sets it",
+    "OLLAMA_MODELS": "models are kept where storage says",
+    "OLLAMA_NUM_PARALLEL": "write server.parallel instead",
+    "OLLAMA_CONTEXT_LENGTH": "write server.contextLength instead",
+    "OLLAMA_MAX_LOADED_MODELS": "write server.maxLoadedModels instead",
+    "OLLAMA_MAX_QUEUE": "write server.maxQueue instead",
+    "OLLAMA_KEEP_ALIVE": "write server.keepAlive instead",
+    "OLLAMA_KV_CACHE_TYPE": "write server.kvCacheType instead",
+    "OLLAMA_FLASH_ATTENTION": "write server.flashAttention instead",
+    "OLLAMA_LOAD_TIMEOUT": "write server.loadTimeout instead",
+}
+
+
+class PerNode(Model):
+    """One server on every Kubernetes node the template matches."""
+
+
+class External(Model):
+    """A server that runs elsewhere: probed, pulled to and routed to, never created."""
+
+    url: Url = Field(description="Where it answers, such as http://gpu-box.lan:11434.")
+    headers_secret_ref: SecretRef | None = Field(
+        default=None, description="Secret whose entries are sent as headers (Authorization)."
+    )
+    ca_secret_ref: SecretRef | None = Field(
+        default=None, description="Secret whose ca.crt signs the server's certificate."
+    )
+
+
+class ServerImage(Image):
+    """The Ollama image; for gpu.vendor amd the -rocm tag is used by itself."""
+
+    repository: Annotated[
+        str, Field(min_length=1, max_length=255, pattern=r"^[a-z0-9][a-zA-Z0-9._:/-]*$")
+    ] = "ollama/ollama"
+    tag: Annotated[str, Field(max_length=128, pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$")] = (
+        DEFAULT_TAG
+    )
+
+
+class Gpu(Model):
+    """The GPUs of each server."""
+
+    model_config = rules(
+        rule(
+            "!has(self.vendor) || self.vendor != 'none' || "
+            "(!has(self.count) && !has(self.resourceName) && !has(self.allocation) "
+            "&& !has(self.deviceClassName))",
+            "vendor none means no GPU: remove count, resourceName, allocation and "
+            "deviceClassName, or set vendor to nvidia or amd",
+            ".vendor",
+        ),
+        rule(
+            "!has(self.resourceName) || !has(self.allocation) || "
+            "self.allocation != 'ResourceClaim'",
+            "resourceName is for allocation DevicePlugin: with ResourceClaim write "
+            "deviceClassName instead",
+            ".resourceName",
+        ),
+        rule(
+            "!has(self.deviceClassName) || "
+            "(has(self.allocation) && self.allocation == 'ResourceClaim')",
+            "deviceClassName needs allocation: ResourceClaim",
+            ".deviceClassName",
+        ),
+    )
+    vendor: Literal["nvidia", "amd", "none"] = "nvidia"
+    count: int = Field(default=1, ge=1, le=64, description="GPUs per server.")
+    memory: Quantity | None = Field(
+        default=None,
+        description="Memory per GPU: what a machine must have; for external or unlabelled "
+        "machines, what it has.",
+    )
+    resource_name: Annotated[
+        str | None,
+        Field(max_length=317, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$"),
+    ] = Field(
+        default=None,
+        description="The extended resource to request, such as nvidia.com/mig-1g.10gb. "
+        "Defaults to nvidia.com/gpu or amd.com/gpu.",
+    )
+    allocation: Literal["DevicePlugin", "ResourceClaim"] = "DevicePlugin"
+    device_class_name: Name | None = Field(
+        default=None, description="With ResourceClaim. Defaults to gpu.<vendor>.com."
+    )
+
+    @property
+    def resource(self) -> str:
+        """The extended resource each server asks for."""
+        return self.resource_name or f"{self.vendor}.com/gpu"
+
+
+class ServerSettings(Model):
+    """How each Ollama process runs."""
+
+    model_config = rules(
+        rule(
+            "!has(self.kvCacheType) || self.kvCacheType == 'f16' || !has(self.flashAttention) "
+            "|| self.flashAttention",
+            "a quantised KV cache needs flash attention: set flashAttention to true or "
+            "kvCacheType to f16",
+            ".kvCacheType",
+        ),
+        *(
+            rule(
+                f"!has(self.env) || !self.env.exists(e, e.name == '{name}')",
+                f"{name} cannot be set in env: {remedy}",
+                ".env",
+            )
+            for name, remedy in MANAGED_ENV.items()
+        ),
+    )
+    parallel: int = Field(default=1, ge=1, le=256, description="Requests per model at a time.")
+    context_length: int = Field(
+        default=8192, ge=256, le=4_194_304, description="Tokens of context per request."
+    )
+    max_loaded_models: int = Field(default=1, ge=1, le=64, description="Models in memory at once.")
+    max_queue: int = Field(default=64, ge=1, le=65536)
+    keep_alive: Annotated[
+        str, Field(max_length=32, pattern=r"^(-1|([0-9]{1,9}(ms|s|m|h)){1,4})$")
+    ] = Field(default="30m", description="How long an idle model stays in memory; -1: for ever.")
+    kv_cache_type: Literal["f16", "q8_0", "q4_0"] = "f16"
+    flash_attention: bool = True
+    load_timeout: Duration = "10m"
+    env: Annotated[
+        list[EnvVar],
+        Field(
+            max_length=64,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+            },
+        ),
+    ] = []
+
+
+class Storage(Model):
+    """Where models are kept: one of a volume per server, a folder, a claim, or nowhere lasting."""
+
+    model_config = rules(
+        rule(
+            "[has(self.size) || has(self.storageClassName), has(self.hostPath), "
+            "has(self.existingClaim), has(self.ephemeral) && self.ephemeral]"
+            ".filter(x, x).size() <= 1",
+            "choose one kind of storage: size (with storageClassName), hostPath, existingClaim "
+            "or ephemeral: true",
+        ),
+        rule(
+            "!has(self.storageClassName) || has(self.size)",
+            "storageClassName needs size, such as 200Gi",
+            ".storageClassName",
+        ),
+        rule(
+            "has(self.storageClassName) == has(oldSelf.storageClassName) && "
+            "(!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
+            "storageClassName cannot change, as volumes cannot move: make a new OllamaNode",
+            ".storageClassName",
+        ),
+        rule(
+            "!has(self.size) || !has(oldSelf.size) || "
+            "quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
+            "size cannot shrink: keep the old size or a larger one",
+            ".size",
+        ),
+    )
+    size: Quantity | None = Field(default=None, description="Of each server's volume.")
+    storage_class_name: Name | None = None
+    host_path: Annotated[str | None, Field(max_length=1024, pattern=r"^/[^:]*[^/:]$")] = Field(
+        default=None, description="A folder on the machine, kept when the pod goes."
+    )
+    existing_claim: Name | None = None
+    ephemeral: bool = Field(
+        default=False, description="Models are gone with the pod, and pulled again."
+    )
+
+
+class Requirements(Model):
+    """What a server must have before models go there."""
+
+    memory: Quantity | None = None
+    disk: Quantity | None = None
+
+
+class Update(Model):
+    """How changes reach running servers."""
+
+    max_unavailable: IntOrPercent = 1
+    drain_timeout: Duration = Field(
+        default="5m", description="How long a server that stops may finish its streams."
+    )
+
+
+_ONLY_PODS = ("image", "storage", "template", "resources", "update")
+
+
+class OllamaNodeSpec(Model):
+    """What is wanted of the servers."""
+
+    model_config = rules(
+        rule(
+            "[has(self.replicas), has(self.perNode), has(self.external)].exists_one(x, x)",
+            "write exactly one of replicas (a number of pods), perNode: {} (a pod on every "
+            "matching machine) and external (a server that runs elsewhere)",
+        ),
+        rule(
+            "has(self.perNode) == has(oldSelf.perNode) && "
+            "has(self.external) == has(oldSelf.external)",
+            "servers cannot change between replicas, perNode and external: make a new OllamaNode",
+            reason="FieldValueForbidden",
+        ),
+        *(
+            rule(
+                f"!has(self.external) || !has(self.{field})",
+                f"an external server is not created by the operator: remove {field}",
+                f".{field}",
+                reason="FieldValueForbidden",
+            )
+            for field in _ONLY_PODS
+        ),
+        rule(
+            "!has(self.perNode) || !has(self.storage) || !has(self.storage.size)",
+            "a DaemonSet has no volume per server: write storage.hostPath (kept) or "
+            "storage.ephemeral: true (pulled again)",
+            ".storage",
+        ),
+        rule(
+            "!has(self.storage) || !has(self.storage.existingClaim) || "
+            "(has(self.replicas) && self.replicas <= 1)",
+            "a model store has one writer: existingClaim needs replicas: 1",
+            ".storage",
+        ),
+        rule(
+            "has(self.external) || !has(self.gpu) || !has(self.gpu.vendor) || "
+            "self.gpu.vendor != 'none' || !has(self.gpu.memory)",
+            "vendor none means no GPU: remove gpu.memory; a CPU server's memory is "
+            "resources.limits.memory",
+            ".gpu",
+        ),
+    )
+    replicas: int | None = Field(
+        default=None, ge=0, le=1000, description="Servers in a StatefulSet, a volume each."
+    )
+    per_node: PerNode | None = Field(
+        default=None, description="A server on every machine the template matches."
+    )
+    external: External | None = Field(default=None, description="A server that runs elsewhere.")
+    image: ServerImage = ServerImage()
+    gpu: Gpu = Gpu()
+    server: ServerSettings = ServerSettings()
+    storage: Storage = Storage()
+    resources: Resources = Resources()
+    requirements: Requirements = Requirements()
+    weight: int = Field(
+        default=100,
+        ge=0,
+        le=10000,
+        description="Share under the Weighted strategy; 0: only if nothing else can.",
+    )
+    cordoned: bool = Field(
+        default=False, description="No new requests and no new pulls; running streams finish."
+    )
+    update: Update = Update()
+    template: PodTemplate = PodTemplate()
+
+
+ServerState = Literal["Ready", "Starting", "Draining", "Offline", "Unfit"]
+
+
+class ServerStatus(Model):
+    """One server as last seen. Sizes in bytes are quantities."""
+
+    name: Annotated[str, Field(max_length=253)]
+    state: ServerState
+    kubernetes_node: Annotated[str | None, Field(max_length=253)] = None
+    address: Annotated[str | None, Field(max_length=2048)] = None
+    version: Annotated[str | None, Field(max_length=64)] = None
+    gpu: Annotated[str | None, Field(max_length=128)] = None
+    memory_total: Quantity | None = None
+    memory_used: Quantity | None = None
+    disk_free: Quantity | None = None
+    installed: int | None = Field(default=None, ge=0)
+    resident: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] = []
+    active_requests: int | None = Field(default=None, ge=0)
+    registered_at: Annotated[str | None, Field(max_length=64)] = None
+    last_seen: Annotated[str | None, Field(max_length=64)] = None
+    message: Annotated[str | None, Field(max_length=1024)] = None
+
+
+class MemoryStatus(Model):
+    """Memory for models, and where the figure comes from."""
+
+    per_server: Quantity | None = None
+    source: Annotated[str, Field(max_length=256)]
+
+
+class OllamaNodeStatus(Model):
+    """What is."""
+
+    observed_generation: int | None = Field(default=None, ge=0)
+    replicas: int = Field(default=0, ge=0)
+    ready_replicas: int = Field(default=0, ge=0)
+    updated_replicas: int = Field(default=0, ge=0)
+    ready: Annotated[str, Field(max_length=16)] = Field(
+        default="0/0", description="Servers ready, of those wanted."
+    )
+    selector: Annotated[str, Field(max_length=512)] = ""
+    version: Annotated[str | None, Field(max_length=64)] = None
+    models: int = Field(default=0, ge=0, description="Different models installed.")
+    memory: MemoryStatus | None = None
+    servers: Annotated[
+        list[ServerStatus],
+        Field(
+            max_length=100,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+            },
+        ),
+    ] = Field(default=[], description="Troubled ones first.")
+    servers_omitted: int = Field(default=0, ge=0)
+    conditions: Conditions = []
+
+
+class OllamaNode(Model):
+    """A set of identical Ollama servers: pods with GPUs, one per machine, or elsewhere."""
+
+    spec: OllamaNodeSpec
+    status: OllamaNodeStatus | None = None

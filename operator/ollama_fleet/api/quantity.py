@@ -1,0 +1,103 @@
+"""Units people write: memory quantities, durations, counts relative to a whole."""
+
+import math
+import re
+from decimal import Decimal
+from fractions import Fraction
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
+_DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(m|[KMGTPE]i|[kMGTPE]|[eE][+-]?[0-9]{1,2})?")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+_SECONDS = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
+
+QUANTITY_PATTERN = r"^([0-9]{1,18}(\.[0-9]{1,9})?)([KMGTPE]i|[kMGTPE])?$"
+DURATION_PATTERN = r"^([0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)){1,4}$"
+
+
+def bytes_of(quantity: str | int) -> int:
+    """Bytes in a Kubernetes quantity, rounded up: ``16G`` = 16e9, ``16Gi`` = 2**34.
+
+    Raises ValueError for anything that is not one.
+    """
+    match = _QUANTITY.fullmatch(str(quantity).strip())
+    if match is None:
+        raise ValueError(f"{quantity!r} is not a quantity: write a number and a unit, as in 24Gi")
+    number, unit = Decimal(match[1]), match[2] or ""
+    if unit == "m":
+        return math.ceil(number / 1000)
+    if unit[:1] in ("e", "E") and len(unit) > 1 and unit != "Ei":
+        return math.ceil(number.scaleb(int(unit[1:])))
+    return math.ceil(number * (_BINARY.get(unit) or _DECIMAL[unit]))
+
+
+def seconds_of(duration: str) -> float:
+    """Seconds in a duration such as ``20s``, ``1h30m`` or ``250ms``.
+
+    Raises ValueError for anything that is not one.
+    """
+    parts = _DURATION_PART.findall(duration)
+    if not parts or "".join(number + unit for number, unit in parts) != duration:
+        raise ValueError(f"{duration!r} is not a duration: write 20s, 10m or 1h30m")
+    return float(sum(Fraction(number) * _SECONDS[unit] for number, unit in parts))
+
+
+def count_of(value: int | str, total: int) -> int:
+    """An int-or-percent of ``total``, at least 1: ``25%`` of 10 is 2."""
+    if isinstance(value, str) and value.endswith("%"):
+        return max(1, total * int(value[:-1]) // 100)
+    return max(1, int(value))
+
+
+def gib(size: int) -> str:
+    """Bytes as people read them: ``24 GiB``, ``11.9 GiB``, ``640 MiB``."""
+    if size < 2**30:
+        return f"{size / 2**20:.0f} MiB"
+    return f"{size / 2**30:.1f}".removesuffix(".0") + " GiB"
+
+
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _int_or_text(default_pattern: str, description: str) -> WithJsonSchema:
+    return WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": True,
+            "pattern": default_pattern,
+            "maxLength": 32,
+            "description": description,
+        }
+    )
+
+
+Quantity = Annotated[
+    str,
+    BeforeValidator(_text),
+    Field(pattern=QUANTITY_PATTERN, max_length=32),
+    _int_or_text(QUANTITY_PATTERN, "A quantity: 24Gi is 24 * 2^30 bytes, 24G is 24e9."),
+]
+
+Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=32)]
+
+IntOrPercent = Annotated[
+    int | str,
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 8,
+            "x-kubernetes-validations": [
+                {
+                    "rule": "type(self) == int ? self >= 1 && self <= 10000 : "
+                    "self.matches('^(100|[1-9][0-9]?)%$')",
+                    "message": "write a count of at least 1, or a percentage from 1% to 100%",
+                }
+            ],
+        }
+    ),
+]

@@ -1,0 +1,308 @@
+"""Router: one endpoint for many servers."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, WithJsonSchema
+
+from ollama_fleet.api.conditions import Conditions
+from ollama_fleet.api.model import (
+    Image,
+    Key,
+    LabelSelector,
+    Model,
+    Name,
+    PodTemplate,
+    Resources,
+    SecretRef,
+    Value,
+    open_object,
+    rule,
+    rules,
+)
+from ollama_fleet.api.modeldistribution import ModelName
+from ollama_fleet.api.ollamanode import Url
+from ollama_fleet.api.quantity import Duration, Quantity
+
+Host = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
+]
+RetryCause = Literal["ConnectFailure", "Busy", "502", "503"]
+Api = Literal["Ollama", "OpenAI", "Anthropic"]
+_unique = {"x-kubernetes-list-type": "set"}
+
+
+class Select(Model):
+    """Which OllamaNodes; absent: all in the namespace."""
+
+    ollama_nodes: Annotated[list[Name], Field(max_length=64)] | None = None
+    selector: LabelSelector | None = None
+
+
+class Backend(Model):
+    """A server that has no OllamaNode."""
+
+    url: Url
+    weight: int = Field(default=100, ge=0, le=10000)
+    headers_secret_ref: SecretRef | None = None
+    headers: Annotated[dict[Key, Value], Field(max_length=32)] = Field(
+        default={}, description="Sent with every request. For secrets use headersSecretRef."
+    )
+    parallel: int = Field(default=1, ge=1, le=256, description="Requests per model at a time.")
+
+
+class Strategy(Model):
+    """How a server is chosen."""
+
+    type: Literal["LeastLoad", "PrefixAffinity", "Weighted", "RoundRobin"] = "LeastLoad"
+
+
+class RouteTarget(Model):
+    """An installed model behind a name."""
+
+    model: ModelName
+    weight: int = Field(default=1, ge=0, le=1000)
+
+
+class ModelRoute(Model):
+    """A name clients may use besides the installed ones."""
+
+    model_config = rules(
+        rule(
+            "self.targets.exists(t, !has(t.weight) || t.weight > 0)",
+            "every target has weight 0, so no request could go anywhere: give one a weight",
+            ".targets",
+        )
+    )
+    name: ModelName
+    targets: Annotated[
+        list[RouteTarget],
+        Field(
+            min_length=1,
+            max_length=16,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["model"],
+            },
+        ),
+    ]
+    fallbacks: Annotated[list[ModelName], Field(max_length=8)] = []
+    defaults: dict[str, Any] | None = open_object(
+        "Options used where a request does not set them, such as temperature."
+    )
+
+
+PerServer = Annotated[
+    int | Literal["Auto"],
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": True,
+            "maxLength": 8,
+            "x-kubernetes-validations": [
+                {
+                    "rule": "type(self) == int ? self >= 1 && self <= 10000 : self == 'Auto'",
+                    "message": "write Auto (the server's parallel) or a number of at least 1",
+                }
+            ],
+        }
+    ),
+]
+
+
+class Queue(Model):
+    """Where requests wait when every slot is taken."""
+
+    size: int = Field(default=512, ge=0, le=100_000)
+    timeout: Duration = "60s"
+    per_server: PerServer = Field(default="Auto", description="Requests at a server at once.")
+
+
+class RetryPolicy(Model):
+    """When another server is tried; never after the first byte of an answer."""
+
+    attempts: int = Field(default=2, ge=1, le=10, description="Servers tried, the first included.")
+    on: Annotated[list[RetryCause], Field(max_length=4, json_schema_extra=_unique)] = [
+        "ConnectFailure",
+        "Busy",
+        "502",
+        "503",
+    ]
+
+
+class Breaker(Model):
+    """When a failing server is left alone, and for how long."""
+
+    model_config = rules(
+        rule(
+            "!has(self.cooldown) || !has(self.maxCooldown) || "
+            "duration(self.cooldown) <= duration(self.maxCooldown)",
+            "cooldown is longer than maxCooldown: lower it or raise maxCooldown",
+            ".cooldown",
+        )
+    )
+    failures: int = Field(default=3, ge=1, le=1000)
+    cooldown: Duration = "5s"
+    max_cooldown: Duration = "60s"
+
+
+class Health(Model):
+    """How servers are probed."""
+
+    interval: Duration = "5s"
+    timeout: Duration = "2s"
+    offline_after: Duration = "60s"
+    breaker: Breaker = Breaker()
+
+
+class Timeouts(Model):
+    """How long to wait; ``0s`` is for ever."""
+
+    connect: Duration = "2s"
+    first_byte: Duration = Field(default="10m", description="A cold model loads in this time.")
+    idle: Duration = Field(default="2m", description="Between two pieces of an answer.")
+    total: Duration = "0s"
+
+
+class Auth(Model):
+    """Who may call."""
+
+    model_config = rules(
+        rule(
+            "has(self.keysSecretRef) || (has(self.anonymous) && self.anonymous)",
+            "nobody could call: name keysSecretRef, or set anonymous: true",
+        )
+    )
+    keys_secret_ref: SecretRef | None = Field(
+        default=None, description="Secret with one entry per client."
+    )
+    anonymous: bool = Field(default=False, description="Also callers without a key.")
+
+
+class Limits(Model):
+    """What one client may cost."""
+
+    body_bytes: Quantity = "32Mi"
+    header_bytes: Quantity = "32Ki"
+    connections: int = Field(default=10_000, ge=1, le=1_000_000)
+
+
+class RouterService(Model):
+    """The Service in front of the router."""
+
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    port: int = Field(default=11434, ge=1, le=65535)
+    annotations: Annotated[dict[Key, Value], Field(max_length=64)] = {}
+
+
+class Ingress(Model):
+    """An Ingress for the router."""
+
+    class_name: Name | None = None
+    host: Host
+    tls_secret_name: Name | None = None
+
+
+class ParentRef(Model):
+    """A Gateway."""
+
+    name: Name
+    namespace: Name | None = None
+    section_name: Name | None = None
+
+
+class HttpRoute(Model):
+    """An HTTPRoute for the router."""
+
+    parent_refs: Annotated[list[ParentRef], Field(min_length=1, max_length=16)]
+    hostnames: Annotated[list[Host], Field(max_length=16)] = []
+
+
+class Tls(Model):
+    """Serve HTTPS with the certificate of a Secret."""
+
+    secret_name: Name
+
+
+class RouterImage(Image):
+    """The image with the router; absent: the operator's own."""
+
+    repository: Annotated[str, Field(max_length=255, pattern=r"^([a-z0-9][a-zA-Z0-9._:/-]*)?$")] = (
+        ""
+    )
+
+
+class RouterSpec(Model):
+    """What is wanted of the router."""
+
+    replicas: int = Field(default=1, ge=0, le=100)
+    image: RouterImage = RouterImage()
+    resources: Resources = Resources()
+    template: PodTemplate = PodTemplate()
+    select: Select = Select()
+    backends: Annotated[
+        list[Backend],
+        Field(
+            max_length=256,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["url"],
+            },
+        ),
+    ] = Field(default=[], description="Servers that have no OllamaNode.")
+    strategy: Strategy = Strategy()
+    models: Annotated[
+        list[ModelRoute],
+        Field(
+            max_length=128,
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+            },
+        ),
+    ] = []
+    queue: Queue = Queue()
+    retry: RetryPolicy = RetryPolicy()
+    health: Health = Health()
+    timeouts: Timeouts = Timeouts()
+    auth: Auth | None = Field(default=None, description="Absent: whoever reaches it may call.")
+    limits: Limits = Limits()
+    apis: Annotated[list[Api], Field(min_length=1, max_length=3, json_schema_extra=_unique)] = [
+        "Ollama",
+        "OpenAI",
+        "Anthropic",
+    ]
+    fleet_api: bool = Field(default=False, description="Hand the fleet API on to the console.")
+    service: RouterService = RouterService()
+    ingress: Ingress | None = None
+    http_route: HttpRoute | None = None
+    tls: Tls | None = None
+
+
+class RouterServers(Model):
+    """Servers behind the router."""
+
+    ready: int = Field(default=0, ge=0)
+    total: int = Field(default=0, ge=0)
+    summary: Annotated[str, Field(max_length=16)] = "0/0"
+
+
+class RouterStatus(Model):
+    """What is."""
+
+    observed_generation: int | None = Field(default=None, ge=0)
+    url: Annotated[str | None, Field(max_length=2048)] = None
+    replicas: int = Field(default=0, ge=0)
+    ready_replicas: int = Field(default=0, ge=0)
+    ready: Annotated[str, Field(max_length=16)] = "0/0"
+    selector: Annotated[str, Field(max_length=512)] = ""
+    servers: RouterServers = RouterServers()
+    models: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=200)] = []
+    model_count: int = Field(default=0, ge=0)
+    conditions: Conditions = []
+
+
+class Router(Model):
+    """One endpoint for many servers: balanced, retried, metered."""
+
+    spec: RouterSpec
+    status: RouterStatus | None = None
