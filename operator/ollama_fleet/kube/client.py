@@ -204,7 +204,7 @@ class Kube:
         except NotFound:
             return False
         except Conflict as error:
-            if uid is not None and "Precondition failed: UID" in error.message:
+            if uid is not None and "precondition" in error.message.lower():
                 return False
             raise
         return True

@@ -15,7 +15,7 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from ollama_fleet.kube.errors import ConfigError, KubeError, Unauthorized, Unavailable, error_for
+from ollama_fleet.kube.errors import ConfigError, KubeError, Unavailable, error_for
 
 CONNECT_TIMEOUT = 5.0
 REQUEST_TIMEOUT = 30.0
@@ -187,9 +187,10 @@ async def _load(kubeconfig: str | None, context: str | None) -> Configuration:
         )
     except ConfigException as error:
         raise ConfigError(f"cannot use kubeconfig {files or ''}: {error}") from None
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"cannot read kubeconfig {files}: {first_line}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read kubeconfig {files}: {error.strerror}") from None
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
+        raise ConfigError(f"{files} is not a kubeconfig: it is no YAML of that form") from None
     return configuration
 
 
@@ -205,11 +206,13 @@ async def _refusal(response: aiohttp.ClientResponse) -> KubeError:
         body = None
     if not isinstance(body, dict):
         body = {"message": text[:200].decode("utf-8", "replace").strip()}
+    if response.status == 401:
+        body["message"] = "the API server refused the credentials (401): renew those of KUBECONFIG"
+    if response.status == 404 and not (body.get("details") or {}).get("name"):
+        path = response.url.path
+        body["message"] = f"the API server does not serve {path}: is its CRD installed?"
     after = response.headers.get("Retry-After", "")
-    error = error_for(response.status, body, float(after) if after.isdigit() else None)
-    if isinstance(error, Unauthorized):
-        error.args = ("the API server refused the credentials (401): renew them in KUBECONFIG",)
-    return error
+    return error_for(response.status, body, float(after) if after.isdigit() else None)
 
 
 def _parse(text: bytes) -> dict[str, Any]:

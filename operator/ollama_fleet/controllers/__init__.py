@@ -1,0 +1,1 @@
+"""The operator: watches, one reconciler per kind, and what runs them."""

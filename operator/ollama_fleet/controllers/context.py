@@ -1,0 +1,76 @@
+"""What every reconciler is given."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from ollama_fleet.controllers.clock import Clock
+from ollama_fleet.controllers.loop import Loop, Result
+from ollama_fleet.controllers.store import Store
+from ollama_fleet.kube import Kind, Kube
+
+log = logging.getLogger(__name__)
+
+Reconcile = Callable[[str, str], Awaitable[Result]]
+"""Reconciles the object of a namespace and a name."""
+
+Reconcilers = dict[Kind, Reconcile]
+
+
+class Background:
+    """Tasks that outlive one reconcile, such as pulls; all end with the operator."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` beside everything else; its failure is logged."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def stop(self) -> None:
+        """Cancel every task and wait for its end."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s: failed by a defect", task.get_name(), exc_info=error)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator is told by its command line and environment."""
+
+    namespace: str = "default"
+    """The operator's own namespace."""
+    namespaces: tuple[str, ...] = ()
+    """The namespaces it serves; none means all."""
+    image: str = ""
+    """The image of this program, which routers run too."""
+    mirror_url: str = ""
+    console_url: str = ""
+    connect_timeout: float = 2.0
+    """Seconds to wait for a connection to an Ollama server or a registry."""
+    request_timeout: float = 10.0
+    """Seconds to wait for a whole answer that is no stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Everything a reconciler reads, and the two ways it acts: `kube` and `background`."""
+
+    kube: Kube
+    store: Store
+    loop: Loop
+    clock: Clock
+    random: Callable[[], float]
+    settings: Settings = field(default_factory=Settings)
+    background: Background = field(default_factory=Background)

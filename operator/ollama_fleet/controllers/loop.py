@@ -1,0 +1,171 @@
+"""The reconcile loop: one run at a time per object, many objects at once."""
+
+import asyncio
+import heapq
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal, NamedTuple
+
+from ollama_fleet.controllers.clock import Clock
+from ollama_fleet.kube import Kind, KubeError
+
+log = logging.getLogger(__name__)
+
+Outcome = Literal["ok", "transient", "error"]
+
+FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
+_HEARTBEAT = 10.0
+
+
+class Key(NamedTuple):
+    """The object to reconcile."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a reconcile wants next: another run after that many seconds, or none."""
+
+    requeue_after: float | None = None
+
+
+class TransientError(Exception):
+    """Raised by a reconciler for what will pass by itself: tried again later, no traceback."""
+
+
+class Loop:
+    """Runs `reconcile` for every marked key, again and again until it succeeds.
+
+    `random` gives numbers in [0, 1); `observe(key, outcome, seconds)` hears of every run.
+    """
+
+    def __init__(
+        self,
+        reconcile: Callable[[Key], Awaitable[Result]],
+        clock: Clock,
+        random: Callable[[], float],
+        observe: Callable[[Key, Outcome, float], None] = lambda key, outcome, seconds: None,
+        *,
+        at_once: int = 32,
+        timeout: float = 300.0,
+    ) -> None:
+        self._reconcile = reconcile
+        self._clock = clock
+        self._random = random
+        self._observe = observe
+        self._at_once = at_once
+        self._timeout = timeout
+        self._wake = asyncio.Event()
+        self._heap: list[tuple[float, int, Key]] = []
+        self._order = count()
+        self._due: dict[Key, float] = {}
+        self._not_before: dict[Key, float] = {}
+        self._failures: dict[Key, int] = {}
+        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._again: set[Key] = set()
+        self.last_beat = clock.monotonic()
+        """When the loop last looked for work, by the clock's monotonic seconds."""
+
+    def mark(self, key: Key) -> None:
+        """Reconcile this key soon; marks before and during a run make one run more."""
+        if key in self._running:
+            self._again.add(key)
+        else:
+            self._schedule(key, self._clock.monotonic())
+
+    def __len__(self) -> int:
+        """How many keys are due now or running."""
+        now = self._clock.monotonic()
+        return len(self._running) + sum(due <= now for due in self._due.values())
+
+    async def run(self) -> None:
+        """Work until cancelled; running reconciles are cancelled then, and waited for."""
+        try:
+            while True:
+                self._wake.clear()
+                pause = self._start_due()
+                await self._clock.wait(self._wake, pause)
+        finally:
+            running = list(self._running.values())
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _schedule(self, key: Key, due: float) -> None:
+        """At `due` or earlier, but a key that fails is not run more than once a second."""
+        due = max(due, self._not_before.get(key, due))
+        if due < self._due.get(key, float("inf")):
+            self._due[key] = due
+            heapq.heappush(self._heap, (due, next(self._order), key))
+            self._wake.set()
+
+    def _start_due(self) -> float:
+        """Start what is due; seconds until the next look."""
+        now = self.last_beat = self._clock.monotonic()
+        while self._heap and len(self._running) < self._at_once:
+            due, _, key = self._heap[0]
+            if self._due.get(key) != due:
+                heapq.heappop(self._heap)
+                continue
+            if due > now:
+                return min(due - now, _HEARTBEAT)
+            heapq.heappop(self._heap)
+            del self._due[key]
+            self._running[key] = asyncio.create_task(self._run(key), name=str(key))
+        return _HEARTBEAT
+
+    async def _run(self, key: Key) -> None:
+        began = self._clock.monotonic()
+        outcome: Outcome = "ok"
+        after: float | None = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                result = await self._reconcile(key)
+            after = self._jitter(result.requeue_after)
+        except (KubeError, TransientError, TimeoutError) as error:
+            outcome = (
+                "error" if isinstance(error, KubeError) and not error.transient else "transient"
+            )
+            after = self._backoff(key, getattr(error, "retry_after", None))
+            what = (
+                f"not done after {self._timeout:.0f} s"
+                if isinstance(error, TimeoutError)
+                else error
+            )
+            log.warning("%s: %s; trying again in %.0f s", key, what, after)
+        except Exception:
+            outcome, after = "error", self._backoff(key, None)
+            log.exception("%s: failed by a defect; trying again in %.0f s", key, after)
+        finally:
+            del self._running[key]
+        now = self._clock.monotonic()
+        self._observe(key, outcome, now - began)
+        if outcome == "ok":
+            self._failures.pop(key, None)
+            self._not_before.pop(key, None)
+        else:
+            self._not_before[key] = now + FIRST_BACKOFF
+        if key in self._again:
+            self._again.discard(key)
+            self._schedule(key, now)
+        elif after is not None:
+            self._schedule(key, now + after)
+        self._wake.set()
+
+    def _jitter(self, seconds: float | None) -> float | None:
+        """Up to a tenth later than asked, so that a fleet does not move in step."""
+        return None if seconds is None else max(0.0, seconds) * (1 + 0.1 * self._random())
+
+    def _backoff(self, key: Key, at_least: float | None) -> float:
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        delay = min(LAST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures, 16))
+        return max(at_least or 0.0, delay * (0.5 + 0.5 * self._random()))
