@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.loop import Loop, Result
 from ollama_fleet.controllers.store import Store
@@ -73,4 +75,5 @@ class Context:
     clock: Clock
     random: Callable[[], float]
     settings: Settings = field(default_factory=Settings)
+    metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     background: Background = field(default_factory=Background)

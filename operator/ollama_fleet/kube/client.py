@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import uuid4
 
+from ollama_fleet.kube.credentials import Credentials
 from ollama_fleet.kube.errors import Conflict, KubeError, NotFound
 from ollama_fleet.kube.kinds import EVENT, Kind, Object, kind_of
 from ollama_fleet.kube.listing import PAGE, ObjectList, list_all, list_page
@@ -63,6 +64,10 @@ class Kube:
     def server(self) -> str:
         """The API server's address, for messages."""
         return self._transport.server
+
+    async def credentials(self) -> Credentials:
+        """What another client needs to reach the same API server, read anew."""
+        return await self._transport.credentials()
 
     async def apply(
         self, obj: Object, *, field_manager: str = FIELD_MANAGER, force: bool = True
@@ -141,8 +146,17 @@ class Kube:
         field_selector: str | None = None,
     ) -> Objects:
         """Every object of a kind, read in pages; all namespaces where none is given."""
-        found = await list_all(self._transport, kind, namespace, label_selector, field_selector)
-        return found.items
+        return (await self.list_all(kind, namespace, label_selector, field_selector)).items
+
+    async def list_all(
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> ObjectList:
+        """As `list`, with the resourceVersion of the moment it shows."""
+        return await list_all(self._transport, kind, namespace, label_selector, field_selector)
 
     async def list_page(
         self,

@@ -15,6 +15,7 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
+from ollama_fleet.kube.credentials import Credentials
 from ollama_fleet.kube.errors import ConfigError, KubeError, Unavailable, error_for
 
 CONNECT_TIMEOUT = 5.0
@@ -46,6 +47,18 @@ class Transport:
             self._rest = RESTClientObject(self._configuration)
         except (OSError, ssl.SSLError, ValueError) as error:
             raise ConfigError(f"cannot use the certificates of the kubeconfig: {error}") from None
+
+    async def credentials(self) -> Credentials:
+        """What the configuration says now."""
+        found = await _load(self._kubeconfig, self._context)
+        return Credentials(
+            found.host,
+            await _authorization(found),
+            found.ssl_ca_cert,
+            found.cert_file,
+            found.key_file,
+            not found.verify_ssl,
+        )
 
     async def close(self) -> None:
         """Close every connection."""
@@ -101,12 +114,12 @@ class Transport:
         limits: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         """An answer of status 2xx, its body still to be read."""
-        token = await self._token()
+        token = await _authorization(self._configuration)
         response = await self._attempt(method, path, params, body, content_type, limits, token)
         if response.status == 401:
             response.release()
             await self._reload(token)
-            token = await self._token()
+            token = await _authorization(self._configuration)
             response = await self._attempt(method, path, params, body, content_type, limits, token)
         if response.status < 300:
             return response
@@ -143,19 +156,10 @@ class Transport:
         response: aiohttp.ClientResponse = answer.response
         return response
 
-    async def _token(self) -> str | None:
-        """The Authorization header's value; in a pod, its file is read every minute."""
-        try:
-            settings = await self._configuration.auth_settings()
-        except (ConfigException, OSError) as error:
-            raise ConfigError(f"cannot read the service account's token: {error}") from None
-        bearer = settings.get("BearerToken")
-        return str(bearer["value"]) if bearer and bearer["value"] else None
-
     async def _reload(self, refused: str | None) -> None:
         """Read the credentials again, unless another call has done so since `refused`."""
         async with self._reloading:
-            if await self._token() == refused:
+            if await _authorization(self._configuration) == refused:
                 fresh = await _load(self._kubeconfig, self._context)
                 self._configuration.api_key = fresh.api_key
 
@@ -192,6 +196,16 @@ async def _load(kubeconfig: str | None, context: str | None) -> Configuration:
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
         raise ConfigError(f"{files} is not a kubeconfig: it is no YAML of that form") from None
     return configuration
+
+
+async def _authorization(configuration: Configuration) -> str | None:
+    """The Authorization header's value; in a pod, its file is read every minute."""
+    try:
+        settings = await configuration.auth_settings()
+    except (ConfigException, OSError) as error:
+        raise ConfigError(f"cannot read the service account's token: {error}") from None
+    bearer = settings.get("BearerToken")
+    return str(bearer["value"]) if bearer and bearer["value"] else None
 
 
 def _exists(files: str) -> bool:

@@ -1,0 +1,88 @@
+"""Whom a change concerns: from any watched object to the keys to reconcile."""
+
+from collections.abc import Iterable
+
+from ollama_fleet.controllers.loop import Key
+from ollama_fleet.controllers.store import Store
+from ollama_fleet.kube import Object, kind_of
+from ollama_fleet.kube.kinds import KINDS, MODEL_DISTRIBUTION, NODE, OLLAMA_NODE, POD, ROUTER
+
+OLLAMA_NODE_LABEL = "ollamafleet.dev/ollamanode"
+ROUTER_LABEL = "ollamafleet.dev/router"
+
+_RECONCILED = (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER)
+
+
+def affected(obj: Object, before: Object | None, store: Store) -> set[Key]:
+    """The keys a new, changed or deleted object concerns; `before` is what was known of it."""
+    kind, meta = kind_of(obj), obj["metadata"]
+    namespace = meta.get("namespace", "")
+    if kind == NODE:
+        return _on_machine_change(obj, before, store)
+    if kind == OLLAMA_NODE:
+        others = _keys(store.list(ROUTER, namespace)) | _keys(
+            store.list(MODEL_DISTRIBUTION, namespace)
+        )
+        return others | {_key(obj)}
+    if kind == MODEL_DISTRIBUTION:
+        # Pruning asks what the others want, so a new specification concerns them too.
+        same = before is not None and _generation(before) == _generation(obj)
+        others = set() if same else _keys(store.list(MODEL_DISTRIBUTION, namespace))
+        return others | {_key(obj)}
+    if kind == ROUTER:
+        return {_key(obj)}
+    keys = _owners(obj)
+    if kind == POD and any(key.kind == OLLAMA_NODE for key in keys):
+        keys |= _keys(store.list(MODEL_DISTRIBUTION, namespace))
+    return keys
+
+
+def _on_machine_change(machine: Object, before: Object | None, store: Store) -> set[Key]:
+    """A machine's heartbeat concerns nobody; what a server could notice concerns them all."""
+    if before is not None and _substance(before) == _substance(machine):
+        return set()
+    return _keys(
+        server for server in store.list(OLLAMA_NODE) if not server.get("spec", {}).get("external")
+    )
+
+
+def _substance(machine: Object) -> tuple[object, ...]:
+    spec, status = machine.get("spec", {}), machine.get("status", {})
+    conditions = {each["type"]: each["status"] for each in status.get("conditions") or []}
+    return (
+        machine["metadata"].get("labels"),
+        machine["metadata"].get("deletionTimestamp"),
+        spec.get("taints"),
+        spec.get("unschedulable"),
+        status.get("allocatable"),
+        conditions,
+    )
+
+
+def _owners(obj: Object) -> set[Key]:
+    """By our labels first (a StatefulSet's pods and volumes carry them), then by the owner."""
+    meta = obj["metadata"]
+    namespace, labels = meta.get("namespace", ""), meta.get("labels") or {}
+    keys = {
+        Key(kind, namespace, labels[label])
+        for label, kind in ((OLLAMA_NODE_LABEL, OLLAMA_NODE), (ROUTER_LABEL, ROUTER))
+        if labels.get(label)
+    }
+    for owner in meta.get("ownerReferences") or []:
+        kind = KINDS.get((owner.get("apiVersion", ""), owner.get("kind", "")))
+        if owner.get("controller") and kind in _RECONCILED:
+            keys.add(Key(kind, namespace, owner["name"]))
+    return keys
+
+
+def _key(obj: Object) -> Key:
+    meta = obj["metadata"]
+    return Key(kind_of(obj), meta.get("namespace", ""), meta["name"])
+
+
+def _keys(objects: Iterable[Object]) -> set[Key]:
+    return {_key(obj) for obj in objects}
+
+
+def _generation(obj: Object) -> int:
+    return int(obj["metadata"].get("generation") or 0)

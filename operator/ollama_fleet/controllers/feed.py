@@ -1,0 +1,145 @@
+"""Brings news of the cluster into the store, and wakes whom it concerns.
+
+Watches bring every change at once. A list now and then finds what they missed, and objects that
+are gone without a word; where a watch missed something twice and said nothing else, it is dead.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from ollama_fleet.controllers.affected import affected
+from ollama_fleet.controllers.clock import Clock
+from ollama_fleet.controllers.loop import Loop
+from ollama_fleet.controllers.store import Store
+from ollama_fleet.kube import Kind, Kube, KubeError, Object, kind_of
+from ollama_fleet.kube.kinds import (
+    CONFIG_MAP,
+    DAEMON_SET,
+    DEPLOYMENT,
+    MODEL_DISTRIBUTION,
+    NODE,
+    OLLAMA_NODE,
+    PERSISTENT_VOLUME_CLAIM,
+    POD,
+    ROUTER,
+    SERVICE,
+    STATEFUL_SET,
+)
+
+log = logging.getLogger(__name__)
+
+MANAGED = "app.kubernetes.io/managed-by=ollama-fleet"
+
+WATCHED: dict[Kind, str | None] = {
+    OLLAMA_NODE: None,
+    MODEL_DISTRIBUTION: None,
+    ROUTER: None,
+    NODE: None,
+    POD: MANAGED,
+    STATEFUL_SET: MANAGED,
+    DAEMON_SET: MANAGED,
+    DEPLOYMENT: MANAGED,
+    SERVICE: MANAGED,
+    PERSISTENT_VOLUME_CLAIM: MANAGED,
+    CONFIG_MAP: MANAGED,
+}
+"""Every kind in the store, with the label selector its objects are read by."""
+
+FIRST_INTERVAL, INTERVAL = 15.0, 300.0
+
+
+class Feed:
+    """The one way into the store."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        store: Store,
+        loop: Loop,
+        clock: Clock,
+        random: Callable[[], float],
+        namespaces: tuple[str, ...] = (),
+    ) -> None:
+        self._kube = kube
+        self._store = store
+        self._loop = loop
+        self._clock = clock
+        self._random = random
+        self._namespaces = namespaces
+        self._heard: set[Kind] = set()
+        self._missed: dict[Kind, int] = {}
+        self.kinds = dict(WATCHED)
+        """The kinds it may read; without Kubernetes nodes where RBAC does not show them."""
+
+    def changed(self, obj: Object) -> None:
+        """A watch says: this is the object now."""
+        self._heard.add(kind_of(obj))
+        before = self._known(obj)
+        if self._store.put(obj):
+            self._wake(obj, before)
+
+    def deleted(self, obj: Object) -> None:
+        """A watch says: the object is gone."""
+        self._heard.add(kind_of(obj))
+        if self._store.remove(obj):
+            self._wake(obj, None)
+
+    @property
+    def dead(self) -> list[Kind]:
+        """Kinds whose watch missed changes again and again."""
+        return [kind for kind, rounds in self._missed.items() if rounds >= 2]
+
+    async def fill(self) -> None:
+        """Read everything, before the first reconcile; KubeError where that is not possible."""
+        try:
+            await self._kube.list_page(NODE, limit=1)
+        except KubeError as error:
+            if error.transient:
+                raise
+            del self.kinds[NODE]
+            log.warning(
+                "Kubernetes nodes cannot be read (%s): GPU memory is known only where "
+                "spec.gpu.memory says it",
+                error,
+            )
+        for kind in self.kinds:
+            await self._list(kind)
+        self._missed.clear()
+
+    async def run(self) -> None:
+        """List every kind now and then, for ever."""
+        never = asyncio.Event()
+        pause = FIRST_INTERVAL
+        while True:
+            await self._clock.wait(never, pause)
+            for kind in self.kinds:
+                try:
+                    await self._list(kind)
+                except KubeError as error:
+                    log.warning("cannot list %s: %s; trying again later", kind.plural, error)
+            pause = INTERVAL * (0.9 + 0.2 * self._random())
+
+    async def _list(self, kind: Kind) -> None:
+        scopes = self._namespaces if kind.namespaced and self._namespaces else (None,)
+        for namespace in scopes:
+            found = await self._kube.list_all(kind, namespace, self.kinds[kind])
+            known = {_place(obj): obj for obj in self._store.list(kind, namespace)}
+            news = self._store.replace_all(kind, found.items, found.resource_version, namespace)
+            for obj in news:
+                self._wake(obj, known.get(_place(obj)))
+            missed = bool(news) and kind not in self._heard
+            self._missed[kind] = self._missed.get(kind, 0) + 1 if missed else 0
+        self._heard.discard(kind)
+
+    def _wake(self, obj: Object, before: Object | None) -> None:
+        for key in affected(obj, before, self._store):
+            self._loop.mark(key)
+
+    def _known(self, obj: Object) -> Object | None:
+        return self._store.get(kind_of(obj), *_place(obj))
+
+
+def _place(obj: Object) -> tuple[str, str]:
+    meta = obj["metadata"]
+    return meta.get("namespace", ""), meta["name"]

@@ -1,0 +1,145 @@
+"""Leader election on a Lease, with the timings of client-go."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from ollama_fleet.controllers.clock import Clock
+from ollama_fleet.kube import Conflict, Kube, KubeError, Object
+from ollama_fleet.kube.kinds import LEASE
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 15
+RENEW_DEADLINE = 10.0
+RETRY_PERIOD = 2.0
+
+
+class LeadershipLostError(Exception):
+    """Another operator may be leading: stop at once."""
+
+
+class Leader:
+    """One candidate, known by `identity`, for the Lease `name`."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        clock: Clock,
+        random: Callable[[], float],
+        identity: str,
+        namespace: str,
+        name: str = "ollama-fleet-operator",
+    ) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._random = random
+        self._identity = identity
+        self._namespace = namespace
+        self._name = name
+        self._lease: Object | None = None
+        self._seen: tuple[str, float] = ("", 0.0)
+        self._never = asyncio.Event()
+        self.leading = False
+
+    async def acquire(self) -> None:
+        """Wait until this candidate leads. Says who does meanwhile."""
+        said = ""
+        while True:
+            try:
+                async with asyncio.timeout(RENEW_DEADLINE):
+                    holder = await self._try()
+            except (KubeError, TimeoutError) as error:
+                holder = f"nobody known ({error or 'no answer in time'})"
+            if holder == self._identity:
+                self.leading = True
+                log.info("leading as %s", self._identity)
+                return
+            if holder != said:
+                log.info("waiting to lead; the leader is %s", holder)
+                said = holder
+            await self._clock.wait(self._never, RETRY_PERIOD * (1 + self._random()))
+
+    async def hold(self) -> None:
+        """Keep leading; raises LeadershipLostError when that cannot be sure any more."""
+        renewed = self._clock.monotonic()
+        problem = "no answer in time"
+        while True:
+            await self._clock.wait(self._never, RETRY_PERIOD)
+            left = renewed + RENEW_DEADLINE - self._clock.monotonic()
+            if left <= 0:
+                self.leading = False
+                raise LeadershipLostError(f"the lease could not be renewed: {problem}")
+            try:
+                async with asyncio.timeout(left):
+                    holder = await self._try()
+            except (KubeError, TimeoutError) as error:
+                problem = str(error) or problem
+                continue
+            if holder != self._identity:
+                self.leading = False
+                raise LeadershipLostError(f"{holder} leads now")
+            renewed = self._clock.monotonic()
+
+    async def release(self) -> None:
+        """Give the Lease up, so that another candidate need not wait for its end."""
+        if not self.leading or self._lease is None:
+            return
+        self.leading = False
+        spec = self._lease["spec"] | {"holderIdentity": "", "leaseDurationSeconds": 1}
+        try:
+            await self._kube.update(self._lease | {"spec": spec})
+        except KubeError as error:
+            log.warning("cannot release the lease: %s", error)
+
+    async def _try(self) -> str:
+        """Take or renew the Lease where that is allowed; who holds it then."""
+        now = _micro_time(self._clock.now())
+        ours = {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "renewTime": now,
+        }
+        try:
+            if self.leading and self._lease is not None:
+                # The last answer is fresh enough to renew on; a Conflict says where it is not.
+                self._lease = await self._kube.update(
+                    self._lease | {"spec": self._lease["spec"] | ours}
+                )
+                return self._identity
+            lease = await self._kube.get(LEASE, self._name, self._namespace)
+            if lease is None:
+                first = {"acquireTime": now, "leaseTransitions": 0}
+                self._lease = await self._kube.create(self._named(ours | first))
+                return self._identity
+            spec = lease.get("spec") or {}
+            holder = spec.get("holderIdentity") or ""
+            if holder not in ("", self._identity) and not self._expired(lease):
+                return str(holder)
+            turn = {"acquireTime": now, "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
+            self._lease = await self._kube.update(lease | {"spec": spec | ours | turn})
+        except Conflict:
+            lease = await self._kube.get(LEASE, self._name, self._namespace)
+            self._lease = lease
+            return str(((lease or {}).get("spec") or {}).get("holderIdentity") or "nobody")
+        return self._identity
+
+    def _expired(self, lease: Object) -> bool:
+        """By our own clock alone, from when the Lease was last seen to change."""
+        version, seen = lease["metadata"]["resourceVersion"], self._clock.monotonic()
+        if version != self._seen[0]:
+            self._seen = (version, seen)
+        return seen - self._seen[1] > (lease["spec"].get("leaseDurationSeconds") or LEASE_SECONDS)
+
+    def _named(self, spec: Object) -> Object:
+        return {
+            "apiVersion": LEASE.api_version,
+            "kind": LEASE.kind,
+            "metadata": {"name": self._name, "namespace": self._namespace},
+            "spec": spec,
+        }
+
+
+def _micro_time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,104 @@
+"""The command `ollama-fleet-operator`."""
+
+import argparse
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import uuid4
+
+from ollama_fleet.controllers.context import Settings
+from ollama_fleet.controllers.logs import set_up
+from ollama_fleet.controllers.program import Operator, Options
+from ollama_fleet.controllers.reconcilers import build
+
+_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the operator; the process's exit code."""
+    options = parser().parse_args(arguments)
+    set_up(options.log_format, options.log_level)
+    return asyncio.run(_run(options))
+
+
+async def _run(given: argparse.Namespace) -> int:
+    settings = Settings(
+        namespace=given.own_namespace,
+        namespaces=tuple(dict.fromkeys(given.namespace or ())),
+        image=given.image,
+        mirror_url=given.mirror_url,
+        console_url=given.console_url,
+    )
+    identity = f"{socket.gethostname()}_{uuid4().hex[:12]}"
+    options = Options(given.host, given.port, given.leader_elect, identity, settings)
+    return await Operator(options, build).run()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="ollama-fleet-operator",
+        description="Keeps OllamaNodes, ModelDistributions and Routers as they are specified.",
+        epilog="Connects by KUBECONFIG, or else by the pod's service account.",
+    )
+    env = os.environ.get
+    add = parser.add_argument
+    add(
+        "--namespace",
+        action="append",
+        metavar="NAME",
+        help="serve this namespace only (repeatable); without it, the whole cluster",
+    )
+    add(
+        "--own-namespace",
+        metavar="NAME",
+        default=env("POD_NAMESPACE") or _pod_namespace(),
+        help="where the leader's Lease lives (POD_NAMESPACE; %(default)s)",
+    )
+    add(
+        "--leader-elect",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="reconcile only while holding the Lease",
+    )
+    add(
+        "--host",
+        default=env("OLLAMA_FLEET_HOST") or "0.0.0.0",  # noqa: S104 (the kubelet probes it)
+        help="address of /healthz, /readyz and /metrics (OLLAMA_FLEET_HOST; %(default)s)",
+    )
+    add("--port", type=_port, default=8080, help="and their port (%(default)s)")
+    add(
+        "--image",
+        default=env("OLLAMA_FLEET_IMAGE") or "",
+        help="the image routers run (OLLAMA_FLEET_IMAGE)",
+    )
+    add(
+        "--mirror-url",
+        default=env("OLLAMA_FLEET_MIRROR_URL") or "",
+        help="the registry mirror (OLLAMA_FLEET_MIRROR_URL)",
+    )
+    add(
+        "--console-url",
+        default=env("OLLAMA_FLEET_CONSOLE_URL") or "",
+        help="the console, which answers for the fleet API (OLLAMA_FLEET_CONSOLE_URL)",
+    )
+    add(
+        "--log-format",
+        choices=("auto", "text", "json"),
+        default="auto",
+        help="auto: text on a terminal, JSON elsewhere",
+    )
+    add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 0 to 65535")
+    return int(text)
+
+
+def _pod_namespace() -> str:
+    return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.exists() else "default"
