@@ -206,7 +206,12 @@ class TaskStatus(Model):
     total_bytes: int | None = Field(default=None, ge=0)
     bytes_per_second: int | None = Field(default=None, ge=0)
     digest: Annotated[str | None, Field(max_length=71)] = None
-    attempts: int = Field(default=0, ge=0)
+    attempts: int = Field(default=0, ge=0, description="Pulls that failed.")
+    error: Annotated[str | None, Field(max_length=512)] = Field(
+        default=None, description="How the latest pull failed."
+    )
+    error_reason: Annotated[str | None, Field(max_length=64)] = None
+    failed_at: Annotated[str | None, Field(max_length=64)] = None
     next_attempt_at: Annotated[str | None, Field(max_length=64)] = None
     created_at: Annotated[str | None, Field(max_length=64)] = None
     updated_at: Annotated[str | None, Field(max_length=64)] = None

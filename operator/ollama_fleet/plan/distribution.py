@@ -1,0 +1,330 @@
+"""Planning a ModelDistribution: tasks, the pulls to start and to stop, and the status."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.modeldistribution import (
+    ModelDistributionSpec,
+    ModelDistributionStatus,
+    Progress,
+    Summary,
+    Target,
+    TaskStatus,
+)
+from ollama_fleet.api.quantity import gib, seconds_of
+from ollama_fleet.plan import unsupported
+from ollama_fleet.plan.conditions import Verdict, conditions, transition
+from ollama_fleet.plan.result import Note, Object, Plan
+from ollama_fleet.plan.servers import Server
+from ollama_fleet.plan.tasks import (
+    Seen,
+    Task,
+    canonical,
+    plan_task,
+    pull_name,
+    task_id,
+    tier_of,
+    to_start,
+    wanted_on,
+)
+from ollama_fleet.plan.times import rfc3339, span
+
+TASKS_SHOWN = 50
+_ORDER = {
+    "Failed": 0,
+    "Misfit": 1,
+    "Verifying": 2,
+    "Pulling": 3,
+    "Waiting": 4,
+    "Paused": 5,
+    "Installed": 6,
+}
+_RUNNING = ("Pulling", "Verifying")
+
+
+@dataclass(frozen=True)
+class PullOrder:
+    """A pull to start. ``name`` is what the server is told to pull, ``model`` what it is for."""
+
+    task: str
+    server: str
+    url: str
+    model: str
+    name: str
+    insecure: bool
+    digest: str | None
+    size: int
+    stall_timeout: float
+
+
+@dataclass(frozen=True)
+class DistributionPlan:
+    """A plan, and what becomes of the pulls."""
+
+    plan: Plan
+    start: tuple[PullOrder, ...] = ()
+    keep: frozenset[str] = frozenset()
+    """Ids of running tasks that are still wanted; every other is stopped."""
+
+
+def models_named(spec: ModelDistributionSpec) -> set[str]:
+    """Every model the spec names, canonical: what the registry is asked about."""
+    wanted = [*(spec.models or ()), *(one for tier in spec.tiers or () for one in tier.models)]
+    return {canonical(name) for model in wanted for name in (model.name, *model.fallbacks)}
+
+
+def targeted(target: Target, servers: Iterable[Server]) -> list[Server]:
+    """The servers a target means: each given restriction must hold."""
+    labels = (target.selector.match_labels if target.selector else {}).items()
+    return [
+        server
+        for server in servers
+        if (target.ollama_nodes is None or server.ollamanode in target.ollama_nodes)
+        and (target.servers is None or server.name in target.servers)
+        and labels <= server.labels.items()
+    ]
+
+
+def plan_distribution(
+    distribution: Object, servers: Sequence[Server], expected: bool, seen: Seen, now: datetime
+) -> DistributionPlan:
+    """What to pull where, and the status.
+
+    ``expected``: whether an OllamaNode that the target means exists, even if without servers yet.
+    """
+    spec = ModelDistributionSpec.model_validate(distribution["spec"])
+    meta = distribution["metadata"]
+    previous = distribution.get("status") or {}
+    unserved = unsupported.model_distribution(distribution["spec"])
+    chosen = [] if unserved else targeted(spec.target, servers)
+    tasks = _tasks(spec, meta["namespace"], meta["name"], chosen, seen, now)
+    starting = to_start(spec, tasks, len(chosen))
+    verdict = unserved or _verdict(spec, chosen, expected, tasks)
+    status = _status(spec, tasks, previous, now)
+    generation = meta.get("generation", 1)
+    status["observedGeneration"] = generation
+    status["conditions"] = conditions(previous.get("conditions") or (), verdict, generation, now)
+    return DistributionPlan(
+        Plan(
+            status=status,
+            notes=(
+                *transition(previous.get("conditions") or (), verdict),
+                *_notes(tasks, starting, previous),
+            ),
+            requeue_after=_next_change(tasks, now),
+        ),
+        start=tuple(_order(spec, task, seen) for task in starting),
+        keep=frozenset(task.id for task in tasks if task.state in _RUNNING and not spec.suspend),
+    )
+
+
+def _tasks(
+    spec: ModelDistributionSpec,
+    namespace: str,
+    name: str,
+    servers: Sequence[Server],
+    seen: Seen,
+    now: datetime,
+) -> list[Task]:
+    tasks = []
+    for server in servers:
+        for model, why in wanted_on(spec, server, seen.registry):
+            full = canonical(model.name)
+            identity = task_id(namespace, name, server.name, full)
+            task = Task(id=identity, server=server, model=full, pin=model.digest, why=why)
+            tasks.append(plan_task(spec, task, seen, now))
+    return tasks
+
+
+def _order(spec: ModelDistributionSpec, task: Task, seen: Seen) -> PullOrder:
+    fact = seen.registry.get(task.model)
+    assert task.server.url is not None
+    return PullOrder(
+        task=task.id,
+        server=task.server.name,
+        url=task.server.url,
+        model=task.model,
+        name=pull_name(spec, task.model),
+        insecure=spec.source.insecure,
+        digest=task.pin or (fact.digest if fact else None),
+        size=(fact.size if fact else None) or 0,
+        stall_timeout=seconds_of(spec.rollout.stall_timeout),
+    )
+
+
+def _verdict(
+    spec: ModelDistributionSpec, servers: Sequence[Server], expected: bool, tasks: list[Task]
+) -> Verdict:
+    if not servers:
+        if expected:
+            return Verdict.underway("no server yet")
+        return Verdict.stuck(
+            Reason.NO_SERVERS,
+            "no OllamaNode in this namespace matches spec.target. Make one, or correct the target.",
+        )
+    count = _count(tasks)
+    told = f"{count.installed} of {count.desired} installed"
+    failed = next((task for task in tasks if task.state == "Failed"), None)
+    if failed is not None:
+        reason = failed.reason or Reason.PULL_FAILED
+        return Verdict.stuck(reason, f"{failed.server.name}: {failed.message}")
+    if (unfit := _untiered(spec, servers)) is not None:
+        return unfit
+    if spec.suspend:
+        return Verdict(Reason.SUSPENDED, f"{told}; suspended")
+    if spec.dry_run:
+        waiting = sum(task.reason == Reason.DRY_RUN for task in tasks)
+        return Verdict(Reason.DRY_RUN, f"{told}; {waiting} would be pulled")
+    if count.installed == count.desired:
+        return Verdict.good(told)
+    unreachable = next((task for task in tasks if task.reason == Reason.REGISTRY_UNREACHABLE), None)
+    if unreachable is not None and not count.pulling:
+        return Verdict.stuck(
+            Reason.REGISTRY_UNREACHABLE,
+            f"{unreachable.message}. Check the network, a proxy, or spec.source.registry; it is "
+            "tried again by itself.",
+        )
+    return Verdict.underway(f"{told}, {count.pulling} pulling, {count.waiting} waiting")
+
+
+def _untiered(spec: ModelDistributionSpec, servers: Sequence[Server]) -> Verdict | None:
+    """Servers that tiers say nothing of, where tiers are all there is."""
+    if not spec.tiers or spec.models:
+        return None
+    for server in servers:
+        if tier_of(spec.tiers, server) is not None:
+            continue
+        size = server.memory.size
+        if size is None and server.state != "Starting":
+            return Verdict.stuck(
+                Reason.MEMORY_UNKNOWN,
+                f"{server.name}: its memory is {server.memory.source}. No tier can be chosen.",
+            )
+        if size is not None:
+            return Verdict.stuck(
+                Reason.NO_MATCHING_TIER,
+                f"{server.name} has {gib(size)}, less than the smallest tier. Add a tier with a "
+                "lower minMemory (0 for every server).",
+            )
+    return None
+
+
+def _count(tasks: Iterable[Task]) -> Summary:
+    states = [task.state for task in tasks]
+    return Summary(
+        desired=len(states),
+        installed=states.count("Installed"),
+        pulling=states.count("Pulling") + states.count("Verifying"),
+        waiting=states.count("Waiting") + states.count("Paused"),
+        failed=states.count("Failed"),
+        misfit=states.count("Misfit"),
+        drifted=sum(task.drifted for task in tasks),
+    )
+
+
+def _status(
+    spec: ModelDistributionSpec, tasks: list[Task], previous: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
+    before = {one["id"]: one for one in previous.get("tasks") or ()}
+    shown = sorted(tasks, key=lambda task: (_ORDER[task.state], task.server.name, task.model))
+    return ModelDistributionStatus(
+        summary=_count(tasks),
+        progress=_progress(tasks),
+        tasks=[_task_status(task, before.get(task.id, {}), now) for task in shown[:TASKS_SHOWN]],
+        tasks_omitted=max(0, len(shown) - TASKS_SHOWN),
+    ).wire()
+
+
+def _progress(tasks: Iterable[Task]) -> Progress:
+    known = [task for task in tasks if task.total]
+    total = sum(task.total or 0 for task in known)
+    completed = sum(min(task.completed or 0, task.total or 0) for task in known)
+    speed = sum(task.speed or 0 for task in known)
+    left = total - completed
+    return Progress(
+        completed_bytes=completed,
+        total_bytes=total,
+        bytes_per_second=speed,
+        percent=f"{completed * 100 // total}%" if total else None,
+        eta=span(left / speed) if speed and left else None,
+    )
+
+
+def _task_status(task: Task, before: Mapping[str, Any], now: datetime) -> TaskStatus:
+    failure = task.failure if task.state != "Installed" else None
+    made = TaskStatus(
+        id=task.id,
+        server=task.server.name,
+        model=task.model,
+        state=task.state,
+        reason=str(task.reason) if task.reason else None,
+        progress=_fraction(task),
+        completed_bytes=task.completed,
+        total_bytes=task.total,
+        bytes_per_second=task.speed,
+        digest=task.digest,
+        attempts=task.attempts,
+        error=failure.message[:512] if failure else None,
+        error_reason=str(failure.reason) if failure else None,
+        failed_at=rfc3339(failure.at) if failure else None,
+        next_attempt_at=rfc3339(task.next_attempt) if task.next_attempt else None,
+        created_at=before.get("createdAt") or rfc3339(now),
+        updated_at=before.get("updatedAt"),
+        message=(task.message or task.why)[:1024],
+    )
+    if _gist(made.wire()) == _gist(before):
+        return made
+    return made.model_copy(update={"updated_at": rfc3339(now)})
+
+
+def _gist(task: Mapping[str, Any]) -> dict[str, Any]:
+    """A task without what changes by the passing of time alone."""
+    return {key: value for key, value in task.items() if key not in ("updatedAt", "message")}
+
+
+def _fraction(task: Task) -> float:
+    if task.state == "Installed":
+        return 1.0
+    if not task.total:
+        return 0.0
+    return round(min(1.0, (task.completed or 0) / task.total), 4)
+
+
+def _notes(
+    tasks: Iterable[Task], starting: Iterable[Task], previous: Mapping[str, Any]
+) -> tuple[Note, ...]:
+    before = {one["id"]: one for one in previous.get("tasks") or ()}
+    notes = [
+        Note("Normal", "PullStarted", f"pulling {task.model} to {task.server.name} ({task.why})")
+        for task in starting
+    ]
+    for task in tasks:
+        was = before.get(task.id, {})
+        if task.state == "Installed" and was.get("state") in _RUNNING:
+            size = f", {gib(task.total)}" if task.total else ""
+            notes.append(
+                Note(
+                    "Normal",
+                    "PullCompleted",
+                    f"{task.model} is installed on {task.server.name}{size}, {task.digest}",
+                )
+            )
+        if task.attempts > was.get("attempts", 0) and task.failure is not None:
+            notes.append(
+                Note(
+                    "Warning",
+                    str(task.failure.reason),
+                    f"{task.model} on {task.server.name}: {task.failure.message}",
+                )
+            )
+    return tuple(notes)
+
+
+def _next_change(tasks: Iterable[Task], now: datetime) -> float | None:
+    due = [
+        (task.next_attempt - now).total_seconds() for task in tasks if task.next_attempt is not None
+    ]
+    return max(0.1, min(due)) if due else None

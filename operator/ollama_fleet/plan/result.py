@@ -1,0 +1,56 @@
+"""What a plan says: objects to have, objects to be rid of, the status to report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Note:
+    """An Event to write, once, on a transition."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The outcome of planning one custom resource."""
+
+    apply: tuple[Object, ...] = ()
+    delete: tuple[Object, ...] = ()
+    status: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
+    requeue_after: float | None = None
+    """Seconds until the plan would change by itself; None: only an event can change it."""
+
+
+def owner_reference(owner: Object) -> Object:
+    """The reference that lets Kubernetes collect a child when its owner goes."""
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def child(
+    owner: Object, api_version: str, kind: str, name: str, labels: Mapping[str, str]
+) -> Object:
+    """The head of an object owned by ``owner``, in its namespace."""
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": owner["metadata"]["namespace"],
+            "labels": dict(labels),
+            "ownerReferences": [owner_reference(owner)],
+        },
+    }

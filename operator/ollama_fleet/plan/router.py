@@ -1,0 +1,272 @@
+"""Planning a Router: its Deployment, Service and rights, and how it stands."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.ollamanode import PORT
+from ollama_fleet.api.router import RouterServers, RouterSpec, RouterStatus, Select
+from ollama_fleet.api.servers import ROUTER_LABEL, labels, selector
+from ollama_fleet.plan import unsupported
+from ollama_fleet.plan.conditions import Verdict, conditions, transition
+from ollama_fleet.plan.result import Object, Plan, child
+from ollama_fleet.plan.servers import Server
+from ollama_fleet.plan.troubles import pod_trouble
+
+USER = 65532
+ADMIN_PORT = 9090
+DRAIN_SECONDS = 300
+MODELS_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class Program:
+    """How routers are run: the image, and the ClusterRole that lets them see servers."""
+
+    image: str
+    cluster_role: str
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the cluster shows of one Router."""
+
+    deployment: Object | None
+    service: Object | None
+    pods: tuple[Object, ...]
+    servers: tuple[Server, ...]
+    """Every server of the namespace."""
+
+
+def selected(select: Select, servers: Iterable[Server]) -> list[Server]:
+    """The servers a Router means."""
+    wanted = (select.selector.match_labels if select.selector else {}).items()
+    return [
+        server
+        for server in servers
+        if (select.ollama_nodes is None or server.ollamanode in select.ollama_nodes)
+        and wanted <= server.labels.items()
+    ]
+
+
+def plan_router(router: Object, observed: Observed, program: Program, now: datetime) -> Plan:
+    """What to apply for a Router, and its status."""
+    spec = RouterSpec.model_validate(router["spec"])
+    unserved = unsupported.router(router["spec"])
+    servers = selected(spec.select, observed.servers)
+    verdict = unserved or _verdict(spec, observed, servers)
+    objects: tuple[Object, ...] = ()
+    if unserved is None:
+        objects = (
+            _service_account(router),
+            _role_binding(router, program),
+            _service(router, spec),
+            _deployment(router, spec, program),
+        )
+    previous = router.get("status") or {}
+    return Plan(
+        apply=objects,
+        status=_status(router, spec, observed, servers, verdict, now),
+        notes=transition(previous.get("conditions") or (), verdict),
+    )
+
+
+def _names(router: Object) -> tuple[str, dict[str, str]]:
+    name = router["metadata"]["name"]
+    return name, labels(ROUTER_LABEL, name, "ollama-fleet-router")
+
+
+def _service_account(router: Object) -> Object:
+    name, all_labels = _names(router)
+    made = child(router, "v1", "ServiceAccount", f"{name}-router", all_labels)
+    made["automountServiceAccountToken"] = False
+    return made
+
+
+def _role_binding(router: Object, program: Program) -> Object:
+    name, all_labels = _names(router)
+    made = child(
+        router, "rbac.authorization.k8s.io/v1", "RoleBinding", f"{name}-router", all_labels
+    )
+    made["roleRef"] = {
+        "apiGroup": "rbac.authorization.k8s.io",
+        "kind": "ClusterRole",
+        "name": program.cluster_role,
+    }
+    made["subjects"] = [
+        {
+            "kind": "ServiceAccount",
+            "name": f"{name}-router",
+            "namespace": router["metadata"]["namespace"],
+        }
+    ]
+    return made
+
+
+def _service(router: Object, spec: RouterSpec) -> Object:
+    name, all_labels = _names(router)
+    made = child(router, "v1", "Service", name, all_labels)
+    if spec.service.annotations:
+        made["metadata"]["annotations"] = dict(spec.service.annotations)
+    made["spec"] = {
+        "type": spec.service.type,
+        "selector": selector(ROUTER_LABEL, name),
+        "ports": [
+            {"name": "http", "port": spec.service.port, "targetPort": "http", "protocol": "TCP"}
+        ],
+    }
+    return made
+
+
+def _deployment(router: Object, spec: RouterSpec, program: Program) -> Object:
+    name, all_labels = _names(router)
+    template = spec.template
+    made = child(router, "apps/v1", "Deployment", f"{name}-router", all_labels)
+    pod: dict[str, Any] = {
+        "serviceAccountName": template.service_account_name or f"{name}-router",
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": DRAIN_SECONDS + 15,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+            **(template.security_context or {}),
+        },
+        "containers": [_container(router, spec, program)],
+    }
+    optional = {
+        "affinity": template.affinity,
+        "nodeSelector": template.node_selector,
+        "tolerations": [one.wire() for one in template.tolerations or ()] or None,
+        "topologySpreadConstraints": template.topology_spread_constraints,
+        "priorityClassName": template.priority_class_name,
+        "runtimeClassName": template.runtime_class_name,
+        "imagePullSecrets": [{"name": one} for one in spec.image.pull_secrets] or None,
+    }
+    pod |= {key: value for key, value in optional.items() if value is not None}
+    metadata: Object = {"labels": {**(template.labels or {}), **all_labels}}
+    if template.annotations:
+        metadata["annotations"] = dict(template.annotations)
+    made["spec"] = {
+        "replicas": spec.replicas,
+        "selector": {"matchLabels": selector(ROUTER_LABEL, name)},
+        # a new router serves before an old one goes
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+        },
+        "template": {"metadata": metadata, "spec": pod},
+    }
+    return made
+
+
+def _container(router: Object, spec: RouterSpec, program: Program) -> Object:
+    meta = router["metadata"]
+    resources = spec.resources.wire() or {"requests": {"cpu": "100m", "memory": "128Mi"}}
+    return {
+        "name": "router",
+        "image": spec.image.reference if spec.image.repository else program.image,
+        "imagePullPolicy": spec.image.pull_policy,
+        "command": ["ollama-fleet-router"],
+        "args": [
+            f"--namespace={meta['namespace']}",
+            f"--router={meta['name']}",
+            f"--port={PORT}",
+            f"--metrics-port={ADMIN_PORT}",
+            f"--drain-timeout={DRAIN_SECONDS}",
+        ],
+        "ports": [
+            {"name": "http", "containerPort": PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": ADMIN_PORT, "protocol": "TCP"},
+        ],
+        "resources": resources,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "startupProbe": _probe("/healthz", 1, 60),
+        "readinessProbe": _probe("/readyz", 2, 2),
+        "livenessProbe": _probe("/healthz", 10, 6),
+    }
+
+
+def _probe(path: str, period: int, failures: int) -> Object:
+    return {
+        "httpGet": {"path": path, "port": "metrics"},
+        "periodSeconds": period,
+        "timeoutSeconds": 3,
+        "failureThreshold": failures,
+    }
+
+
+def _verdict(spec: RouterSpec, observed: Observed, servers: Sequence[Server]) -> Verdict:
+    for pod in observed.pods:
+        trouble = pod_trouble(pod)
+        if trouble is not None:
+            return Verdict.stuck(trouble.reason, trouble.message)
+    ready_servers = sum(server.state == "Ready" for server in servers)
+    total = len(servers) + len(spec.backends)
+    if total == 0:
+        return Verdict.stuck(
+            Reason.NO_SERVERS,
+            "no OllamaNode in this namespace matches spec.select, and there are no backends. "
+            "Make one, or correct the selection.",
+        )
+    status = (observed.deployment or {}).get("status") or {}
+    meta = (observed.deployment or {}).get("metadata") or {}
+    current = status.get("observedGeneration") == meta.get("generation")
+    ready, updated = status.get("readyReplicas", 0), status.get("updatedReplicas", 0)
+    told = f"{ready} of {spec.replicas} routers ready, {ready_servers} of {total} servers"
+    if observed.deployment is None or not current:
+        return Verdict.underway(told)
+    if ready < spec.replicas or updated < spec.replicas:
+        return Verdict.underway(told)
+    return Verdict.good(told)
+
+
+def _status(
+    router: Object,
+    spec: RouterSpec,
+    observed: Observed,
+    servers: Sequence[Server],
+    verdict: Verdict,
+    now: datetime,
+) -> dict[str, Any]:
+    meta = router["metadata"]
+    previous = router.get("status") or {}
+    generation = meta.get("generation", 1)
+    deployed = (observed.deployment or {}).get("status") or {}
+    ready_servers = [server for server in servers if server.state == "Ready"]
+    models = sorted({model for server in ready_servers for model in server.probe.installed})
+    total = len(servers) + len(spec.backends)
+    status = RouterStatus(
+        observed_generation=generation,
+        url=_url(router, spec, observed.service),
+        replicas=deployed.get("replicas", 0),
+        ready_replicas=deployed.get("readyReplicas", 0),
+        ready=f"{deployed.get('readyReplicas', 0)}/{spec.replicas}",
+        selector=f"{ROUTER_LABEL}={meta['name']}",
+        servers=RouterServers(
+            ready=len(ready_servers), total=total, summary=f"{len(ready_servers)}/{total}"
+        ),
+        models=models[:MODELS_SHOWN],
+        model_count=len(models),
+    ).wire()
+    status["conditions"] = conditions(previous.get("conditions") or (), verdict, generation, now)
+    return status
+
+
+def _url(router: Object, spec: RouterSpec, service: Object | None) -> str:
+    """Where clients reach it: the load balancer's address where there is one."""
+    for one in ((service or {}).get("status", {}).get("loadBalancer") or {}).get("ingress") or ():
+        host = one.get("hostname") or one.get("ip")
+        ports = [port["port"] for port in one.get("ports") or ()]
+        if host:
+            return f"http://{host}:{ports[0] if ports else spec.service.port}"
+    meta = router["metadata"]
+    return f"http://{meta['name']}.{meta['namespace']}.svc:{spec.service.port}"

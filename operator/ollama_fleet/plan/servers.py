@@ -1,0 +1,168 @@
+"""The servers of an OllamaNode as they stand: pods, machines and probes put together."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec, ServerState
+from ollama_fleet.api.servers import server_name
+from ollama_fleet.plan.memory import Memory, server_memory
+from ollama_fleet.plan.result import Object
+from ollama_fleet.plan.troubles import Trouble, pod_trouble, scheduling_trouble
+
+OFFLINE_AFTER = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A model on a server's disk."""
+
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a server last said of itself. ``error`` is why the latest probe failed."""
+
+    version: str | None = None
+    installed: Mapping[str, Installed] = field(default_factory=dict)
+    resident: Mapping[str, int] = field(default_factory=dict)
+    """Model names and the bytes of memory they hold."""
+    first_seen: datetime | None = None
+    last_seen: datetime | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Server:
+    """One Ollama process."""
+
+    name: str
+    ollamanode: str
+    labels: Mapping[str, str]
+    state: ServerState
+    memory: Memory
+    url: str | None = None
+    kubernetes_node: str | None = None
+    probe: Probe = Probe()
+    trouble: Trouble | None = None
+
+    @property
+    def reachable(self) -> bool:
+        """Whether it can be asked and told things now."""
+        return self.state == "Ready" and self.url is not None
+
+
+def probe_url(pod: Object) -> str | None:
+    """Where a pod's server answers; None before it has an address."""
+    address = pod.get("status", {}).get("podIP")
+    if not address:
+        return None
+    return f"http://[{address}]:{PORT}" if ":" in address else f"http://{address}:{PORT}"
+
+
+def pod_ready(pod: Object) -> bool:
+    """Whether Kubernetes calls the pod Ready and it is not on its way out."""
+    if pod["metadata"].get("deletionTimestamp"):
+        return False
+    return any(
+        one["type"] == "Ready" and one["status"] == "True"
+        for one in pod.get("status", {}).get("conditions", ())
+    )
+
+
+def servers_of(
+    node: Object,
+    spec: OllamaNodeSpec,
+    pods: Iterable[Object],
+    kubernetes_nodes: Mapping[str, Object],
+    probes: Mapping[str, Probe],
+    now: datetime,
+) -> list[Server]:
+    """Every server of an OllamaNode. ``probes`` are by URL."""
+    name = node["metadata"]["name"]
+    labels = node["metadata"].get("labels") or {}
+    if spec.external is not None:
+        return [_external(name, labels, spec, probes, now)]
+    pods = list(pods)
+    return [
+        _pod_server(name, labels, spec, pod, pods, kubernetes_nodes, probes, now) for pod in pods
+    ]
+
+
+def _external(
+    name: str,
+    labels: Mapping[str, str],
+    spec: OllamaNodeSpec,
+    probes: Mapping[str, Probe],
+    now: datetime,
+) -> Server:
+    assert spec.external is not None
+    url = spec.external.url.rstrip("/")
+    probe = probes.get(url, Probe())
+    trouble = None
+    state: ServerState = "Starting"
+    if probe.last_seen is not None and now - probe.last_seen < OFFLINE_AFTER:
+        state = "Ready"
+    elif probe.error is not None:
+        state = "Offline"
+        trouble = Trouble(
+            Reason.UNREACHABLE,
+            f"{probe.error}. Check that Ollama runs there, that it listens on more than loopback "
+            "(OLLAMA_HOST=0.0.0.0), and spec.external.url.",
+        )
+    return Server(
+        name=server_name(name, None, None, per_node=False),
+        ollamanode=name,
+        labels=labels,
+        state=_held(state, spec),
+        memory=server_memory(spec, None),
+        url=url,
+        probe=probe,
+        trouble=trouble,
+    )
+
+
+def _pod_server(
+    name: str,
+    labels: Mapping[str, str],
+    spec: OllamaNodeSpec,
+    pod: Object,
+    pods: list[Object],
+    kubernetes_nodes: Mapping[str, Object],
+    probes: Mapping[str, Probe],
+    now: datetime,
+) -> Server:
+    machine = pod["spec"].get("nodeName")
+    url = probe_url(pod)
+    probe = probes.get(url, Probe()) if url else Probe()
+    trouble = pod_trouble(pod) or scheduling_trouble(pod, spec, kubernetes_nodes.values(), pods)
+    state: ServerState = "Starting"
+    if pod["metadata"].get("deletionTimestamp"):
+        state, trouble = "Draining", None
+    elif pod_ready(pod):
+        lost = probe.error is not None and (
+            probe.last_seen is None or now - probe.last_seen >= OFFLINE_AFTER
+        )
+        state = "Offline" if lost else "Ready" if probe.last_seen else "Starting"
+        if lost and trouble is None:
+            trouble = Trouble(Reason.UNREACHABLE, f"{probe.error}, though its pod is Ready")
+    elif trouble is not None or probe.last_seen is not None:
+        state = "Offline"
+    return Server(
+        name=server_name(name, pod["metadata"]["name"], machine, spec.per_node is not None),
+        ollamanode=name,
+        labels=labels,
+        state=_held(state, spec),
+        memory=server_memory(spec, kubernetes_nodes.get(machine or "")),
+        url=url,
+        kubernetes_node=machine,
+        probe=probe,
+        trouble=trouble,
+    )
+
+
+def _held(state: ServerState, spec: OllamaNodeSpec) -> ServerState:
+    return "Draining" if spec.cordoned and state == "Ready" else state

@@ -1,0 +1,307 @@
+"""Tasks: one model on one server, from wanted to verified."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.modeldistribution import (
+    ModelDistributionSpec,
+    TaskState,
+    Tier,
+    WantedModel,
+)
+from ollama_fleet.api.names import DEFAULT_HOST, ModelName
+from ollama_fleet.api.quantity import bytes_of, count_of, gib, seconds_of
+from ollama_fleet.plan.memory import enough
+from ollama_fleet.plan.servers import Server
+from ollama_fleet.plan.times import parsed, span
+
+MAX_BACKOFF = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class RegistryFact:
+    """What the registry says of a model."""
+
+    digest: str | None = None
+    size: int | None = None
+    missing: bool = False
+    error: str | None = None
+    """Why the registry could not be asked."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A pull under way. Bytes and bytes per second."""
+
+    state: TaskState = "Pulling"
+    completed: int = 0
+    total: int = 0
+    speed: int = 0
+    eta: float | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How the latest pull of a task ended badly."""
+
+    at: datetime
+    attempts: int
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model on one server. ``name`` is what the registry is asked for."""
+
+    id: str
+    server: Server
+    model: str
+    pin: str | None
+    why: str
+    state: TaskState = "Waiting"
+    reason: Reason | None = None
+    message: str | None = None
+    digest: str | None = None
+    completed: int | None = None
+    total: int | None = None
+    speed: int | None = None
+    attempts: int = 0
+    next_attempt: datetime | None = None
+    drifted: bool = False
+    failure: Failure | None = None
+
+    @property
+    def wants_pull(self) -> bool:
+        """Whether nothing but a free place keeps the pull from starting."""
+        return self.state == "Waiting" and self.reason == Reason.PARALLEL_LIMIT
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What bears on tasks beside the servers themselves."""
+
+    registry: Mapping[str, RegistryFact]
+    """By canonical model name."""
+    running: Mapping[str, Running]
+    """By task id."""
+    failures: Mapping[str, Failure]
+    """By task id."""
+
+
+def task_id(namespace: str, distribution: str, server: str, model: str) -> str:
+    """An id that is the same for the life of the task."""
+    text = "\n".join((namespace, distribution, server, model))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def canonical(model: str) -> str:
+    """A model's name as servers list it: with its tag."""
+    return ModelName.parse(model).canonical
+
+
+def wanted_on(
+    spec: ModelDistributionSpec, server: Server, registry: Mapping[str, RegistryFact]
+) -> list[tuple[WantedModel, str]]:
+    """The models a server is to have, each with why; the tier is the first that matches."""
+    wanted = [(model, "listed") for model in spec.models or ()]
+    tier = tier_of(spec.tiers or (), server)
+    if tier is not None:
+        wanted += [(model, f"tier {tier.min_memory}") for model in tier.models]
+    unique: dict[str, tuple[WantedModel, str]] = {}
+    for model, why in wanted:
+        chosen = _available(model, registry)
+        note = why if chosen is model else f"{why}, fallback of {model.name}"
+        unique.setdefault(canonical(chosen.name), (chosen, note))
+    return list(unique.values())
+
+
+def tier_of(tiers: Iterable[Tier], server: Server) -> Tier | None:
+    """The first tier whose memory the server has; None if none, or its memory is unknown."""
+    if server.memory.size is None:
+        return None
+    size = server.memory.size
+    return next((tier for tier in tiers if enough(size, bytes_of(tier.min_memory))), None)
+
+
+def _available(model: WantedModel, registry: Mapping[str, RegistryFact]) -> WantedModel:
+    """The model, or its first fallback, that the registry does not say is missing."""
+    for name in (model.name, *model.fallbacks):
+        fact = registry.get(canonical(name))
+        if fact is None or not fact.missing:
+            return model if name == model.name else WantedModel(name=name, preload=model.preload)
+    return model
+
+
+def plan_task(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime) -> Task:
+    """The task as it stands: installed, running, failed, or what it waits for."""
+    fact = seen.registry.get(task.model, RegistryFact())
+    failure = seen.failures.get(task.id)
+    task = replace(task, failure=failure, attempts=failure.attempts if failure else 0)
+    running = seen.running.get(task.id)
+    installed = task.server.probe.installed.get(task.model)
+    expected = task.pin or (failure and failure.reason == Reason.DIGEST_MISMATCH and fact.digest)
+    if running is not None:
+        return replace(
+            task,
+            state=running.state,
+            reason=Reason.PULLING if running.state == "Pulling" else Reason.VERIFYING,
+            message=_pulling(running),
+            completed=running.completed,
+            total=running.total or fact.size,
+            speed=running.speed,
+        )
+    if installed is not None and (not expected or installed.digest == expected):
+        return replace(
+            task,
+            state="Installed",
+            reason=Reason.INSTALLED,
+            digest=installed.digest,
+            completed=installed.size,
+            total=installed.size,
+        )
+    drift = installed is not None
+    task = replace(
+        task,
+        drifted=drift,
+        digest=installed.digest if installed else None,
+        total=fact.size,
+        completed=0,
+    )
+    return _not_installed(spec, task, fact, failure, now)
+
+
+def _not_installed(
+    spec: ModelDistributionSpec,
+    task: Task,
+    fact: RegistryFact,
+    failure: Failure | None,
+    now: datetime,
+) -> Task:
+    if spec.suspend:
+        return replace(
+            task,
+            state="Paused",
+            reason=Reason.SUSPENDED,
+            message="suspended. Set spec.suspend to false to go on.",
+        )
+    if spec.pull_policy == "Never":
+        state = "has another digest" if task.drifted else "is not installed"
+        return replace(
+            task,
+            state="Failed",
+            reason=Reason.DIGEST_MISMATCH if task.drifted else Reason.NOT_INSTALLED,
+            message=f"{task.model} {state}, and pullPolicy is Never.",
+        )
+    if fact.missing:
+        return replace(
+            task,
+            state="Failed",
+            reason=Reason.MODEL_NOT_FOUND,
+            message=f"{spec.source.registry} has no {task.model}. Correct the name or its tag.",
+        )
+    if task.pin and fact.digest and fact.digest != task.pin:
+        return replace(
+            task,
+            state="Failed",
+            reason=Reason.DIGEST_MISMATCH,
+            message=f"{spec.source.registry} now gives {task.model} as {fact.digest}, the pin is "
+            f"{task.pin}. Pin the new digest after review, or name a registry that keeps the old "
+            "one.",
+        )
+    if failure is not None:
+        attempts = spec.rollout.retry.attempts
+        if failure.attempts >= attempts:
+            return replace(
+                task,
+                state="Failed",
+                reason=failure.reason,
+                message=f"{failure.message} ({failure.attempts} attempts, the last allowed). "
+                "Mend the cause, then change the spec to have it tried again.",
+            )
+        due = failure.at + backoff(seconds_of(spec.rollout.retry.backoff), failure.attempts)
+        if now < due:
+            return replace(
+                task,
+                reason=Reason.BACKING_OFF,
+                next_attempt=due,
+                message=f"{failure.message} Attempt {failure.attempts + 1} of {attempts} in "
+                f"{span((due - now).total_seconds())}.",
+            )
+    if not task.server.reachable:
+        return replace(
+            task,
+            reason=Reason.SERVER_NOT_READY,
+            message=f"waits for the server, which is {task.server.state}.",
+        )
+    if fact.error is not None:
+        return replace(task, reason=Reason.REGISTRY_UNREACHABLE, message=fact.error)
+    if spec.dry_run:
+        size = f" ({gib(fact.size)})" if fact.size else ""
+        return replace(
+            task, reason=Reason.DRY_RUN, message=f"would be pulled{size}. Set spec.dryRun to false."
+        )
+    return replace(task, reason=Reason.PARALLEL_LIMIT, message="waits for another pull to end.")
+
+
+def backoff(first: float, attempts: int) -> timedelta:
+    """The wait after that many failed attempts: doubles from ``first`` seconds."""
+    return min(timedelta(seconds=first * 2 ** max(0, attempts - 1)), MAX_BACKOFF)
+
+
+def to_start(spec: ModelDistributionSpec, tasks: list[Task], servers: int) -> list[Task]:
+    """The tasks to start now: within maxParallel, finishing servers rather than starting many."""
+    running = [task for task in tasks if task.state in ("Pulling", "Verifying")]
+    places = count_of(spec.rollout.max_parallel, servers) - len(running)
+    open_tasks = [task for task in tasks if task.wants_pull]
+    left: dict[str, int] = {}
+    for task in (*open_tasks, *running):
+        left[task.server.name] = left.get(task.server.name, 0) + 1
+    begun = {task.server.name for task in tasks if task.state == "Installed"}
+    open_tasks.sort(
+        key=lambda task: (
+            task.server.name not in begun,
+            left[task.server.name],
+            task.server.name,
+        )
+    )
+    return open_tasks[: max(0, places)]
+
+
+def failures_from_status(status: Mapping[str, Any], generation: int) -> dict[str, Failure]:
+    """Failures as status tells them; none once the spec has changed, which starts afresh."""
+    if status.get("observedGeneration") != generation:
+        return {}
+    found = {}
+    for task in status.get("tasks") or ():
+        at = parsed(task.get("failedAt"))
+        if at is not None and task.get("attempts"):
+            found[task["id"]] = Failure(
+                at, task["attempts"], _reason(task.get("errorReason")), task.get("error") or ""
+            )
+    return found
+
+
+def _reason(text: object) -> Reason:
+    try:
+        return Reason(str(text))
+    except ValueError:
+        return Reason.PULL_FAILED
+
+
+def _pulling(running: Running) -> str:
+    if running.state == "Verifying":
+        return "verifying the digest"
+    left = "" if running.eta is None else f", {span(running.eta)} left"
+    return f"{gib(running.completed)} of {gib(running.total)}{left}" if running.total else "begins"
+
+
+def pull_name(spec: ModelDistributionSpec, model: str) -> str:
+    """The name to pull by: from another registry it carries the host."""
+    if spec.source.registry == DEFAULT_HOST or ModelName.parse(model).host != DEFAULT_HOST:
+        return model
+    return ModelName.parse(model).with_registry(spec.source.registry).qualified

@@ -1,0 +1,95 @@
+"""Fields the resources have and this version does not serve yet.
+
+Taking such a field and doing nothing would be a lie, and for authentication a danger, so it stalls
+the resource with the field's name.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ollama_fleet.api.conditions import Reason
+from ollama_fleet.plan.conditions import Verdict
+
+OLLAMA_NODE = (
+    "external.headersSecretRef",
+    "external.caSecretRef",
+    "requirements",
+)
+OLLAMA_NODE_VALUES = {"gpu.allocation": ("ResourceClaim",)}
+
+MODEL_DISTRIBUTION = (
+    "bestFit",
+    "sizing",
+    "rollout.window",
+    "rollout.schedule",
+)
+MODEL_DISTRIBUTION_VALUES = {"prune": ("Unlisted",), "pullPolicy": ("Always",)}
+MODEL_FIELDS = ("preload", "schedule")
+
+ROUTER = (
+    "auth",
+    "models",
+    "queue",
+    "fleetApi",
+    "ingress",
+    "httpRoute",
+    "tls",
+)
+ROUTER_VALUES = {"strategy.type": ("PrefixAffinity", "Weighted", "RoundRobin")}
+
+
+def ollama_node(spec: Mapping[str, Any]) -> Verdict | None:
+    """A Stalled verdict naming the first field that is not served; None if all are."""
+    return _verdict(_first(spec, OLLAMA_NODE, OLLAMA_NODE_VALUES))
+
+
+def model_distribution(spec: Mapping[str, Any]) -> Verdict | None:
+    """As ollama_node, for a ModelDistribution."""
+    found = _first(spec, MODEL_DISTRIBUTION, MODEL_DISTRIBUTION_VALUES)
+    lists = [("models", spec.get("models") or [])]
+    lists += [
+        (f"tiers[{index}].models", tier.get("models") or [])
+        for index, tier in enumerate(spec.get("tiers") or [])
+    ]
+    for path, models in lists:
+        for index, model in enumerate(models):
+            found = found or next(
+                (f"{path}[{index}].{name}" for name in MODEL_FIELDS if model.get(name)), None
+            )
+    return _verdict(found)
+
+
+def router(spec: Mapping[str, Any]) -> Verdict | None:
+    """As ollama_node, for a Router."""
+    found = _first(spec, ROUTER, ROUTER_VALUES)
+    for index, backend in enumerate(spec.get("backends") or []):
+        if backend.get("headersSecretRef"):
+            found = found or f"backends[{index}].headersSecretRef"
+    return _verdict(found)
+
+
+def _first(
+    spec: Mapping[str, Any], fields: tuple[str, ...], values: Mapping[str, tuple[str, ...]]
+) -> str | None:
+    for path in fields:
+        if _at(spec, path):
+            return path
+    for path, unserved in values.items():
+        if (value := _at(spec, path)) in unserved:
+            return f"{path}: {value}"
+    return None
+
+
+def _at(spec: Mapping[str, Any], path: str) -> Any:
+    value: Any = spec
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _verdict(field: str | None) -> Verdict | None:
+    if field is None:
+        return None
+    return Verdict.stuck(
+        Reason.UNSUPPORTED, f"spec.{field} is not served by this version. Remove it."
+    )
