@@ -1,0 +1,189 @@
+"""The local cluster's command line: python -m dev.cluster up|down|status|…"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from dev.cluster.binary import KUBERNETES
+from dev.cluster.cluster import REPOSITORY, Cluster
+from dev.cluster.errors import ClusterError
+from dev.cluster.processes import alive
+from dev.machines.machine import DEFAULT, VENDORS, Machine
+from dev.machines.quantity import in_bytes
+
+_GIB = 1024**3
+_COMMAND = "python -m dev.cluster"
+
+
+def directory() -> Path:
+    """Where the cluster lies: OLLAMA_FLEET_CLUSTER_DIR, or .cluster in the repository."""
+    return Path(os.environ.get("OLLAMA_FLEET_CLUSTER_DIR") or REPOSITORY / ".cluster").absolute()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; errors are one line on standard error and exit code 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except (ClusterError, ValueError) as error:
+        print(f"cluster: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("cluster: interrupted", file=sys.stderr)
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=_COMMAND, description="A real Kubernetes on this machine, with simulated GPUs."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: object, help_text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help_text, description=help_text)
+        sub.set_defaults(run=run)
+        return sub
+
+    command("up", _up, "start the cluster; it runs until `down`")
+    command("down", _down, "stop every process and remove the cluster's directory")
+    command("status", _status, "say what runs")
+    command("machines", _machines, "list the machines")
+    add = command("add-machine", _add, "let a machine join")
+    add.add_argument("name", metavar="NAME")
+    add.add_argument("--gpu-memory", metavar="48Gi", default="0", help="memory of each GPU")
+    add.add_argument("--gpus", metavar="N", type=int, default=1, help="how many GPUs (1)")
+    add.add_argument("--vendor", choices=VENDORS, default="nvidia", help="whose GPUs (nvidia)")
+    add.add_argument(
+        "--label", metavar="K=V", action="append", default=[], help="a label of its node"
+    )
+    remove = command("remove-machine", _remove, "take a machine away, as if its power was cut")
+    remove.add_argument("name", metavar="NAME")
+    return parser
+
+
+def _up(_options: argparse.Namespace) -> int:
+    running = Cluster.open(directory())
+    if running:
+        print(f"The cluster runs already, in {running.directory}.")
+        _print_usage(running)
+        return 0
+    started = time.monotonic()
+    print("ollama-fleet local cluster")
+    steps = {
+        "control plane": f"Kubernetes {KUBERNETES}: etcd, API server, controllers, scheduler",
+        "machines": f"{', '.join(machine.name for machine in DEFAULT)} (simulated GPUs)",
+    }
+
+    def say(line: str) -> None:
+        print(f"  {line}", flush=True)
+
+    def on_step(step: str, seconds: float) -> None:
+        print(f"  {step:<15}  {steps[step]:<62}{seconds:5.1f} s", flush=True)
+
+    cluster = Cluster.start(directory(), detached=True, say=say, on_step=on_step)
+    print(f"Up in {time.monotonic() - started:.1f} s, in {cluster.directory}.")
+    _print_usage(cluster)
+    return 0
+
+
+def _print_usage(cluster: Cluster) -> None:
+    kubectl = "kubectl" if shutil.which("kubectl") else str(cluster.kubectl)
+    print(f"  export KUBECONFIG={cluster.kubeconfig}")
+    if kubectl == "kubectl":
+        print(f"  kubectl get nodes              (version {KUBERNETES}: {cluster.kubectl})")
+    else:
+        print(f"  {kubectl} get nodes")
+    print(f"  {_COMMAND} add-machine gpu-48g --gpu-memory 48Gi")
+    print(f"  {_COMMAND} down              stops it and removes the directory")
+
+
+def _down(_options: argparse.Namespace) -> int:
+    cluster = Cluster.open(directory())
+    if cluster is None:
+        if directory().exists():
+            shutil.rmtree(directory())
+            print(f"No cluster runs; removed what was left in {directory()}.")
+        else:
+            print("No cluster runs.")
+        return 0
+    started = time.monotonic()
+    cluster.stop()
+    print(f"Stopped in {time.monotonic() - started:.1f} s; {cluster.directory} is removed.")
+    return 0
+
+
+def _status(_options: argparse.Namespace) -> int:
+    cluster = _running()
+    state = cluster.state()
+    print(f"Kubernetes {state['kubernetes']} at {state['url']}, files in {cluster.directory}")
+    down = 0
+    for name, pid in state["programs"].items():
+        up = alive(pid)
+        down += not up
+        memory = f"{_resident(pid) / 1024**2:6.0f} MiB" if up else f"see logs/{name}.log"
+        print(f"  {name:<25} {'running' if up else 'ended':<8} {memory}")
+    return 1 if down else 0
+
+
+def _machines(_options: argparse.Namespace) -> int:
+    print(f"{'NAME':<16} {'GPUS':<6} {'MEMORY':<8} VENDOR")
+    for machine in _running().machines().values():
+        gpus, memory = "-", "-"
+        if machine.resource:
+            gpus, memory = str(machine.gpus), f"{machine.gpu_memory / _GIB:g}Gi"
+        print(f"{machine.name:<16} {gpus:<6} {memory:<8} {machine.vendor}")
+    return 0
+
+
+def _add(options: argparse.Namespace) -> int:
+    machine = Machine(
+        options.name,
+        gpus=options.gpus,
+        gpu_memory=in_bytes(options.gpu_memory),
+        vendor=options.vendor,
+        labels=dict(_label(text) for text in options.label),
+    )
+    started = time.monotonic()
+    _running().add_machine(machine)
+    print(f"{machine.name} takes pods ({time.monotonic() - started:.1f} s).")
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    _running().remove_machine(options.name)
+    print(f"{options.name} is gone, and its pods with it.")
+    return 0
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"--label {text}: write it as key=value")
+    return key, value
+
+
+def _running() -> Cluster:
+    cluster = Cluster.open(directory())
+    if cluster is None:
+        raise ClusterError(f"no cluster runs; start one with: {_COMMAND} up")
+    return cluster
+
+
+def _resident(pid: int) -> int:
+    """The memory of one process in bytes."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Simulated machines: Kubernetes nodes whose pods run as processes of this machine."""

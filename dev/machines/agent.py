@@ -1,0 +1,154 @@
+"""The machine agent: one process that is the kubelet of all simulated machines."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+
+from dev.cluster.programs import AGENT_ADDRESSES
+from dev.machines import claims, loadbalancers, logs, nodes
+from dev.machines.apiserver import ApiError, ApiServer, Object
+from dev.machines.containers import Backoff
+from dev.machines.events import Recorder
+from dev.machines.machine import Machine, load_all
+from dev.machines.pods import Pod, Site
+
+_KUBELET_PORT = 10250
+_MACHINES_EVERY = 0.25  # seconds between looks at the machines' folder
+_POD_NUMBERS = 250
+
+
+class Agent:
+    """Runs the machines described in `<directory>/machines` and the pods bound to them."""
+
+    def __init__(
+        self, api: ApiServer, url: str, directory: Path, client: httpx.AsyncClient
+    ) -> None:
+        self._api = api
+        self._directory = directory
+        self._socket = claim_address()
+        address = str(self._socket.getsockname()[0])
+        first = float(os.environ.get("OLLAMA_FLEET_RESTART_BACKOFF") or 10)
+        self._recorder = Recorder(api)
+        backoff = Backoff(first, cap=first * 30)
+        self._site = Site(api, url, directory, client, self._recorder, backoff, address)
+        self._machines: dict[str, tuple[Machine, asyncio.Task[None]]] = {}
+        self._addresses: dict[str, Iterator[str]] = {}
+        self._numbers = itertools.count(1)
+        self._pods: dict[str, Pod] = {}
+        self._seen: dict[str, Object] = {}
+
+    async def run(self) -> None:
+        """Run until cancelled; then end every pod's processes."""
+        version = (await self._api.get("/version"))["gitVersion"]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._recorder.run())
+                tasks.create_task(self._follow_machines(version))
+                tasks.create_task(self._follow_pods())
+                tasks.create_task(claims.serve(self._api, self._directory / "volumes"))
+                tasks.create_task(loadbalancers.serve(self._api, self.pods))
+                tasks.create_task(logs.serve(self._socket, self._directory))
+        finally:
+            await asyncio.gather(*(pod.kill() for pod in self._pods.values()))
+
+    def pods(self) -> list[Pod]:
+        """The pods that run here."""
+        return list(self._pods.values())
+
+    async def _follow_machines(self, version: str) -> None:
+        """Let machines join and leave as their files come and go."""
+        while True:
+            wanted = load_all(self._directory / "machines")
+            for name in [name for name in self._machines if name not in wanted]:
+                await self._leave(name)
+            for name, machine in wanted.items():
+                if name not in self._machines:
+                    self._join(machine, version)
+            await asyncio.sleep(_MACHINES_EVERY)
+
+    def _join(self, machine: Machine, version: str) -> None:
+        """Register a machine; pods that were bound to its name before start now."""
+        block = self._site.address.rsplit(".", 2)[0]
+        number = next(self._numbers) % 254 + 1
+        # Addresses are used in turn, so that one is not given again at once.
+        turns = itertools.cycle(f"{block}.{number}.{pod}" for pod in range(2, _POD_NUMBERS))
+        self._addresses[machine.name] = turns
+        keeping = asyncio.create_task(
+            nodes.keep(self._api, machine, self._site.address, _KUBELET_PORT, version)
+        )
+        self._machines[machine.name] = (machine, keeping)
+        for pod in list(self._seen.values()):
+            self._take(pod)
+
+    async def _leave(self, name: str) -> None:
+        """A machine is gone: so are its processes at once, and its node and pods in the API."""
+        machine, keeping = self._machines.pop(name)
+        keeping.cancel()
+        gone = [pod for pod in self._pods.values() if pod.machine.name == name]
+        await asyncio.gather(*(pod.kill() for pod in gone))
+        with suppress(ApiError, httpx.HTTPError):
+            await nodes.remove(self._api, machine)
+        for pod in gone:
+            self._pods.pop(pod.uid, None)
+            with suppress(ApiError, httpx.HTTPError):
+                await self._api.delete(pod.path, {"gracePeriodSeconds": 0})
+
+    async def _follow_pods(self) -> None:
+        async for event in self._api.watch("/api/v1/pods"):
+            uid = str(event.object["metadata"]["uid"])
+            if event.kind == "DELETED":
+                self._seen.pop(uid, None)
+                if pod := self._pods.pop(uid, None):
+                    # Normally it has ended by now; a pod deleted by force has not.
+                    await pod.kill()
+            else:
+                self._seen[uid] = event.object
+                self._take(event.object)
+
+    def _take(self, latest: Object) -> None:
+        """Start a pod bound to one of our machines, or tell a running one what is new."""
+        uid = str(latest["metadata"]["uid"])
+        if pod := self._pods.get(uid):
+            pod.update(latest)
+            return
+        machine = latest["spec"].get("nodeName")
+        if machine not in self._machines:
+            return
+        if (latest.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            return
+        pod = Pod(self._site, self._machines[machine][0], latest, self._address(machine))
+        self._pods[uid] = pod
+        pod.start()
+        if latest["metadata"].get("deletionTimestamp"):
+            pod.update(latest)
+
+    def _address(self, machine: str) -> str:
+        """A free address of the machine's own."""
+        taken = {pod.address for pod in self._pods.values()}
+        return next(address for address in self._addresses[machine] if address not in taken)
+
+
+def claim_address() -> socket.socket:
+    """Listen on the kubelet's port of a block of addresses that no other cluster has taken."""
+    for address in AGENT_ADDRESSES:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address, _KUBELET_PORT))
+            listener.listen()
+        except OSError as error:
+            listener.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
+            continue
+        return listener
+    raise OSError(errno.EADDRINUSE, "all blocks of addresses from 127.64.0.0 on are taken")

@@ -1,0 +1,67 @@
+"""The kubelet's /containerLogs over HTTPS, so that `kubectl logs` works."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+from collections import deque
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import parse_qs, urlsplit
+
+_PATH = re.compile(r"/containerLogs/([a-z0-9.-]+)/([a-z0-9.-]+)/([a-z0-9.-]+)")
+_FOLLOW_EVERY = 0.2
+_CHUNK = 1 << 16
+
+
+async def serve(listener: socket.socket, directory: Path) -> None:
+    """Answer the API server, which shows a certificate, for ever."""
+    certificates = directory / "certificates"
+    context = ssl.create_default_context(
+        ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "ca.crt")
+    )
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(certificates / "kubelet.crt", certificates / "kubelet.key")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = await reader.readuntil(b"\r\n\r\n")
+            await _answer(request.split(b" ", 2)[1].decode(), directory / "pods", writer)
+        except (OSError, ssl.SSLError, asyncio.IncompleteReadError, IndexError):
+            return
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, sock=listener, ssl=context)
+    async with server:
+        await server.serve_forever()
+
+
+async def _answer(target: str, pods: Path, writer: asyncio.StreamWriter) -> None:
+    url = urlsplit(target)
+    found = _PATH.fullmatch(url.path)
+    options = {key: values[-1] for key, values in parse_qs(url.query).items()}
+    if not found:
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        return
+    suffix = ".previous.log" if options.get("previous") == "true" else ".log"
+    log = pods / f"{found[1]}_{found[2]}" / f"{found[3]}{suffix}"
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n")
+    if not log.exists():
+        return
+    with log.open("rb") as file:
+        if tail := options.get("tailLines"):
+            writer.writelines(deque(file, maxlen=int(tail)))
+        await _copy(file, writer)
+        # The log's writer is gone once its pid file is: then there is nothing to follow.
+        while options.get("follow") == "true" and log.with_suffix(".pid").exists():
+            await asyncio.sleep(_FOLLOW_EVERY)
+            await _copy(file, writer)
+
+
+async def _copy(file: BinaryIO, writer: asyncio.StreamWriter) -> None:
+    while chunk := file.read(_CHUNK):
+        writer.write(chunk)
+        await writer.drain()
