@@ -1,19 +1,33 @@
-"""Write what is generated: crds/ from the models."""
+"""Write what is generated: crds/ from the models, manifests/ from the chart."""
 
 import sys
 from pathlib import Path
 
 import yaml
 
+from dev import chart
+from dev.cluster.errors import ClusterError
 from ollama_fleet.api.crd import RESOURCES, crd
 
 ROOT = Path(__file__).parent.parent
+_NOTE = "# Generated from charts/ollama-fleet by `make generate`.\n"
 
 
 def documents() -> dict[Path, str]:
-    """Every generated file and its text."""
+    """Every file made from the models and its text; the chart carries the CRDs along."""
+    folders = (ROOT / "crds", ROOT / "charts" / "ollama-fleet" / "files" / "crds")
     return {
-        ROOT / "crds" / f"{resource.plural}.yaml": dump(crd(resource)) for resource in RESOURCES
+        folder / f"{resource.plural}.yaml": dump(crd(resource))
+        for folder in folders
+        for resource in RESOURCES
+    }
+
+
+def manifests(helm: Path) -> dict[Path, str]:
+    """Every file made from the chart and its text: one for each template."""
+    return {
+        ROOT / "manifests" / template: _NOTE + "---\n".join(dump(found) for found in objects)
+        for template, objects in chart.plain(helm).items()
     }
 
 
@@ -24,13 +38,23 @@ def dump(document: object) -> str:
     return yaml.dump(document, Dumper=dumper, sort_keys=False, width=100, allow_unicode=True)
 
 
-def main() -> int:
+def write(files: dict[Path, str]) -> None:
     """Write the files that differ."""
-    for path, text in documents().items():
-        path.parent.mkdir(exist_ok=True)
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
             print(f"wrote {path.relative_to(ROOT)}")
+
+
+def main() -> int:
+    """The models' files first: the chart is rendered with them."""
+    write(documents())
+    try:
+        write(manifests(chart.find_helm(print)))
+    except (ClusterError, chart.ChartError) as error:
+        print(f"generate: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
