@@ -12,7 +12,7 @@ from dev.ollama.emulator.generation import Refused, count_tokens
 from dev.ollama.emulator.native import NativeApi, parse_name
 from dev.ollama.emulator.server import Exchange
 from dev.ollama.emulator.store import Store
-from ollama_fleet.ollama.names import ModelName
+from ollama_fleet.api.names import ModelName
 
 
 class BadRequest(Refused):

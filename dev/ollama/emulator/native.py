@@ -16,7 +16,7 @@ from dev.ollama.emulator.scheduler import Runner, Scheduler
 from dev.ollama.emulator.server import JSON, Exchange
 from dev.ollama.emulator.settings import Settings, duration
 from dev.ollama.emulator.store import Model, Store
-from ollama_fleet.ollama.names import InvalidModelName, ModelName
+from ollama_fleet.api.names import InvalidModelName, ModelName
 
 _BLOB = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
 

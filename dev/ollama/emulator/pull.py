@@ -28,7 +28,7 @@ from dev.ollama.emulator.server import Exchange
 from dev.ollama.emulator.settings import Settings
 from dev.ollama.emulator.stats import Stats
 from dev.ollama.emulator.store import Store
-from ollama_fleet.ollama.names import ModelName
+from ollama_fleet.api.names import ModelName
 
 SYNTHETIC_FROM = "x-synthetic-from"
 _REPORT_SECONDS = 0.06

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dev.ollama import gguf_header, library
-from ollama_fleet.ollama.names import InvalidModelName, ModelName
+from ollama_fleet.api.names import InvalidModelName, ModelName
 
 _PARTIAL_LIFETIME = 3600.0
 

@@ -57,8 +57,8 @@ class Settings:
     """The namespaces it serves; none means all."""
     image: str = ""
     """The image of this program, which routers run too."""
-    mirror_url: str = ""
-    console_url: str = ""
+    router_cluster_role: str = "ollama-fleet-router"
+    """The ClusterRole that lets routers see servers."""
     connect_timeout: float = 2.0
     """Seconds to wait for a connection to an Ollama server or a registry."""
     request_timeout: float = 10.0

@@ -14,7 +14,6 @@ from ollama_fleet.controllers.loop import Loop
 from ollama_fleet.controllers.store import Store
 from ollama_fleet.kube import Kind, Kube, KubeError, Object, kind_of
 from ollama_fleet.kube.kinds import (
-    CONFIG_MAP,
     DAEMON_SET,
     DEPLOYMENT,
     MODEL_DISTRIBUTION,
@@ -22,8 +21,10 @@ from ollama_fleet.kube.kinds import (
     OLLAMA_NODE,
     PERSISTENT_VOLUME_CLAIM,
     POD,
+    ROLE_BINDING,
     ROUTER,
     SERVICE,
+    SERVICE_ACCOUNT,
     STATEFUL_SET,
 )
 
@@ -42,7 +43,8 @@ WATCHED: dict[Kind, str | None] = {
     DEPLOYMENT: MANAGED,
     SERVICE: MANAGED,
     PERSISTENT_VOLUME_CLAIM: MANAGED,
-    CONFIG_MAP: MANAGED,
+    SERVICE_ACCOUNT: MANAGED,
+    ROLE_BINDING: MANAGED,
 }
 """Every kind in the store, with the label selector its objects are read by."""
 

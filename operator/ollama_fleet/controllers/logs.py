@@ -21,6 +21,8 @@ def set_up(style: LogFormat = "auto", level: str = "info", stream: TextIO = sys.
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # kopf reports each attempt of each watch; the lease, the lists and the loop say it once.
+    logging.getLogger("kopf._cogs.clients").setLevel(logging.CRITICAL)
 
 
 class TextFormatter(logging.Formatter):

@@ -28,8 +28,7 @@ async def _run(given: argparse.Namespace) -> int:
         namespace=given.own_namespace,
         namespaces=tuple(dict.fromkeys(given.namespace or ())),
         image=given.image,
-        mirror_url=given.mirror_url,
-        console_url=given.console_url,
+        router_cluster_role=given.router_cluster_role,
     )
     identity = f"{socket.gethostname()}_{uuid4().hex[:12]}"
     options = Options(given.host, given.port, given.leader_elect, identity, settings)
@@ -75,14 +74,10 @@ def parser() -> argparse.ArgumentParser:
         help="the image routers run (OLLAMA_FLEET_IMAGE)",
     )
     add(
-        "--mirror-url",
-        default=env("OLLAMA_FLEET_MIRROR_URL") or "",
-        help="the registry mirror (OLLAMA_FLEET_MIRROR_URL)",
-    )
-    add(
-        "--console-url",
-        default=env("OLLAMA_FLEET_CONSOLE_URL") or "",
-        help="the console, which answers for the fleet API (OLLAMA_FLEET_CONSOLE_URL)",
+        "--router-cluster-role",
+        default=env("OLLAMA_FLEET_ROUTER_CLUSTER_ROLE") or "ollama-fleet-router",
+        metavar="NAME",
+        help="the ClusterRole routers are bound to (OLLAMA_FLEET_ROUTER_CLUSTER_ROLE; %(default)s)",
     )
     add(
         "--log-format",

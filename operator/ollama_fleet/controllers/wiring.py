@@ -64,6 +64,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 30.0
     settings.networking.connect_timeout = 5.0
     settings.networking.trust_env = True
+    settings.networking.error_backoffs = (0.5, 1, 1, 2, 2, 3, 3, 5, 5, 5)
     settings.watching.chunk_size = 500
     settings.watching.reconnect_backoff = 0.5
     settings.queueing.exit_timeout = 0.5

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import httpx
 
+from ollama_fleet.api.names import DEFAULT_HOST, ModelName
 from ollama_fleet.ollama.errors import ModelNotFound, RegistryError, Unreachable
-from ollama_fleet.ollama.names import DEFAULT_HOST, ModelName
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 MODEL_LAYER = "application/vnd.ollama.image.model"

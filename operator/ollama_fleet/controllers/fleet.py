@@ -1,0 +1,37 @@
+"""The servers of a namespace, read from the store and the probes."""
+
+from pydantic import ValidationError
+
+from ollama_fleet.api.ollamanode import OllamaNodeSpec
+from ollama_fleet.api.servers import OLLAMANODE_LABEL
+from ollama_fleet.controllers.context import Context
+from ollama_fleet.controllers.probes import Probes
+from ollama_fleet.kube import Object
+from ollama_fleet.kube.kinds import NODE, OLLAMA_NODE, POD
+from ollama_fleet.plan.servers import Server, servers_of
+
+
+def pods_of(context: Context, node: Object) -> list[Object]:
+    """The pods of an OllamaNode."""
+    meta = node["metadata"]
+    return context.store.list(POD, meta["namespace"], {OLLAMANODE_LABEL: meta["name"]})
+
+
+def machines(context: Context) -> dict[str, Object]:
+    """The Kubernetes nodes, by name."""
+    return {one["metadata"]["name"]: one for one in context.store.list(NODE)}
+
+
+def servers_in(context: Context, probes: Probes, namespace: str) -> list[Server]:
+    """Every server of a namespace; OllamaNodes that cannot be read have none."""
+    seen, kubernetes_nodes = probes.seen(), machines(context)
+    servers: list[Server] = []
+    for node in context.store.list(OLLAMA_NODE, namespace):
+        try:
+            spec = OllamaNodeSpec.model_validate(node["spec"])
+        except ValidationError:
+            continue
+        servers += servers_of(
+            node, spec, pods_of(context, node), kubernetes_nodes, seen, context.clock.now()
+        )
+    return servers

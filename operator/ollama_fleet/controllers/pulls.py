@@ -1,0 +1,211 @@
+"""Pulls under way: each an asyncio task that tells a server to pull, and watches it do so."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.names import canonical
+from ollama_fleet.controllers.clock import Clock
+from ollama_fleet.controllers.context import Background
+from ollama_fleet.controllers.probes import Probes
+from ollama_fleet.ollama.client import OllamaClient
+from ollama_fleet.ollama.errors import ModelNotFound, OllamaError
+from ollama_fleet.ollama.progress import Progress
+from ollama_fleet.plan.distribution import PullOrder
+from ollama_fleet.plan.tasks import Failure, Running
+
+log = logging.getLogger(__name__)
+
+REPORT_INTERVAL = 2.0
+_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+
+
+class _PullError(Exception):
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass
+class _Pull:
+    """One download; several tasks may want the same one."""
+
+    order: PullOrder
+    owner: str
+    changed: Callable[[], None]
+    progress: Progress
+    verifying: bool = False
+    task: asyncio.Task[None] | None = None
+    reported: float = 0.0
+    grew: float = 0.0
+    size: int = -1
+
+
+class Pulls:
+    """Starts, follows and stops pulls; remembers how they failed."""
+
+    def __init__(
+        self, background: Background, probes: Probes, clock: Clock, metrics: CollectorRegistry
+    ) -> None:
+        self._background = background
+        self._probes = probes
+        self._clock = clock
+        self._running: dict[str, _Pull] = {}
+        self._failures: dict[str, Failure] = {}
+        self._owners: dict[str, str] = {}
+        self._bytes = Counter(
+            "ollama_fleet_pull_bytes", "Bytes that servers have pulled.", registry=metrics
+        )
+        self._duration = Histogram(
+            "ollama_fleet_pull_duration_seconds",
+            "How long pulls took, by result.",
+            ("result",),
+            buckets=_BUCKETS,
+            registry=metrics,
+        )
+
+    def running(self, tasks: Iterable[str]) -> dict[str, Running]:
+        """How the pulls of these tasks stand."""
+        now = self._clock.monotonic()
+        return {
+            task: Running(
+                state="Verifying" if pull.verifying else "Pulling",
+                completed=pull.progress.completed,
+                total=pull.progress.total,
+                speed=int(pull.progress.speed(now)),
+                eta=pull.progress.eta(now),
+            )
+            for task in tasks
+            if (pull := self._running.get(task)) is not None
+        }
+
+    def ids(self, owner: str) -> set[str]:
+        """The tasks of an owner that run."""
+        return {task for task, pull in self._running.items() if pull.owner == owner}
+
+    def failures(self, owner: str) -> dict[str, Failure]:
+        """How the latest pulls of an owner's tasks failed, by task."""
+        return {
+            task: failure
+            for task, failure in self._failures.items()
+            if self._owners.get(task) == owner
+        }
+
+    def recall(self, owner: str, failures: dict[str, Failure]) -> None:
+        """Take over failures that an earlier run of the operator left in status."""
+        for task, failure in failures.items():
+            if task not in self._failures:
+                self._failures[task] = failure
+                self._owners[task] = owner
+
+    def forgive(self, owner: str) -> None:
+        """Forget an owner's failures: the spec has changed."""
+        for task in [task for task, of in self._owners.items() if of == owner]:
+            self._failures.pop(task, None)
+            del self._owners[task]
+
+    def start(
+        self, owner: str, order: PullOrder, attempts: int, changed: Callable[[], None]
+    ) -> None:
+        """Begin a pull unless it runs; ``attempts`` have failed before."""
+        if order.task in self._running:
+            return
+        pull = _Pull(order, owner, changed, Progress(order.size))
+        self._running[order.task] = pull
+        self._owners[order.task] = owner
+        name = f"pull {order.model} to {order.server}"
+        pull.task = self._background.start(name, self._run(pull, attempts))
+
+    def keep(self, owner: str, wanted: Iterable[str]) -> None:
+        """Stop those of an owner's pulls that are wanted no longer; a later one resumes."""
+        for task in self.ids(owner) - set(wanted):
+            pull = self._running.pop(task)
+            log.info("pull of %s to %s stopped", pull.order.model, pull.order.server)
+            if pull.task is not None:
+                pull.task.cancel()
+
+    async def _run(self, pull: _Pull, attempts: int) -> None:
+        order = pull.order
+        began = self._clock.monotonic()
+        log.info("pull started: %s to %s (task %s)", order.model, order.server, order.task)
+        result = "cancelled"
+        try:
+            await self._pull(pull)
+            result = "completed"
+            self._failures.pop(order.task, None)
+            log.info("pull completed: %s on %s (task %s)", order.model, order.server, order.task)
+        except _PullError as error:
+            result = "failed"
+            failure = Failure(self._clock.now(), attempts + 1, error.reason, str(error))
+            self._failures[order.task] = failure
+            log.warning("pull failed: %s to %s: %s", order.model, order.server, error)
+        finally:
+            self._duration.labels(result).observe(self._clock.monotonic() - began)
+            if self._running.get(order.task) is pull:
+                await self._end(pull)
+
+    async def _end(self, pull: _Pull) -> None:
+        try:
+            await asyncio.wait_for(self._probes.refresh(pull.order.url), 15.0)
+        except TimeoutError:
+            log.info("%s does not say what it has installed", pull.order.server)
+        if self._running.get(pull.order.task) is pull:
+            del self._running[pull.order.task]
+        pull.changed()
+
+    async def _pull(self, pull: _Pull) -> None:
+        order = pull.order
+        try:
+            async with OllamaClient(order.url) as client:
+                await self._download(client, pull)
+                pull.verifying = True
+                pull.changed()
+                if canonical(order.name) != order.model:
+                    # pulled by the registry's name: give it its own, the layers are shared
+                    await client.copy(order.name, order.model)
+                    await client.delete(order.name)
+                await self._verify(client, order)
+        except ModelNotFound as error:
+            raise _PullError(Reason.MODEL_NOT_FOUND, f"{error}.") from error
+        except OllamaError as error:
+            raise _PullError(Reason.PULL_FAILED, f"{error}.") from error
+
+    async def _download(self, client: OllamaClient, pull: _Pull) -> None:
+        order, progress = pull.order, pull.progress
+        pull.grew = self._clock.monotonic()
+        async for line in client.pull(order.name, order.insecure, order.stall_timeout):
+            now = self._clock.monotonic()
+            progress.observe(line, now)
+            completed = progress.completed
+            if completed != pull.size or not line.digest:
+                if pull.size >= 0:
+                    self._bytes.inc(max(0, completed - pull.size))
+                pull.size, pull.grew = completed, now
+            elif now - pull.grew > order.stall_timeout:
+                raise _PullError(
+                    Reason.PULL_FAILED,
+                    f"the pull stood still for {order.stall_timeout:.0f} s at "
+                    f"{progress.fraction:.0%}.",
+                )
+            if now - pull.reported >= REPORT_INTERVAL:
+                pull.reported = now
+                pull.changed()
+
+    async def _verify(self, client: OllamaClient, order: PullOrder) -> None:
+        for model in await client.tags():
+            if canonical(model.name) != order.model:
+                continue
+            digest = model.digest.removeprefix("sha256:")
+            if order.digest and digest != order.digest.removeprefix("sha256:"):
+                raise _PullError(
+                    Reason.DIGEST_MISMATCH,
+                    f"{order.model} has digest sha256:{digest}, wanted {order.digest}.",
+                )
+            return
+        raise _PullError(
+            Reason.PULL_FAILED, f"the server said success, and does not list {order.model}."
+        )

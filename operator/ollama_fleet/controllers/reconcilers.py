@@ -1,0 +1,241 @@
+"""One reconciler per kind: observe, plan, act, report."""
+
+import logging
+from dataclasses import replace
+
+from pydantic import ValidationError
+
+from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.modeldistribution import ModelDistributionSpec
+from ollama_fleet.api.servers import ROUTER_LABEL
+from ollama_fleet.controllers.act import RefusedError, act, report
+from ollama_fleet.controllers.context import Context, Reconcilers
+from ollama_fleet.controllers.facts import RegistryFacts
+from ollama_fleet.controllers.fleet import machines, pods_of, servers_in
+from ollama_fleet.controllers.loop import Key, Result
+from ollama_fleet.controllers.probes import Probes
+from ollama_fleet.controllers.pulls import Pulls
+from ollama_fleet.kube import Kind, NotFound, Object
+from ollama_fleet.kube.kinds import (
+    DAEMON_SET,
+    DEPLOYMENT,
+    MODEL_DISTRIBUTION,
+    OLLAMA_NODE,
+    POD,
+    ROUTER,
+    SERVICE,
+    STATEFUL_SET,
+)
+from ollama_fleet.plan import distribution, ollamanode, router
+from ollama_fleet.plan.conditions import Verdict, conditions, transition
+from ollama_fleet.plan.result import Plan
+from ollama_fleet.plan.servers import pod_ready, probe_url
+from ollama_fleet.plan.tasks import Seen, failures_from_status
+
+log = logging.getLogger(__name__)
+
+FIRST_PROBE = 3.0
+"""Seconds a reconcile waits for the first word of a server it has only just met."""
+
+
+def build(context: Context) -> Reconcilers:
+    """The reconcilers, sharing what is known of servers and pulls."""
+    probes = Probes(
+        context.background, context.clock, context.random, context.settings.request_timeout
+    )
+    pulls = Pulls(context.background, probes, context.clock, context.metrics)
+    facts = RegistryFacts(context.clock, context.settings.request_timeout)
+    return {
+        OLLAMA_NODE: OllamaNodes(context, probes).reconcile,
+        MODEL_DISTRIBUTION: ModelDistributions(context, probes, pulls, facts).reconcile,
+        ROUTER: Routers(context, probes).reconcile,
+    }
+
+
+class OllamaNodes:
+    """Keeps servers as OllamaNodes want them."""
+
+    def __init__(self, context: Context, probes: Probes) -> None:
+        self._context = context
+        self._probes = probes
+
+    async def reconcile(self, namespace: str, name: str) -> Result:
+        """Bring one OllamaNode's servers and status up to date."""
+        node = _living(self._context, OLLAMA_NODE, namespace, name)
+        group = f"{namespace}/{name}"
+        if node is None:
+            self._probes.follow(group, (), lambda: None)
+            return Result()
+        pods = pods_of(self._context, node)
+        urls = _urls(node, pods)
+        self._probes.follow(group, urls, lambda: self._changed(namespace, name))
+        await self._probes.settled(urls, FIRST_PROBE)
+        external, per_node = (node["spec"].get(one) is not None for one in ("external", "perNode"))
+        workload = None
+        if not external:
+            kind = DAEMON_SET if per_node else STATEFUL_SET
+            workload = self._context.store.get(kind, namespace, name)
+        observed = ollamanode.Observed(
+            workload=workload,
+            pods=tuple(pods),
+            kubernetes_nodes=machines(self._context),
+            probes=self._probes.seen(),
+        )
+        try:
+            plan = ollamanode.plan_ollamanode(node, observed, self._context.clock.now())
+        except ValidationError as error:
+            plan = _invalid(self._context, node, error)
+        return await _carry_out(self._context, node, plan)
+
+    def _changed(self, namespace: str, name: str) -> None:
+        """A server said something new: its OllamaNode, and whoever uses its models."""
+        mark = self._context.loop.mark
+        mark(Key(OLLAMA_NODE, namespace, name))
+        for kind in (MODEL_DISTRIBUTION, ROUTER):
+            for one in self._context.store.list(kind, namespace):
+                mark(Key(kind, namespace, one["metadata"]["name"]))
+
+
+class ModelDistributions:
+    """Keeps models where ModelDistributions want them."""
+
+    def __init__(
+        self, context: Context, probes: Probes, pulls: Pulls, facts: RegistryFacts
+    ) -> None:
+        self._context = context
+        self._probes = probes
+        self._pulls = pulls
+        self._facts = facts
+
+    async def reconcile(self, namespace: str, name: str) -> Result:
+        """Start and stop pulls as one ModelDistribution wants, and report."""
+        wanted = _living(self._context, MODEL_DISTRIBUTION, namespace, name)
+        owner = f"{namespace}/{name}"
+        if wanted is None:
+            self._pulls.keep(owner, ())
+            self._pulls.forgive(owner)
+            return Result()
+        try:
+            spec = ModelDistributionSpec.model_validate(wanted["spec"])
+        except ValidationError as error:
+            return await _carry_out(self._context, wanted, _invalid(self._context, wanted, error))
+        self._recall(owner, wanted)
+        models = distribution.models_named(spec)
+        seen = Seen(
+            registry=await self._facts.of(spec.source, models),
+            running=self._pulls.running(self._pulls.ids(owner)),
+            failures=self._pulls.failures(owner),
+        )
+        made = distribution.plan_distribution(
+            wanted,
+            servers_in(self._context, self._probes, namespace),
+            self._expected(spec, namespace),
+            seen,
+            self._context.clock.now(),
+        )
+        self._pulls.keep(owner, made.keep)
+        key = Key(MODEL_DISTRIBUTION, namespace, name)
+        for order in made.start:
+            failure = seen.failures.get(order.task)
+            attempts = failure.attempts if failure else 0
+            self._pulls.start(owner, order, attempts, lambda: self._context.loop.mark(key))
+        after = [made.plan.requeue_after, self._facts.next_look(spec.source, models)]
+        if made.start:
+            after.append(0.0)
+        plan = replace(
+            made.plan,
+            requeue_after=min((one for one in after if one is not None), default=None),
+        )
+        return await _carry_out(self._context, wanted, plan)
+
+    def _recall(self, owner: str, wanted: Object) -> None:
+        status = wanted.get("status") or {}
+        generation = wanted["metadata"].get("generation", 1)
+        if status and status.get("observedGeneration") != generation:
+            self._pulls.forgive(owner)
+        else:
+            self._pulls.recall(owner, failures_from_status(status, generation))
+
+    def _expected(self, spec: ModelDistributionSpec, namespace: str) -> bool:
+        """Whether there is an OllamaNode that the target means."""
+        labels = (spec.target.selector.match_labels if spec.target.selector else {}).items()
+        return any(
+            (
+                spec.target.ollama_nodes is None
+                or node["metadata"]["name"] in spec.target.ollama_nodes
+            )
+            and labels <= (node["metadata"].get("labels") or {}).items()
+            for node in self._context.store.list(OLLAMA_NODE, namespace)
+        )
+
+
+class Routers:
+    """Keeps routers as Routers want them."""
+
+    def __init__(self, context: Context, probes: Probes) -> None:
+        self._context = context
+        self._probes = probes
+
+    async def reconcile(self, namespace: str, name: str) -> Result:
+        """Bring one Router's Deployment, Service and status up to date."""
+        context = self._context
+        wanted = _living(context, ROUTER, namespace, name)
+        if wanted is None:
+            return Result()
+        observed = router.Observed(
+            deployment=context.store.get(DEPLOYMENT, namespace, f"{name}-router"),
+            service=context.store.get(SERVICE, namespace, name),
+            pods=tuple(context.store.list(POD, namespace, {ROUTER_LABEL: name})),
+            servers=tuple(servers_in(context, self._probes, namespace)),
+        )
+        program = router.Program(context.settings.image, context.settings.router_cluster_role)
+        try:
+            plan = router.plan_router(wanted, observed, program, context.clock.now())
+        except ValidationError as error:
+            plan = _invalid(context, wanted, error)
+        return await _carry_out(context, wanted, plan)
+
+
+def _living(context: Context, kind: Kind, namespace: str, name: str) -> Object | None:
+    """The object, unless it is gone or going."""
+    obj = context.store.get(kind, namespace, name)
+    return None if obj is None or obj["metadata"].get("deletionTimestamp") else obj
+
+
+def _urls(node: Object, pods: list[Object]) -> list[str]:
+    external = node["spec"].get("external")
+    if external is not None:
+        return [str(external["url"]).rstrip("/")]
+    return [url for pod in pods if pod_ready(pod) and (url := probe_url(pod)) is not None]
+
+
+async def _carry_out(context: Context, obj: Object, plan: Plan) -> Result:
+    try:
+        await act(context, obj, plan)
+    except RefusedError as error:
+        verdict = Verdict.stuck(Reason.APPLY_REFUSED, f"{error}. Correct the spec.")
+        await report(context, obj, _stalled(context, obj, plan, verdict))
+    except NotFound:
+        # deleted while it was reconciled: the watch tells
+        log.debug("%s is gone", obj["metadata"]["name"])
+    return Result(plan.requeue_after)
+
+
+def _invalid(context: Context, obj: Object, error: ValidationError) -> Plan:
+    """A spec that an older CRD let through."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in ("spec", *first["loc"]))
+    verdict = Verdict.stuck(Reason.INVALID_SPEC, f"{path}: {first['msg']}. Correct it.")
+    return _stalled(context, obj, Plan(status=obj.get("status") or {}), verdict)
+
+
+def _stalled(context: Context, obj: Object, plan: Plan, verdict: Verdict) -> Plan:
+    previous = (obj.get("status") or {}).get("conditions") or ()
+    generation = obj["metadata"].get("generation", 1)
+    told = conditions(previous, verdict, generation, context.clock.now())
+    return replace(
+        plan,
+        apply=(),
+        status={**plan.status, "observedGeneration": generation, "conditions": told},
+        notes=transition(previous, verdict),
+    )
