@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from ollama_fleet.api import GROUP, VERSION
 from ollama_fleet.api.modeldistribution import ModelDistribution
 from ollama_fleet.api.ollamanode import OllamaNode
+from ollama_fleet.api.pattern import VALIDATIONS
 from ollama_fleet.api.router import Router
 
 Schema = dict[str, Any]
@@ -32,7 +33,8 @@ class Resource:
     plural: str
     short: str
     columns: tuple[Column, ...]
-    scale: bool = False
+    runs: bool = False
+    """Whether pods run for it: it scales, and Services are named after it."""
 
 
 _STATUS = Column("Status", '.status.conditions[?(@.type=="Ready")].reason')
@@ -54,7 +56,7 @@ RESOURCES = (
             _MESSAGE,
             _AGE,
         ),
-        scale=True,
+        runs=True,
     ),
     Resource(
         ModelDistribution,
@@ -85,9 +87,21 @@ RESOURCES = (
             _MESSAGE,
             _AGE,
         ),
-        scale=True,
+        runs=True,
     ),
 )
+
+_SHORT_NAME = {
+    "rule": "self.metadata.name.size() <= 52",
+    "message": "the name is too long for the objects made from it: write at most 52 characters",
+    "reason": "FieldValueInvalid",
+}
+_HOST_NAME = {
+    "rule": "self.metadata.name.matches(r'^[a-z][-a-z0-9]*$')",
+    "message": "the name is no host name, and Services are named after it: write lower-case "
+    "letters, digits and -, with a letter in front",
+    "reason": "FieldValueInvalid",
+}
 
 
 def crd(resource: Resource) -> Schema:
@@ -101,15 +115,9 @@ def crd(resource: Resource) -> Schema:
         "metadata": {"type": "object"},
         **schema["properties"],
     }
-    # a long name would not fit into the labels and host names made from it
-    schema["x-kubernetes-validations"] = [
-        {
-            "rule": "self.metadata.name.size() <= 52",
-            "message": "the name is too long for the pods made from it: 52 characters at most",
-        }
-    ]
+    schema[VALIDATIONS] = [_SHORT_NAME, *((_HOST_NAME,) if resource.runs else ())]
     subresources: Schema = {"status": {}}
-    if resource.scale:
+    if resource.runs:
         subresources["scale"] = {
             "specReplicasPath": ".spec.replicas",
             "statusReplicasPath": ".status.replicas",

@@ -5,16 +5,56 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from ollama_fleet.api.pattern import VALIDATIONS, Pattern
+from ollama_fleet.api.quantity import Amount
+
 Rule = dict[str, str]
 
 LABEL_PREFIX = "ollamafleet.dev/"
 
 Name = Annotated[
-    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+    str,
+    Field(min_length=1, max_length=253),
+    Pattern(
+        r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        "not the name of an object: write lower-case letters, digits, - and .",
+    ),
 ]
 Key = Annotated[str, Field(max_length=317)]
 Value = Annotated[str, Field(max_length=1024)]
-Labels = Annotated[dict[Key, Value], Field(max_length=64)]
+LabelValue = Annotated[
+    str,
+    Field(max_length=63),
+    Pattern(
+        r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
+        "not a label's value: write letters, digits, -, _ and ., with a letter or digit at both "
+        "ends",
+    ),
+]
+Labels = Annotated[dict[Key, LabelValue], Field(max_length=64)]
+Amounts = Annotated[dict[Key, Amount], Field(max_length=16)]
+REPOSITORY = Pattern(
+    r"^([A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{1,5}/)?[a-z0-9][a-z0-9._/-]*$",
+    "not an image without its tag: write registry and path, such as ghcr.io/team/ollama; "
+    "the rest goes into tag or digest",
+)
+Repository = Annotated[str, Field(min_length=1, max_length=255), REPOSITORY]
+Tag = Annotated[
+    str,
+    Field(max_length=128),
+    Pattern(
+        r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$",
+        "not an image tag: write letters, digits, _, . and -, such as 0.35.1",
+    ),
+]
+ImageDigest = Annotated[
+    str,
+    Field(max_length=71),
+    Pattern(
+        r"^(sha256:[0-9a-f]{64})?$",
+        "not an image digest: write sha256: and its 64 hexadecimal digits",
+    ),
+]
 
 
 class Model(BaseModel):
@@ -37,7 +77,7 @@ def rule(cel: str, message: str, field: str = "", reason: str = "FieldValueInval
 
 def rules(*made: Rule) -> ConfigDict:
     """Model configuration that carries CEL validations into the CRD."""
-    return ConfigDict(json_schema_extra={"x-kubernetes-validations": [dict(one) for one in made]})
+    return ConfigDict(json_schema_extra={VALIDATIONS: [dict(one) for one in made]})
 
 
 def open_object(description: str, default: Any = None) -> Any:
@@ -106,7 +146,14 @@ class EnvVar(Model):
     model_config = rules(
         rule("!(has(self.value) && has(self.valueFrom))", "write value or valueFrom, not both")
     )
-    name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=128),
+        Pattern(
+            r"^[A-Za-z_][A-Za-z0-9_]*$",
+            "not the name of a variable: write letters, digits and _, with no digit in front",
+        ),
+    ]
     value: Annotated[str, Field(max_length=4096)] | None = None
     value_from: EnvSource | None = None
 
@@ -114,8 +161,8 @@ class EnvVar(Model):
 class Resources(Model):
     """CPU and memory of a container, as in Kubernetes."""
 
-    requests: Labels | None = Field(default=None, json_schema_extra={"maxProperties": 16})
-    limits: Labels | None = Field(default=None, json_schema_extra={"maxProperties": 16})
+    requests: Amounts | None = None
+    limits: Amounts | None = None
 
 
 class PodTemplate(Model):
@@ -160,13 +207,9 @@ class PodTemplate(Model):
 class Image(Model):
     """A container image."""
 
-    repository: Annotated[
-        str, Field(min_length=1, max_length=255, pattern=r"^[a-z0-9][a-zA-Z0-9._:/-]*$")
-    ]
-    tag: Annotated[str, Field(max_length=128, pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$")] = ""
-    digest: Annotated[str, Field(max_length=71, pattern=r"^(sha256:[0-9a-f]{64})?$")] = Field(
-        default="", description="Pins the image; wins over the tag."
-    )
+    repository: Repository
+    tag: Tag = ""
+    digest: ImageDigest = Field(default="", description="Pins the image; wins over the tag.")
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     pull_secrets: Annotated[list[Name], Field(max_length=16)] = Field(
         default=[], description="Secrets with registry credentials."

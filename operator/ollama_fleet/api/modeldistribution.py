@@ -6,24 +6,71 @@ from pydantic import Field
 
 from ollama_fleet.api.conditions import Conditions
 from ollama_fleet.api.model import LabelSelector, Model, Name, rule, rules
-from ollama_fleet.api.quantity import Duration, IntOrPercent, Quantity
+from ollama_fleet.api.pattern import Pattern
+from ollama_fleet.api.quantity import Duration, Interval, IntOrPercent, Quantity
 
 DEFAULT_REGISTRY = "registry.ollama.ai"
 
 ModelName = Annotated[
     str,
-    Field(
-        min_length=1,
-        max_length=256,
-        pattern=r"^([a-z0-9][a-z0-9.-]*[.:][a-z0-9.:-]*[a-z0-9]/)?([A-Za-z0-9_][A-Za-z0-9_-]*/)?"
-        r"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?$",
+    Field(min_length=1, max_length=256),
+    Pattern(
+        r"^(([A-Za-z0-9_][A-Za-z0-9_.:-]*/)?[A-Za-z0-9_][A-Za-z0-9_-]{0,79}/)?"
+        r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,79})?$",
+        "not a model name: write it as ollama pull takes it, such as llama3.1:8b or "
+        "hf.co/team/model:Q4_K_M",
     ),
 ]
-Digest = Annotated[str, Field(max_length=71, pattern=r"^sha256:[0-9a-f]{64}$")]
+LocalModelName = Annotated[
+    ModelName,
+    Pattern(
+        "[:-]cloud$",
+        "a cloud model, which runs elsewhere and cannot be installed: name a local model",
+        forbidden=True,
+    ),
+]
+Digest = Annotated[
+    str,
+    Field(min_length=1, max_length=71),
+    Pattern(
+        r"^sha256:[0-9a-f]{64}$",
+        "not a digest: write sha256: and the 64 hexadecimal digits that /api/tags shows",
+    ),
+]
 Weekday = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
-Clock = Annotated[str, Field(max_length=5, pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
-TimeZone = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_+/-]+$")]
-
+Clock = Annotated[
+    str,
+    Field(min_length=1, max_length=16),
+    Pattern(
+        r"^([01][0-9]|2[0-3]):[0-5][0-9]$",
+        "not a time of day: write hours and minutes, such as 02:00 or 23:30",
+    ),
+]
+TimeZone = Annotated[
+    str,
+    Field(min_length=1, max_length=64),
+    Pattern(
+        r"^[A-Za-z][A-Za-z0-9_+/-]*$",
+        "not a time zone: write an IANA name, such as UTC or Asia/Shanghai",
+    ),
+]
+Registry = Annotated[
+    str,
+    Field(min_length=1, max_length=253),
+    Pattern(
+        r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$",
+        "not a registry: write the host alone, without scheme or path, such as "
+        "registry.example.com:5000",
+    ),
+]
+Cron = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    Pattern(
+        r"^(@(hourly|daily|weekly|monthly)|([0-9A-Za-z*/,-]+ ){4}[0-9A-Za-z*/,#-]+)$",
+        'not a schedule: write five cron fields, such as "0 3 * * *", or @daily',
+    ),
+]
 
 _set = {"x-kubernetes-list-type": "set"}
 _by_name = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
@@ -48,21 +95,16 @@ class WantedModel(Model):
 
     model_config = rules(
         rule(
-            "!self.name.endsWith('-cloud') && !self.name.endsWith(':cloud')",
-            "a cloud model runs elsewhere and cannot be installed: name a local model",
-            ".name",
-        ),
-        rule(
             "!has(self.schedule) || (has(self.preload) && self.preload)",
-            "schedule says when a model is resident: it needs preload: true",
+            "schedule says when a model is resident: set preload to true, or remove it",
             ".schedule",
         ),
     )
-    name: ModelName = Field(description="As `ollama pull` takes it, such as llama3.1:8b.")
+    name: LocalModelName = Field(description="As `ollama pull` takes it, such as llama3.1:8b.")
     digest: Digest | None = Field(
         default=None, description="Pins the model; another digest is drift and pulled again."
     )
-    fallbacks: Annotated[list[ModelName], Field(max_length=8)] = Field(
+    fallbacks: Annotated[list[LocalModelName], Field(max_length=8)] = Field(
         default=[], description="Taken in order when the model does not fit or cannot be pulled."
     )
     preload: bool = Field(default=False, description="Keep it resident.")
@@ -81,19 +123,23 @@ class Tier(Model):
 class BestFit(Model):
     """The first of these whose computed need fits a server."""
 
-    candidates: Annotated[list[ModelName], Field(min_length=1, max_length=32)]
+    candidates: Annotated[
+        list[LocalModelName], Field(min_length=1, max_length=32, json_schema_extra=_set)
+    ]
 
 
 class Target(Model):
     """Which servers; absent: every server in the namespace."""
 
-    ollama_nodes: Annotated[list[Name], Field(max_length=64)] | None = None
+    ollama_nodes: (
+        Annotated[list[Name], Field(min_length=1, max_length=64, json_schema_extra=_set)] | None
+    ) = Field(default=None, description="OllamaNodes by name.")
     selector: LabelSelector | None = Field(
         default=None, description="OllamaNodes with these labels."
     )
-    servers: Annotated[list[Name], Field(max_length=256)] | None = Field(
-        default=None, description="Servers by name, such as a100-0."
-    )
+    servers: (
+        Annotated[list[Name], Field(min_length=1, max_length=256, json_schema_extra=_set)] | None
+    ) = Field(default=None, description="Servers by name, such as a100-0.")
 
 
 class Sizing(Model):
@@ -116,12 +162,9 @@ class Source(Model):
             ".insecure",
         )
     )
-    registry: Annotated[
-        str,
-        Field(
-            min_length=1, max_length=253, pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$"
-        ),
-    ] = Field(default=DEFAULT_REGISTRY, description="Host, with a port if need be; no scheme.")
+    registry: Registry = Field(
+        default=DEFAULT_REGISTRY, description="Host, with a port if need be; no scheme."
+    )
     insecure: bool = Field(default=False, description="Plain HTTP.")
     mirror: bool = Field(
         default=True, description="Through the fleet's mirror, where there is one."
@@ -140,15 +183,11 @@ class Rollout(Model):
 
     max_parallel: IntOrPercent = 2
     window: Window | None = Field(default=None, description="Pulls run in these hours only.")
-    schedule: Annotated[
-        str | None,
-        Field(
-            max_length=128,
-            pattern=r"^(@(hourly|daily|weekly|monthly)|([0-9A-Za-z*/,-]+ ){4}[0-9A-Za-z*/,#L-]+)$",
-        ),
-    ] = Field(default=None, description="Cron: when digests are compared with the registry again.")
+    schedule: Cron | None = Field(
+        default=None, description="Cron: when digests are compared with the registry again."
+    )
     retry: Retry = Retry()
-    stall_timeout: Duration = "2m"
+    stall_timeout: Interval = "2m"
 
 
 class ModelDistributionSpec(Model):
@@ -161,8 +200,8 @@ class ModelDistributionSpec(Model):
             "that fits)",
         ),
         rule(
-            "!has(self.tiers) || self.tiers.map(t, "
-            "-quantity(string(t.minMemory)).asApproximateFloat()).isSorted()",
+            "!has(self.tiers) || !self.tiers.all(t, isQuantity(string(t.minMemory))) || "
+            "self.tiers.map(t, -quantity(string(t.minMemory)).asApproximateFloat()).isSorted()",
             "tiers go from the largest minMemory to the smallest, as the first that matches "
             "is taken: reorder them",
             ".tiers",

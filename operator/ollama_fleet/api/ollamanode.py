@@ -11,27 +11,49 @@ from ollama_fleet.api.model import (
     Model,
     Name,
     PodTemplate,
+    Repository,
     Resources,
     SecretRef,
+    Tag,
     rule,
     rules,
 )
-from ollama_fleet.api.quantity import Duration, IntOrPercent, Quantity
+from ollama_fleet.api.pattern import Pattern
+from ollama_fleet.api.quantity import Duration, IntOrPercent, KeepAlive, Quantity
 
 DEFAULT_TAG = "0.35.1"
 PORT = 11434
 
 Url = Annotated[
     str,
-    Field(
-        min_length=8,
-        max_length=2048,
-        pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?$",
+    Field(min_length=1, max_length=2048),
+    Pattern(
+        r"^https?://([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+        r"(/[A-Za-z0-9._~/-]*)?$",
+        "not the URL of a server: write scheme, host and port, such as http://gpu-box.lan:11434",
+    ),
+]
+ResourceName = Annotated[
+    str,
+    Field(max_length=317),
+    Pattern(
+        r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
+        "not an extended resource: write domain and name, such as nvidia.com/gpu",
+    ),
+]
+HostPath = Annotated[
+    str,
+    Field(max_length=1024),
+    Pattern(
+        r"^(/([^/:.]|\.[^/:.]|\.\.[^/:])[^/:]*)+$",
+        "not the path of a folder: write it from /, without .., : or a / at the end",
     ),
 ]
 
 MANAGED_ENV = {
-    "OLLAMA_HOST": "the operator sets it",
+    "HOME": "the operator sets it to where storage is mounted",
+    "OLLAMA_HOST": "the operator sets it, and clients use a Router",
+    "OLLAMA_NO_CLOUD": "the operator sets it, so that no prompt leaves the fleet",
     "OLLAMA_MODELS": "models are kept where storage says",
     "OLLAMA_NUM_PARALLEL": "write server.parallel instead",
     "OLLAMA_CONTEXT_LENGTH": "write server.contextLength instead",
@@ -63,12 +85,8 @@ class External(Model):
 class ServerImage(Image):
     """The Ollama image; for gpu.vendor amd the -rocm tag is used by itself."""
 
-    repository: Annotated[
-        str, Field(min_length=1, max_length=255, pattern=r"^[a-z0-9][a-zA-Z0-9._:/-]*$")
-    ] = "ollama/ollama"
-    tag: Annotated[str, Field(max_length=128, pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*)?$")] = (
-        DEFAULT_TAG
-    )
+    repository: Repository = "ollama/ollama"
+    tag: Tag = DEFAULT_TAG
 
 
 class Gpu(Model):
@@ -93,7 +111,8 @@ class Gpu(Model):
         rule(
             "!has(self.deviceClassName) || "
             "(has(self.allocation) && self.allocation == 'ResourceClaim')",
-            "deviceClassName needs allocation: ResourceClaim",
+            "deviceClassName is for ResourceClaim: set allocation to ResourceClaim, or write "
+            "resourceName instead",
             ".deviceClassName",
         ),
     )
@@ -104,10 +123,7 @@ class Gpu(Model):
         description="Memory per GPU: what a machine must have; for external or unlabelled "
         "machines, what it has.",
     )
-    resource_name: Annotated[
-        str | None,
-        Field(max_length=317, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$"),
-    ] = Field(
+    resource_name: ResourceName | None = Field(
         default=None,
         description="The extended resource to request, such as nvidia.com/mig-1g.10gb. "
         "Defaults to nvidia.com/gpu or amd.com/gpu.",
@@ -149,9 +165,9 @@ class ServerSettings(Model):
     )
     max_loaded_models: int = Field(default=1, ge=1, le=64, description="Models in memory at once.")
     max_queue: int = Field(default=64, ge=1, le=65536)
-    keep_alive: Annotated[
-        str, Field(max_length=32, pattern=r"^(-1|([0-9]{1,9}(ms|s|m|h)){1,4})$")
-    ] = Field(default="30m", description="How long an idle model stays in memory; -1: for ever.")
+    keep_alive: KeepAlive = Field(
+        default="30m", description="How long an idle model stays in memory; -1: for ever."
+    )
     kv_cache_type: Literal["f16", "q8_0", "q4_0"] = "f16"
     flash_attention: bool = True
     load_timeout: Duration = "10m"
@@ -180,25 +196,19 @@ class Storage(Model):
         ),
         rule(
             "!has(self.storageClassName) || has(self.size)",
-            "storageClassName needs size, such as 200Gi",
+            "storageClassName is for volumes of a size: write size, such as 200Gi",
             ".storageClassName",
         ),
         rule(
-            "has(self.storageClassName) == has(oldSelf.storageClassName) && "
-            "(!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
-            "storageClassName cannot change, as volumes cannot move: make a new OllamaNode",
-            ".storageClassName",
-        ),
-        rule(
-            "!has(self.size) || !has(oldSelf.size) || "
+            "!has(self.size) || !has(oldSelf.size) || !isQuantity(string(self.size)) || "
             "quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
-            "size cannot shrink: keep the old size or a larger one",
+            "size cannot shrink, as volumes only grow: keep the old size or write a larger one",
             ".size",
         ),
     )
     size: Quantity | None = Field(default=None, description="Of each server's volume.")
     storage_class_name: Name | None = None
-    host_path: Annotated[str | None, Field(max_length=1024, pattern=r"^/[^:]*[^/:]$")] = Field(
+    host_path: HostPath | None = Field(
         default=None, description="A folder on the machine, kept when the pod goes."
     )
     existing_claim: Name | None = None
@@ -223,6 +233,11 @@ class Update(Model):
     )
 
 
+_CLASS = "has({0}.storage) && has({0}.storage.storageClassName) ? {0}.storage.storageClassName : ''"
+_SHARED = (
+    "{0}.?storage.?hostPath.hasValue() || {0}.?storage.?existingClaim.hasValue() || "
+    "{0}.?storage.?ephemeral.orValue(false)"
+)
 _ONLY_PODS = ("image", "storage", "template", "resources", "update")
 
 
@@ -259,8 +274,23 @@ class OllamaNodeSpec(Model):
         rule(
             "!has(self.storage) || !has(self.storage.existingClaim) || "
             "(has(self.replicas) && self.replicas <= 1)",
-            "a model store has one writer: existingClaim needs replicas: 1",
+            "existingClaim is one store, and a store has one writer: set replicas to 1, or "
+            "write size for a volume per server",
             ".storage",
+        ),
+        rule(
+            f"({_CLASS.format('self')}) == ({_CLASS.format('oldSelf')})",
+            "storageClassName cannot change, as volumes cannot move: make a new OllamaNode",
+            ".storage",
+            reason="FieldValueForbidden",
+        ),
+        rule(
+            f"!has(self.replicas) || !has(oldSelf.replicas) || "
+            f"({_SHARED.format('self')}) == ({_SHARED.format('oldSelf')})",
+            "storage cannot change between a volume per server (size) and hostPath, existingClaim "
+            "or ephemeral: make a new OllamaNode",
+            ".storage",
+            reason="FieldValueForbidden",
         ),
         rule(
             "has(self.external) || !has(self.gpu) || !has(self.gpu.vendor) || "

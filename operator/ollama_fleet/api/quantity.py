@@ -6,7 +6,9 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from ollama_fleet.api.pattern import VALIDATIONS, Pattern
 
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 _DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
@@ -14,8 +16,31 @@ _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(m|[KMGTPE]i|[kMGTPE]|[eE
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SECONDS = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
 
-QUANTITY_PATTERN = r"^([0-9]{1,18}(\.[0-9]{1,9})?)([KMGTPE]i|[kMGTPE])?$"
-DURATION_PATTERN = r"^([0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)){1,4}$"
+QUANTITY = Pattern(
+    r"^[0-9]{1,18}(\.[0-9]{1,9})?([KMGTPE]i|[kMGTPE])?$",
+    "not a quantity: write a number and a unit, such as 24Gi (24 × 2^30 bytes) or 24G (24e9)",
+)
+AMOUNT = Pattern(
+    r"^[0-9]{1,18}(\.[0-9]{1,9})?([KMGTPE]i|[mkMGTPE])?$",
+    "not an amount: write a number and a unit, such as 500m or 2 for cpu, 8Gi for memory",
+)
+# at most six digits each, so that the sum stays below the 292 years that CEL's duration() takes
+DURATION = Pattern(
+    r"^([0-9]{1,6}(\.[0-9]{1,3})?h)?([0-9]{1,6}(\.[0-9]{1,3})?m)?"
+    r"([0-9]{1,6}(\.[0-9]{1,3})?s)?([0-9]{1,6}ms)?$",
+    "not a duration: write numbers and units, such as 20s, 10m or 1h30m",
+)
+KEEP_ALIVE = Pattern(
+    r"^(-1|([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?)$",
+    "not a time to keep a model: write a duration such as 30m, or -1 for ever",
+)
+ABOVE_ZERO = Pattern(
+    r"^[^1-9]*0[^1-9]*$",
+    "zero, which leaves no time at all: write a longer one, such as 5s",
+    forbidden=True,
+)
+PERCENT = re.compile(r"(100|[1-9][0-9]?)%")
+_COUNT = "not a count or a share: write a number of at least 1, or a percentage from 1% to 100%"
 
 
 def bytes_of(quantity: str | int) -> int:
@@ -63,41 +88,63 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _int_or_text(default_pattern: str, description: str) -> WithJsonSchema:
-    return WithJsonSchema(
-        {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "x-kubernetes-int-or-string": True,
-            "pattern": default_pattern,
-            "maxLength": 32,
-            "description": description,
-        }
-    )
+def _count_or_percent(value: int | str) -> int | str:
+    fits = PERCENT.fullmatch(value) if isinstance(value, str) else 1 <= value <= 10000
+    if not fits:
+        raise ValueError(f"{value!r} is {_COUNT}")
+    return value
+
+
+def int_or_text(cel: str, message: str, longest: int, description: str = "") -> WithJsonSchema:
+    """The schema of a field that takes a number or a text of at most ``longest`` characters."""
+    made = {
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "x-kubernetes-int-or-string": True,
+        "maxLength": longest,
+        VALIDATIONS: [{"rule": cel, "message": message, "reason": "FieldValueInvalid"}],
+    }
+    return WithJsonSchema(made | ({"description": description} if description else {}))
 
 
 Quantity = Annotated[
     str,
     BeforeValidator(_text),
-    Field(pattern=QUANTITY_PATTERN, max_length=32),
-    _int_or_text(QUANTITY_PATTERN, "A quantity: 24Gi is 24 * 2^30 bytes, 24G is 24e9."),
+    Field(min_length=1, max_length=32),
+    QUANTITY,
+    int_or_text(
+        f"type(self) == int ? self >= 0 : {QUANTITY.cel()}",
+        QUANTITY.message,
+        32,
+        "A quantity: 24Gi is 24 * 2^30 bytes, 24G is 24e9.",
+    ),
 ]
 
-Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=32)]
+Amount = Annotated[
+    str,
+    BeforeValidator(_text),
+    Field(min_length=1, max_length=32),
+    AMOUNT,
+    int_or_text(f"type(self) == int ? self >= 0 : {AMOUNT.cel()}", AMOUNT.message, 32),
+]
+
+Duration = Annotated[str, Field(min_length=1, max_length=32), DURATION]
+
+Interval = Annotated[Duration, ABOVE_ZERO]
+
+KeepAlive = Annotated[
+    str,
+    BeforeValidator(_text),
+    Field(min_length=1, max_length=32),
+    KEEP_ALIVE,
+    int_or_text(f"type(self) == int ? self == -1 : {KEEP_ALIVE.cel()}", KEEP_ALIVE.message, 32),
+]
 
 IntOrPercent = Annotated[
     int | str,
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "x-kubernetes-int-or-string": True,
-            "maxLength": 8,
-            "x-kubernetes-validations": [
-                {
-                    "rule": "type(self) == int ? self >= 1 && self <= 10000 : "
-                    "self.matches('^(100|[1-9][0-9]?)%$')",
-                    "message": "write a count of at least 1, or a percentage from 1% to 100%",
-                }
-            ],
-        }
+    AfterValidator(_count_or_percent),
+    int_or_text(
+        f"type(self) == int ? self >= 1 && self <= 10000 : self.matches('^{PERCENT.pattern}$')",
+        _COUNT,
+        8,
     ),
 ]

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field
 
 from ollama_fleet.api.conditions import Conditions
 from ollama_fleet.api.model import (
+    REPOSITORY,
     Image,
     Key,
     LabelSelector,
@@ -21,10 +22,26 @@ from ollama_fleet.api.model import (
 )
 from ollama_fleet.api.modeldistribution import ModelName
 from ollama_fleet.api.ollamanode import Url
-from ollama_fleet.api.quantity import Duration, Quantity
+from ollama_fleet.api.pattern import Pattern
+from ollama_fleet.api.quantity import DURATION, Duration, Interval, Quantity, int_or_text
 
 Host = Annotated[
-    str, Field(min_length=1, max_length=253, pattern=r"^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")
+    str,
+    Field(min_length=1, max_length=253),
+    Pattern(
+        r"^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+        "not a host name: write it without scheme and port, such as chat.example.com",
+    ),
+]
+HeaderValue = Annotated[
+    str,
+    Field(max_length=1024),
+    Pattern(r"^[\x20-\x7e]*$", "not a header's value: write it in ASCII, on one line"),
+]
+RouterRepository = Annotated[
+    str,
+    Field(max_length=255),
+    Pattern("^$|" + REPOSITORY.regex, REPOSITORY.message),
 ]
 RetryCause = Literal["ConnectFailure", "Busy", "502", "503"]
 Api = Literal["Ollama", "OpenAI", "Anthropic"]
@@ -34,17 +51,27 @@ _unique = {"x-kubernetes-list-type": "set"}
 class Select(Model):
     """Which OllamaNodes; absent: all in the namespace."""
 
-    ollama_nodes: Annotated[list[Name], Field(max_length=64)] | None = None
+    ollama_nodes: Annotated[list[Name], Field(max_length=64, json_schema_extra=_unique)] | None = (
+        None
+    )
     selector: LabelSelector | None = None
 
 
 class Backend(Model):
     """A server that has no OllamaNode."""
 
+    model_config = rules(
+        rule(
+            "!has(self.headers) || self.headers.all(name, name.matches(r'^[A-Za-z0-9-]+$'))",
+            "headers has a name that HTTP does not take: write letters, digits and -, such as "
+            "Authorization",
+            ".headers",
+        )
+    )
     url: Url
     weight: int = Field(default=100, ge=0, le=10000)
     headers_secret_ref: SecretRef | None = None
-    headers: Annotated[dict[Key, Value], Field(max_length=32)] = Field(
+    headers: Annotated[dict[Key, HeaderValue], Field(max_length=16)] = Field(
         default={}, description="Sent with every request. For secrets use headersSecretRef."
     )
     parallel: int = Field(default=1, ge=1, le=256, description="Requests per model at a time.")
@@ -93,18 +120,10 @@ class ModelRoute(Model):
 
 PerServer = Annotated[
     int | Literal["Auto"],
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "x-kubernetes-int-or-string": True,
-            "maxLength": 8,
-            "x-kubernetes-validations": [
-                {
-                    "rule": "type(self) == int ? self >= 1 && self <= 10000 : self == 'Auto'",
-                    "message": "write Auto (the server's parallel) or a number of at least 1",
-                }
-            ],
-        }
+    int_or_text(
+        "type(self) == int ? self >= 1 && self <= 10000 : self == 'Auto'",
+        "not a number of requests: write Auto (the server's parallel) or a number of at least 1",
+        8,
     ),
 ]
 
@@ -135,22 +154,23 @@ class Breaker(Model):
     model_config = rules(
         rule(
             "!has(self.cooldown) || !has(self.maxCooldown) || "
+            f"!{DURATION.cel('self.cooldown')} || !{DURATION.cel('self.maxCooldown')} || "
             "duration(self.cooldown) <= duration(self.maxCooldown)",
             "cooldown is longer than maxCooldown: lower it or raise maxCooldown",
             ".cooldown",
         )
     )
     failures: int = Field(default=3, ge=1, le=1000)
-    cooldown: Duration = "5s"
-    max_cooldown: Duration = "60s"
+    cooldown: Interval = "5s"
+    max_cooldown: Interval = "60s"
 
 
 class Health(Model):
     """How servers are probed."""
 
-    interval: Duration = "5s"
-    timeout: Duration = "2s"
-    offline_after: Duration = "60s"
+    interval: Interval = "5s"
+    timeout: Interval = "2s"
+    offline_after: Interval = "60s"
     breaker: Breaker = Breaker()
 
 
@@ -199,6 +219,7 @@ class Ingress(Model):
 
     class_name: Name | None = None
     host: Host
+    annotations: Annotated[dict[Key, Value], Field(max_length=64)] = {}
     tls_secret_name: Name | None = None
 
 
@@ -226,9 +247,7 @@ class Tls(Model):
 class RouterImage(Image):
     """The image with the router; absent: the operator's own."""
 
-    repository: Annotated[str, Field(max_length=255, pattern=r"^([a-z0-9][a-zA-Z0-9._:/-]*)?$")] = (
-        ""
-    )
+    repository: RouterRepository = ""
 
 
 class RouterSpec(Model):
