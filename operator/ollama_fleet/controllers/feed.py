@@ -71,21 +71,19 @@ class Feed:
         self._namespaces = namespaces
         self._heard: set[Kind] = set()
         self._missed: dict[Kind, int] = {}
+        store.on_change = self._wake
         self.kinds = dict(WATCHED)
         """The kinds it may read; without Kubernetes nodes where RBAC does not show them."""
 
     def changed(self, obj: Object) -> None:
         """A watch says: this is the object now."""
         self._heard.add(kind_of(obj))
-        before = self._known(obj)
-        if self._store.put(obj):
-            self._wake(obj, before)
+        self._store.put(obj)
 
     def deleted(self, obj: Object) -> None:
         """A watch says: the object is gone."""
         self._heard.add(kind_of(obj))
-        if self._store.remove(obj):
-            self._wake(obj, None)
+        self._store.remove(obj)
 
     @property
     def dead(self) -> list[Kind]:
@@ -126,10 +124,7 @@ class Feed:
         scopes = self._namespaces if kind.namespaced and self._namespaces else (None,)
         for namespace in scopes:
             found = await self._kube.list_all(kind, namespace, self.kinds[kind])
-            known = {_place(obj): obj for obj in self._store.list(kind, namespace)}
             news = self._store.replace_all(kind, found.items, found.resource_version, namespace)
-            for obj in news:
-                self._wake(obj, known.get(_place(obj)))
             missed = bool(news) and kind not in self._heard
             self._missed[kind] = self._missed.get(kind, 0) + 1 if missed else 0
         self._heard.discard(kind)
@@ -137,11 +132,3 @@ class Feed:
     def _wake(self, obj: Object, before: Object | None) -> None:
         for key in affected(obj, before, self._store):
             self._loop.mark(key)
-
-    def _known(self, obj: Object) -> Object | None:
-        return self._store.get(kind_of(obj), *_place(obj))
-
-
-def _place(obj: Object) -> tuple[str, str]:
-    meta = obj["metadata"]
-    return meta.get("namespace", ""), meta["name"]

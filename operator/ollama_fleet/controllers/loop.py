@@ -79,7 +79,7 @@ class Loop:
         if key in self._running:
             self._again.add(key)
         else:
-            self._schedule(key, self._clock.monotonic())
+            self._schedule(key, self._soon(key))
 
     def __len__(self) -> int:
         """How many keys are due now or running."""
@@ -99,9 +99,13 @@ class Loop:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
+    def _soon(self, key: Key) -> float:
+        """Now, but a key that fails is not run again within a second however often marked."""
+        now = self._clock.monotonic()
+        return max(now, self._not_before.get(key, now))
+
     def _schedule(self, key: Key, due: float) -> None:
-        """At `due` or earlier, but a key that fails is not run more than once a second."""
-        due = max(due, self._not_before.get(key, due))
+        """At `due`, or earlier where that was planned."""
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
             heapq.heappush(self._heap, (due, next(self._order), key))
@@ -140,10 +144,10 @@ class Loop:
                 if isinstance(error, TimeoutError)
                 else error
             )
-            log.warning("%s: %s; trying again in %.0f s", key, what, after)
+            log.warning("%s: %s; trying again in %.3g s", key, what, after)
         except Exception:
             outcome, after = "error", self._backoff(key, None)
-            log.exception("%s: failed by a defect; trying again in %.0f s", key, after)
+            log.exception("%s: failed by a defect; trying again in %.3g s", key, after)
         finally:
             del self._running[key]
         now = self._clock.monotonic()
@@ -155,7 +159,7 @@ class Loop:
             self._not_before[key] = now + FIRST_BACKOFF
         if key in self._again:
             self._again.discard(key)
-            self._schedule(key, now)
+            self._schedule(key, self._soon(key))
         elif after is not None:
             self._schedule(key, now + after)
         self._wake.set()

@@ -5,7 +5,7 @@ than what is known is dropped. Never change an object taken from here.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ollama_fleet.kube import Kind, Object, kind_of
 
@@ -13,9 +13,14 @@ _Names = dict[str, Object]
 
 
 class Store:
-    """Objects by kind, namespace and name."""
+    """Objects by kind, namespace and name.
+
+    `on_change(now, before)` hears of every change, wherever it comes from; `before` is None
+    for what is new, and for what is gone.
+    """
 
     def __init__(self) -> None:
+        self.on_change: Callable[[Object, Object | None], None] = lambda now, before: None
         self._objects: dict[Kind, dict[str, _Names]] = defaultdict(lambda: defaultdict(dict))
         self._gone: dict[tuple[Kind, str], set[str]] = defaultdict(set)
 
@@ -28,6 +33,7 @@ class Store:
         if known is not None and _version(obj) <= _version(known):
             return False
         self._objects[kind][namespace][name] = _without_managed_fields(obj)
+        self.on_change(obj, known)
         return True
 
     def remove(self, obj: Object) -> bool:
@@ -38,6 +44,7 @@ class Store:
         if known is None or _uid(known) != _uid(obj):
             return False
         del self._objects[kind][namespace][name]
+        self.on_change(obj, None)
         return True
 
     def replace_all(

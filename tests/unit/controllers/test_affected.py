@@ -1,0 +1,129 @@
+from typing import Any
+
+import pytest
+
+from ollama_fleet.controllers.affected import affected
+from ollama_fleet.controllers.store import Store
+from ollama_fleet.kube import Kind, Object
+from ollama_fleet.kube.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    MODEL_DISTRIBUTION,
+    NODE,
+    OLLAMA_NODE,
+    POD,
+    ROUTER,
+    SERVICE,
+    STATEFUL_SET,
+)
+
+
+def make(kind: Kind, name: str, namespace: str = "x", spec: Any = None, **meta: Any) -> Object:
+    place = {"namespace": namespace} if kind.namespaced else {}
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"name": name, "uid": f"{kind}-{namespace}-{name}", **place, **meta},
+        "spec": spec or {},
+    }
+
+
+def owned_by(kind: Kind, name: str, controller: bool = True) -> dict[str, Any]:
+    owner = {"apiVersion": kind.api_version, "kind": kind.kind, "name": name, "uid": "u"}
+    return {"ownerReferences": [owner | {"controller": controller}]}
+
+
+ON_A, ON_FAR = "OllamaNode/x/a", "OllamaNode/x/far"
+MD_1, MD_2, ROUTER_R = "ModelDistribution/x/m1", "ModelDistribution/x/m2", "Router/x/r"
+NODE_LABEL: dict[str, Any] = {"labels": {"ollamafleet.dev/ollamanode": "a"}}
+ROUTER_LABEL: dict[str, Any] = {"labels": {"ollamafleet.dev/router": "r"}}
+
+
+@pytest.fixture
+def store() -> Store:
+    store = Store()
+    for obj in (
+        make(OLLAMA_NODE, "a", resourceVersion="1"),
+        make(OLLAMA_NODE, "far", spec={"external": {"url": "http://far"}}, resourceVersion="1"),
+        make(OLLAMA_NODE, "elsewhere", "y", resourceVersion="1"),
+        make(MODEL_DISTRIBUTION, "m1", resourceVersion="1", generation=1),
+        make(MODEL_DISTRIBUTION, "m2", resourceVersion="1"),
+        make(MODEL_DISTRIBUTION, "m3", "y", resourceVersion="1"),
+        make(ROUTER, "r", resourceVersion="1"),
+        make(ROUTER, "s", "y", resourceVersion="1"),
+    ):
+        store.put(obj)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("obj", "before", "keys"),
+    [
+        (make(OLLAMA_NODE, "a"), None, {ON_A, MD_1, MD_2, ROUTER_R}),
+        (make(ROUTER, "r"), None, {ROUTER_R}),
+        (make(MODEL_DISTRIBUTION, "m1", generation=2), None, {MD_1, MD_2}),
+        (
+            make(MODEL_DISTRIBUTION, "m1", generation=2),
+            make(MODEL_DISTRIBUTION, "m1", generation=1),
+            {MD_1, MD_2},
+        ),
+        (
+            make(MODEL_DISTRIBUTION, "m1", generation=2, labels={"x": "y"}),
+            make(MODEL_DISTRIBUTION, "m1", generation=2),
+            {MD_1},
+        ),
+        (make(POD, "a-0", **NODE_LABEL), None, {ON_A, MD_1, MD_2}),
+        (make(POD, "r-abc", **ROUTER_LABEL), None, {ROUTER_R}),
+        (make(POD, "stray"), None, set()),
+        (make(STATEFUL_SET, "a", **owned_by(OLLAMA_NODE, "a")), None, {ON_A}),
+        (make(STATEFUL_SET, "a", **owned_by(OLLAMA_NODE, "a", False)), None, set()),
+        (make(STATEFUL_SET, "a", **owned_by(DEPLOYMENT, "a")), None, set()),
+        (make(SERVICE, "r", **ROUTER_LABEL, **owned_by(ROUTER, "r")), None, {ROUTER_R}),
+        (make(CONFIG_MAP, "m1", **owned_by(MODEL_DISTRIBUTION, "m1")), None, {MD_1}),
+        (make(NODE, "machine"), None, {ON_A, "OllamaNode/y/elsewhere"}),
+    ],
+)
+def test_whom_a_change_concerns(
+    store: Store, obj: Object, before: Object | None, keys: set[str]
+) -> None:
+    assert {str(key) for key in affected(obj, before, store)} == keys
+
+
+def machine(**changes: Any) -> Object:
+    obj = make(NODE, "machine", labels={"nvidia.com/gpu.memory": "24576"})
+    obj["status"] = {
+        "allocatable": {"nvidia.com/gpu": "1"},
+        "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "10:00"}],
+        "images": [],
+    }
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        place = obj
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    return obj
+
+
+@pytest.mark.parametrize(
+    ("after", "concerns"),
+    [
+        (machine(), False),
+        (machine(status__images=["ollama"]), False),
+        (
+            machine(
+                status__conditions=[
+                    {"type": "Ready", "status": "True", "lastHeartbeatTime": "10:05"}
+                ]
+            ),
+            False,
+        ),
+        (machine(status__conditions=[{"type": "Ready", "status": "Unknown"}]), True),
+        (machine(status__allocatable={"nvidia.com/gpu": "0"}), True),
+        (machine(spec__taints=[{"key": "k"}]), True),
+        (machine(spec__unschedulable=True), True),
+        (machine(metadata__labels={}), True),
+    ],
+)
+def test_a_heartbeat_wakes_nobody(store: Store, after: Object, concerns: bool) -> None:
+    assert bool(affected(after, machine(), store)) == concerns
