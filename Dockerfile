@@ -1,0 +1,30 @@
+# One image with every program; the command says which of them runs.
+# A release names the base by digest: --build-arg PYTHON=python:3.13-slim@sha256:…
+ARG PYTHON=python:3.13-slim
+
+FROM ${PYTHON} AS build
+WORKDIR /src
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+COPY requirements.txt requirements-build.txt ./
+RUN python -m venv /opt/ollama-fleet \
+ && /opt/ollama-fleet/bin/pip install --require-hashes --only-binary=:all: -r requirements.txt
+RUN python -m venv /opt/build \
+ && /opt/build/bin/pip install --require-hashes --only-binary=:all: -r requirements-build.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY operator operator
+RUN /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \
+ && /opt/ollama-fleet/bin/pip install --no-index --no-deps /dist/*.whl \
+ && /opt/ollama-fleet/bin/pip check \
+ && /opt/ollama-fleet/bin/pip uninstall --yes pip
+
+FROM ${PYTHON}
+LABEL org.opencontainers.image.title="ollama-fleet" \
+      org.opencontainers.image.description="A Kubernetes operator for fleets of Ollama servers" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="0.1.0"
+ENV PATH=/opt/ollama-fleet/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+COPY --from=build /opt/ollama-fleet /opt/ollama-fleet
+# A number, as runAsNonRoot cannot check a name.
+USER 65532:65532
+EXPOSE 8080 11434
+CMD ["ollama-fleet-operator"]

@@ -1,0 +1,173 @@
+"""The chart, rendered by helm."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.chart import CHART, ChartError, render, run
+from dev.generate import ROOT
+
+Object = dict[str, Any]
+
+READ = ["get", "list", "watch"]
+WRITE = [*READ, "create", "patch", "delete"]
+
+
+def test_helm_finds_nothing_to_complain_about(helm: Path) -> None:
+    assert "0 chart(s) failed" in run(helm, "lint", "--strict", str(CHART))
+
+
+def test_the_pods_are_restricted(helm: Path) -> None:
+    (deployment,) = render(helm)["deployment.yaml"]
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_the_operator_is_told_where_it_is_and_what_to_run(helm: Path) -> None:
+    objects = render(helm, release="prod", namespace="fleets")
+    (deployment,) = objects["deployment.yaml"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry for entry in container["env"]}
+    assert container["command"] == ["ollama-fleet-operator"]
+    assert "--leader-elect" in container["args"]
+    assert container["image"] == environment["OLLAMA_FLEET_IMAGE"]["value"]
+    field = environment["POD_NAMESPACE"]["valueFrom"]["fieldRef"]["fieldPath"]
+    assert field == "metadata.namespace"
+    role = environment["OLLAMA_FLEET_ROUTER_CLUSTER_ROLE"]["value"]
+    assert role in [found["metadata"]["name"] for found in objects["clusterroles.yaml"]]
+    port = container["ports"][0]
+    assert port["name"] == "http"
+    assert f"--port={port['containerPort']}" in container["args"]
+
+
+def test_a_digest_wins_over_the_tag(helm: Path) -> None:
+    digest = "sha256:" + "a" * 64
+    (deployment,) = render(helm, values={"image": {"tag": "1", "digest": digest}})[
+        "deployment.yaml"
+    ]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == f"ollama-fleet/ollama-fleet@{digest}"
+
+
+def test_the_router_may_read_the_fleet_and_nothing_else(helm: Path) -> None:
+    assert rules(helm, "ollama-fleet-router") == {
+        ("ollamafleet.dev", "ollamanodes"): READ,
+        ("ollamafleet.dev", "routers"): READ,
+        ("", "pods"): READ,
+    }
+
+
+def test_the_operator_writes_only_what_it_makes(helm: Path) -> None:
+    granted = rules(helm, "ollama-fleet-operator") | rules(helm, "ollama-fleet-operator-machines")
+    everything = {verb for verbs in granted.values() for verb in verbs}
+    assert "*" not in {part for key in granted for part in key} | everything
+    assert {key for key, verbs in granted.items() if "create" in verbs} == {
+        ("", "services"),
+        ("", "serviceaccounts"),
+        ("apps", "statefulsets"),
+        ("apps", "daemonsets"),
+        ("apps", "deployments"),
+        ("rbac.authorization.k8s.io", "rolebindings"),
+        ("events.k8s.io", "events"),
+    }
+    assert granted["", "secrets"] == ["get"]
+    assert "escalate" not in everything
+
+
+def test_it_can_be_kept_to_some_namespaces(helm: Path) -> None:
+    objects = render(helm, values={"watchNamespaces": ["llm", "lab"]})
+    bindings = objects["bindings.yaml"]
+    cluster_wide = [b["roleRef"]["name"] for b in bindings if b["kind"] == "ClusterRoleBinding"]
+    assert cluster_wide == ["ollama-fleet-operator-machines"]
+    (deployment,) = objects["deployment.yaml"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    bound = [b["metadata"]["namespace"] for b in bindings if b["kind"] == "RoleBinding"]
+    named = [a.removeprefix("--namespace=") for a in container["args"] if "--namespace" in a]
+    assert bound == named == ["llm", "lab"]
+
+
+def test_definitions_can_be_left_out_or_removed_with_the_chart(helm: Path) -> None:
+    kept = render(helm)["crds.yaml"]
+    assert len(kept) == 3
+    assert all(
+        found["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for found in kept
+    )
+    assert "crds.yaml" not in render(helm, values={"crds": {"enabled": False}})
+    assert all(
+        "annotations" not in found["metadata"]
+        for found in render(helm, values={"crds": {"keep": False}})["crds.yaml"]
+    )
+
+
+def test_every_value_it_has_is_used_and_described(helm: Path) -> None:
+    """Values by which an installation is made its own, all at once."""
+    values: Object = {
+        "imagePullSecrets": [{"name": "registry"}],
+        "replicas": 2,
+        "logFormat": "text",
+        "serviceAccount": {"name": "runs-fleets", "annotations": {"a": "b"}},
+        "resources": {"limits": {"memory": "1Gi"}},
+        "podLabels": {"team": "ml"},
+        "podAnnotations": {"note": "x"},
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "system-cluster-critical",
+    }
+    objects = render(helm, values=values)
+    (deployment,) = objects["deployment.yaml"]
+    template = deployment["spec"]["template"]
+    (account,) = objects["serviceaccount.yaml"]
+    assert account["metadata"]["annotations"] == {"a": "b"}
+    assert account["metadata"]["name"] == template["spec"]["serviceAccountName"] == "runs-fleets"
+    assert {s["name"] for b in objects["bindings.yaml"] for s in b["subjects"]} == {"runs-fleets"}
+    assert deployment["spec"]["replicas"] == 2
+    assert template["metadata"]["labels"]["team"] == "ml"
+    assert template["metadata"]["annotations"] == {"note": "x"}
+    assert template["spec"]["containers"][0]["resources"]["limits"] == {"memory": "1Gi"}
+    assert "--log-format=text" in template["spec"]["containers"][0]["args"]
+    for name in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity"):
+        assert template["spec"][name] == values[name]
+    assert template["spec"]["priorityClassName"] == values["priorityClassName"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"image": {"repositry": "x"}}, "repositry"),
+        ({"image": {"digest": "latest"}}, "/image/digest"),
+        ({"replicas": -1}, "/replicas"),
+        ({"watchNamespaces": ["Not_A_Name"]}, "/watchNamespaces/0"),
+        ({"logFormat": "xml"}, "/logFormat"),
+        ({"watchNamespace": "llm"}, "watchNamespace"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(helm: Path, values: Object, said: str) -> None:
+    with pytest.raises(ChartError, match=said):
+        render(helm, values=values)
+
+
+def test_the_chart_carries_the_definitions_as_they_are() -> None:
+    for path in (ROOT / "crds").iterdir():
+        assert (CHART / "files" / "crds" / path.name).read_text() == path.read_text()
+
+
+def rules(helm: Path, role: str) -> dict[tuple[str, str], list[str]]:
+    """The verbs a role grants by API group and resource."""
+    (found,) = (
+        each for each in render(helm)["clusterroles.yaml"] if each["metadata"]["name"] == role
+    )
+    return {
+        (group, resource): rule["verbs"]
+        for rule in found["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
