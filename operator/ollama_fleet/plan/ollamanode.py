@@ -216,6 +216,8 @@ def _memory(servers: Iterable[Server]) -> MemoryStatus | None:
 
 def short_quantity(size: int) -> str:
     """Bytes as a quantity people read: ``24Gi`` if whole, else in ``Mi``."""
+    if size == 0:
+        return "0"
     for unit, factor in (("Gi", 2**30), ("Mi", 2**20)):
         if size % factor == 0:
             return f"{size // factor}{unit}"

@@ -1,0 +1,308 @@
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.modeldistribution import ModelDistributionSpec, Target
+from ollama_fleet.plan.distribution import plan_distribution, targeted
+from ollama_fleet.plan.servers import Server
+from ollama_fleet.plan.tasks import (
+    Failure,
+    RegistryFact,
+    Running,
+    Seen,
+    backoff,
+    failures_from_status,
+    pull_name,
+    task_id,
+)
+from tests.unit.plan.objects import DIGEST, GIB, NOW, OTHER, Object, probe, resource, server
+
+LLAMA = "llama3.1:8b"
+REGISTRY = {
+    LLAMA: RegistryFact(DIGEST, 5 * GIB),
+    "gpt-oss:20b": RegistryFact(OTHER, 13 * GIB),
+    "tiny:latest": RegistryFact(DIGEST, GIB),
+}
+WANT = {"models": [{"name": LLAMA}]}
+TIERS = {
+    "tiers": [
+        {"minMemory": "16G", "models": [{"name": "gpt-oss:20b"}]},
+        {"minMemory": "8G", "models": [{"name": LLAMA}]},
+        {"minMemory": "4.5G", "models": [{"name": "tiny"}]},
+    ]
+}
+
+
+def seen(**changes: Any) -> Seen:
+    return replace(Seen(registry=REGISTRY, running={}, failures={}), **changes)
+
+
+def plan(spec: Object, *servers: Server, status: Object | None = None, **changes: Any) -> Any:
+    wanted = resource("ModelDistribution", "md", spec)
+    if status:
+        wanted["status"] = status
+    return plan_distribution(wanted, servers, True, seen(**changes), NOW)
+
+
+def only_task(made: Any) -> dict[str, Any]:
+    (task,) = made.plan.status["tasks"]
+    return dict(task)
+
+
+def condition(made: Any, kind: str) -> tuple[str, str]:
+    return next(
+        (one["status"], one["reason"])
+        for one in made.plan.status["conditions"]
+        if one["type"] == kind
+    )
+
+
+TASK = task_id("llm", "md", "a-0", LLAMA)
+
+
+@pytest.mark.parametrize(
+    ("gib", "model"),
+    [(24, "gpt-oss:20b"), (16, "gpt-oss:20b"), (12, LLAMA), (8, LLAMA), (6, "tiny:latest")],
+)
+def test_a_server_gets_the_first_tier_its_memory_has(gib: int, model: str) -> None:
+    made = plan(TIERS, server(memory=gib))
+    assert only_task(made)["model"] == model
+    assert [order.model for order in made.start] == [model]
+
+
+def test_a_server_below_every_tier_is_named_with_the_remedy() -> None:
+    made = plan(TIERS, server(memory=2))
+    assert condition(made, "Stalled") == ("True", "NoMatchingTier")
+    assert "a-0 has 2 GiB" in made.plan.status["conditions"][0]["message"]
+
+
+def test_tiers_wait_where_memory_is_unknown() -> None:
+    made = plan(TIERS, server(memory=None))
+    assert made.start == ()
+    assert condition(made, "Stalled") == ("True", "MemoryUnknown")
+
+
+@pytest.mark.parametrize(
+    ("spec", "server_", "changes", "state", "reason"),
+    [
+        (WANT, server(), {}, "Waiting", "ParallelLimit"),
+        (WANT, server(probe=probe(llama3_1__8b=DIGEST)), {}, "Installed", "Installed"),
+        # without a pin, what is there already is good, whatever the registry has since
+        (WANT, server(probe=probe(llama3_1__8b=OTHER)), {}, "Installed", "Installed"),
+        (
+            {"models": [{"name": LLAMA, "digest": DIGEST}]},
+            server(probe=probe(llama3_1__8b=OTHER)),
+            {},
+            "Waiting",
+            "ParallelLimit",
+        ),
+        (
+            {"models": [{"name": LLAMA, "digest": OTHER}]},
+            server(),
+            {},
+            "Failed",
+            "DigestMismatch",
+        ),
+        (WANT, server(state="Starting"), {}, "Waiting", "ServerNotReady"),
+        (WANT, server(state="Draining"), {}, "Waiting", "ServerNotReady"),
+        ({**WANT, "suspend": True}, server(), {}, "Paused", "Suspended"),
+        ({**WANT, "dryRun": True}, server(), {}, "Waiting", "DryRun"),
+        ({**WANT, "pullPolicy": "Never"}, server(), {}, "Failed", "NotInstalled"),
+        (
+            WANT,
+            server(),
+            {"registry": {LLAMA: RegistryFact(missing=True)}},
+            "Failed",
+            "ModelNotFound",
+        ),
+        (
+            WANT,
+            server(),
+            {"registry": {LLAMA: RegistryFact(error="no route")}},
+            "Waiting",
+            "RegistryUnreachable",
+        ),
+        (WANT, server(), {"running": {TASK: Running(completed=GIB)}}, "Pulling", "Pulling"),
+        (WANT, server(), {"running": {TASK: Running("Verifying")}}, "Verifying", "Verifying"),
+        (
+            WANT,
+            server(),
+            {"failures": {TASK: Failure(NOW, 1, Reason.PULL_FAILED, "reset.")}},
+            "Waiting",
+            "BackingOff",
+        ),
+        (
+            WANT,
+            server(),
+            {
+                "failures": {
+                    TASK: Failure(NOW - timedelta(seconds=21), 1, Reason.PULL_FAILED, "reset.")
+                }
+            },
+            "Waiting",
+            "ParallelLimit",
+        ),
+        (
+            WANT,
+            server(),
+            {"failures": {TASK: Failure(NOW, 3, Reason.PULL_FAILED, "reset.")}},
+            "Failed",
+            "PullFailed",
+        ),
+        # our own pull brought another digest than the registry promised: not good enough
+        (
+            WANT,
+            server(probe=probe(llama3_1__8b=OTHER)),
+            {"failures": {TASK: Failure(NOW, 1, Reason.DIGEST_MISMATCH, "digest.")}},
+            "Waiting",
+            "BackingOff",
+        ),
+    ],
+)
+def test_how_a_task_stands(
+    spec: Object, server_: Server, changes: Any, state: str, reason: str
+) -> None:
+    made = plan(spec, server_, **changes)
+    task = only_task(made)
+    assert (task["state"], task["reason"]) == (state, reason)
+    starts = (state, reason) == ("Waiting", "ParallelLimit")
+    assert [order.task for order in made.start] == ([TASK] if starts else [])
+
+
+def test_a_failed_pull_is_tried_again_at_a_computed_time() -> None:
+    failures = {TASK: Failure(NOW, 2, Reason.PULL_FAILED, "the connection was reset.")}
+    made = plan(WANT, server(), failures=failures)
+    assert made.plan.requeue_after == 40
+    assert "Attempt 3 of 3 in 40s" in only_task(made)["message"]
+
+
+def test_failures_outlive_the_operator_and_end_with_a_new_spec() -> None:
+    failures = {TASK: Failure(NOW, 2, Reason.DIGEST_MISMATCH, "another digest.")}
+    status = plan(WANT, server(), failures=failures).plan.status
+    assert failures_from_status(status, generation=1) == failures
+    assert failures_from_status(status, generation=2) == {}
+
+
+def test_backoff_doubles_and_is_capped() -> None:
+    waits = [backoff(20.0, attempts).total_seconds() for attempts in (1, 2, 3, 30)]
+    assert waits == [20, 40, 80, 1800]
+
+
+@pytest.mark.parametrize(("limit", "starts"), [(1, 1), (2, 2), ("50%", 2), (10, 4)])
+def test_no_more_pulls_at_once_than_allowed(limit: int | str, starts: int) -> None:
+    servers = [server(f"a-{index}") for index in range(4)]
+    made = plan({**WANT, "rollout": {"maxParallel": limit}}, *servers)
+    assert len(made.start) == starts
+
+
+def test_servers_are_finished_rather_than_many_begun() -> None:
+    spec = {"models": [{"name": LLAMA}, {"name": "tiny"}], "rollout": {"maxParallel": 1}}
+    begun = server("a-1", probe=probe(llama3_1__8b=DIGEST))
+    made = plan(spec, server("a-0"), begun)
+    assert [(order.server, order.model) for order in made.start] == [("a-1", "tiny:latest")]
+
+
+def test_a_missing_model_gives_way_to_its_first_fallback() -> None:
+    spec = {"models": [{"name": "gpt-oss:7b", "fallbacks": ["gpt-oss:3b", LLAMA]}]}
+    missing = {name: RegistryFact(missing=True) for name in ("gpt-oss:7b", "gpt-oss:3b")}
+    made = plan(spec, server(), registry={**REGISTRY, **missing})
+    assert [order.model for order in made.start] == [LLAMA]
+    assert "fallback of gpt-oss:7b" in made.plan.notes[-1].message
+
+
+def test_a_pull_that_is_no_longer_wanted_is_not_kept() -> None:
+    running = {TASK: Running(), "other": Running()}
+    assert plan(WANT, server(), running=running).keep == {TASK}
+    assert plan({**WANT, "suspend": True}, server(), running=running).keep == frozenset()
+
+
+def test_all_installed_is_ready_and_a_second_look_changes_nothing() -> None:
+    done = server(probe=probe(llama3_1__8b=DIGEST))
+    made = plan(WANT, done)
+    assert condition(made, "Ready") == ("True", "Ready")
+    assert made.plan.status["progress"]["percent"] == "100%"
+    again = plan(WANT, done, status=made.plan.status)
+    assert again.plan.status == made.plan.status
+    assert again.plan.notes == ()
+
+
+def test_the_end_of_a_pull_is_told_once() -> None:
+    pulling = plan(WANT, server(), running={TASK: Running(completed=GIB, total=5 * GIB)})
+    done = plan(WANT, server(probe=probe(llama3_1__8b=DIGEST)), status=pulling.plan.status)
+    assert "PullCompleted" in [note.reason for note in done.plan.notes]
+
+
+def test_progress_adds_up_over_tasks() -> None:
+    made = plan(
+        {**WANT, "rollout": {"maxParallel": 2}},
+        server("a-0"),
+        server("a-1", probe=probe(llama3_1__8b=DIGEST)),
+        running={TASK: Running(completed=GIB, total=5 * GIB, speed=GIB, eta=4.0)},
+    )
+    progress = made.plan.status["progress"]
+    assert progress["percent"] == "60%"
+    assert progress["eta"] == "4s"
+    assert made.plan.status["summary"]["installed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [
+        ({}, ["a-0", "b-0"]),
+        ({"ollamaNodes": ["b"]}, ["b-0"]),
+        ({"selector": {"matchLabels": {"tier": "gold"}}}, ["a-0"]),
+        ({"servers": ["b-0"]}, ["b-0"]),
+        ({"servers": ["b-0"], "ollamaNodes": ["a"]}, []),
+    ],
+)
+def test_targets(target: Object, names: list[str]) -> None:
+    servers = [
+        server("a-0", labels={"tier": "gold"}),
+        server("b-0", ollamanode="b"),
+    ]
+    assert [one.name for one in targeted(Target.model_validate(target), servers)] == names
+
+
+def test_a_target_that_means_no_ollamanode_waits_on_the_user() -> None:
+    made = plan_distribution(resource("ModelDistribution", "md", WANT), [], False, seen(), NOW)
+    assert condition(made, "Stalled") == ("True", "NoServers")
+    made = plan_distribution(resource("ModelDistribution", "md", WANT), [], True, seen(), NOW)
+    assert condition(made, "Reconciling") == ("True", "Progressing")
+
+
+def test_only_fifty_tasks_are_shown_and_the_rest_counted() -> None:
+    made = plan(WANT, *(server(f"a-{index}") for index in range(60)))
+    assert len(made.plan.status["tasks"]) == 50
+    assert made.plan.status["tasksOmitted"] == 10
+    assert made.plan.status["summary"]["desired"] == 60
+
+
+@pytest.mark.parametrize(
+    ("registry", "model", "name"),
+    [
+        ("registry.ollama.ai", LLAMA, LLAMA),
+        ("models.lan:5000", LLAMA, "models.lan:5000/library/llama3.1:8b"),
+        ("models.lan:5000", "hf.co/org/m:q4", "hf.co/org/m:q4"),
+    ],
+)
+def test_another_registry_is_part_of_the_name_to_pull(registry: str, model: str, name: str) -> None:
+    spec = ModelDistributionSpec.model_validate({**WANT, "source": {"registry": registry}})
+    assert pull_name(spec, model) == name
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"bestFit": {"candidates": [LLAMA]}}, "spec.bestFit"),
+        ({"models": [{"name": LLAMA, "preload": True}]}, "spec.models[0].preload"),
+        ({**WANT, "prune": "Unlisted"}, "spec.prune: Unlisted"),
+    ],
+)
+def test_a_field_that_is_not_served_stalls_and_pulls_nothing(spec: Object, field: str) -> None:
+    made = plan(spec, server())
+    assert condition(made, "Stalled") == ("True", "Unsupported")
+    assert field in made.plan.status["conditions"][0]["message"]
+    assert made.start == ()

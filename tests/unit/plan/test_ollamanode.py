@@ -1,0 +1,300 @@
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from ollama_fleet.plan.ollamanode import Observed, plan_ollamanode, short_quantity
+from ollama_fleet.plan.servers import Probe
+from tests.unit.plan.objects import NOW, Object, machine, pod, probe, resource
+
+URL = "http://10.0.0.1:11434"
+MACHINES = {"gpu-a": machine("gpu-a")}
+
+
+def observe(workload: Object | None = None, *pods: Object, probes: Any = None) -> Observed:
+    return Observed(workload, pods, MACHINES, {URL: probe()} if probes is None else probes)
+
+
+def stateful(updated: int = 1) -> Object:
+    return {"spec": {}, "status": {"updatedReplicas": updated}}
+
+
+def conditions(status: Any) -> dict[str, tuple[str, str]]:
+    return {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
+
+
+def test_replicas_make_a_stateful_set_with_a_volume_each_and_its_service() -> None:
+    node = resource("OllamaNode", "a", {"replicas": 2, "storage": {"size": "50Gi"}})
+    service, workload = plan_ollamanode(node, observe(), NOW).apply
+    assert (service["kind"], service["spec"]["clusterIP"]) == ("Service", "None")
+    assert workload["kind"] == "StatefulSet"
+    assert workload["spec"]["replicas"] == 2
+    (claim,) = workload["spec"]["volumeClaimTemplates"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "50Gi"
+    retention = workload["spec"]["persistentVolumeClaimRetentionPolicy"]
+    assert set(retention.values()) == {"Retain"}
+    assert workload["metadata"]["ownerReferences"][0]["uid"] == "uid-a"
+
+
+def test_a_claim_template_that_is_there_is_never_changed() -> None:
+    there = [{"metadata": {"name": "models"}, "spec": {"whatever": "was"}}]
+    node = resource("OllamaNode", "a", {"replicas": 1, "storage": {"size": "50Gi"}})
+    plan = plan_ollamanode(node, observe({"spec": {"volumeClaimTemplates": there}}), NOW)
+    assert plan.apply[1]["spec"]["volumeClaimTemplates"] == there
+
+
+def test_per_node_makes_a_daemon_set_on_gpu_machines_alone() -> None:
+    node = resource("OllamaNode", "fleet", {"perNode": {}})
+    (workload,) = plan_ollamanode(node, observe(), NOW).apply
+    assert workload["kind"] == "DaemonSet"
+    terms = workload["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    (term,) = terms["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert term["matchExpressions"] == [{"key": "nvidia.com/gpu.count", "operator": "Exists"}]
+
+
+def test_gpu_memory_is_asked_of_the_machine_beside_what_the_template_asks() -> None:
+    theirs = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+    affinity = {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [theirs]}
+        }
+    }
+    spec = {"replicas": 1, "gpu": {"memory": "24Gi"}, "template": {"affinity": affinity}}
+    plan = plan_ollamanode(resource("OllamaNode", "a", spec), observe(), NOW)
+    pod_spec = plan.apply[1]["spec"]["template"]["spec"]
+    required = pod_spec["affinity"]["nodeAffinity"]
+    (term,) = required["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    zone, memory = term["matchExpressions"]
+    assert zone["key"] == "zone"
+    assert memory["key"] == "nvidia.com/gpu.memory"
+    assert memory["operator"] == "Gt"
+    # a card of 24 GiB that reports 3 % less still counts
+    assert 23_800 < int(memory["values"][0]) < 24_576 * 0.98
+
+
+def test_pods_are_restricted_and_carry_no_token() -> None:
+    plan = plan_ollamanode(resource("OllamaNode", "a", {"replicas": 1}), observe(), NOW)
+    pod_spec = plan.apply[1]["spec"]["template"]["spec"]
+    assert pod_spec["automountServiceAccountToken"] is False
+    assert pod_spec["securityContext"]["runAsNonRoot"] is True
+    (container,) = pod_spec["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert {"name": "OLLAMA_NO_CLOUD", "value": "1"} in container["env"]
+
+
+@pytest.mark.parametrize(
+    ("image", "vendor", "reference"),
+    [
+        ({}, "nvidia", "ollama/ollama:0.35.1"),
+        ({}, "amd", "ollama/ollama:0.35.1-rocm"),
+        ({"tag": "0.36.0-rocm"}, "amd", "ollama/ollama:0.36.0-rocm"),
+        (
+            {"digest": "sha256:" + "c" * 64},
+            "amd",
+            "ollama/ollama@sha256:" + "c" * 64,
+        ),
+    ],
+)
+def test_amd_has_its_own_image(image: Object, vendor: str, reference: str) -> None:
+    spec = {"replicas": 1, "image": image, "gpu": {"vendor": vendor}}
+    plan = plan_ollamanode(resource("OllamaNode", "a", spec), observe(), NOW)
+    (container,) = plan.apply[1]["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == reference
+
+
+def test_a_ready_server_is_reported_with_its_memory_and_source() -> None:
+    node = resource("OllamaNode", "a", {"replicas": 1})
+    plan = plan_ollamanode(node, observe(stateful(), pod("a-0")), NOW)
+    assert conditions(plan.status) == {
+        "Ready": ("True", "Ready"),
+        "Reconciling": ("False", "UpToDate"),
+        "Stalled": ("False", "UpToDate"),
+    }
+    assert plan.status["ready"] == "1/1"
+    assert plan.status["memory"] == {
+        "perServer": "24Gi",
+        "source": "label nvidia.com/gpu.memory",
+    }
+    (shown,) = plan.status["servers"]
+    assert (shown["name"], shown["state"], shown["kubernetesNode"]) == ("a-0", "Ready", "gpu-a")
+    assert [note.reason for note in plan.notes] == ["Ready"]
+
+
+def test_a_second_look_at_the_same_state_changes_nothing_and_says_nothing() -> None:
+    node = resource("OllamaNode", "a", {"replicas": 1})
+    seen = observe(stateful(), pod("a-0"))
+    first = plan_ollamanode(node, seen, NOW)
+    later = replace(probe(), last_seen=NOW + timedelta(seconds=30))
+    again = plan_ollamanode(
+        {**node, "status": first.status},
+        replace(seen, probes={URL: later}),
+        NOW + timedelta(seconds=30),
+    )
+    assert again.status == first.status
+    assert again.notes == ()
+
+
+def test_per_node_servers_are_named_by_their_machine() -> None:
+    node = resource("OllamaNode", "fleet", {"perNode": {}})
+    workload = {"status": {"desiredNumberScheduled": 1, "updatedNumberScheduled": 1}}
+    plan = plan_ollamanode(node, observe(workload, pod("fleet-x7k2p")), NOW)
+    assert [one["name"] for one in plan.status["servers"]] == ["fleet-gpu-a"]
+
+
+def unscheduled(said: str) -> Object:
+    waiting = pod("a-0", on=None, ready=False)
+    waiting["status"] = {
+        "phase": "Pending",
+        "conditions": [
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "Unschedulable",
+                "message": said,
+            }
+        ],
+    }
+    return waiting
+
+
+@pytest.mark.parametrize(
+    ("spec", "pod_", "machines", "reason", "words"),
+    [
+        (
+            {"gpu": {"memory": "24Gi"}},
+            unscheduled("0/2 nodes are available"),
+            {"gpu-6g": machine("gpu-6g", 6), "gpu-24g": machine("gpu-24g", 24)},
+            "Unschedulable",
+            ["0 of 2 GPU machines", "24 GiB", "gpu-6g is too small (6 GiB)", "Lower spec.gpu.mem"],
+        ),
+        (
+            {},
+            unscheduled("0/1 nodes are available"),
+            {},
+            "Unschedulable",
+            ["no machine offers nvidia.com/gpu", "device plugin", "none"],
+        ),
+        (
+            {},
+            unscheduled("pod has unbound immediate PersistentVolumeClaims"),
+            {},
+            "VolumeUnbound",
+            ["spec.storage.storageClassName"],
+        ),
+        (
+            {},
+            pod(
+                "a-0",
+                ready=False,
+                containerStatuses=[
+                    {
+                        "image": "ollama/ollama:nope",
+                        "state": {
+                            "waiting": {"reason": "ErrImagePull", "message": "no such manifest"}
+                        },
+                    }
+                ],
+            ),
+            {},
+            "ImagePullFailed",
+            ["ollama/ollama:nope", "no such manifest", "spec.image"],
+        ),
+        (
+            {},
+            pod(
+                "a-0",
+                ready=False,
+                containerStatuses=[
+                    {
+                        "restartCount": 4,
+                        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                        "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}},
+                    }
+                ],
+            ),
+            {},
+            "CrashLoop",
+            ["exit code 3", "4 restarts", "kubectl logs a-0 --previous"],
+        ),
+        (
+            {},
+            pod(
+                "a-0",
+                ready=False,
+                containerStatuses=[
+                    {
+                        "restartCount": 2,
+                        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                        "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+                    }
+                ],
+            ),
+            {},
+            "OutOfMemory",
+            ["resources.limits.memory"],
+        ),
+    ],
+)
+def test_troubles_stall_with_the_fact_and_the_remedy(
+    spec: Object, pod_: Object, machines: dict[str, Object], reason: str, words: list[str]
+) -> None:
+    node = resource("OllamaNode", "a", {"replicas": 1, **spec})
+    plan = plan_ollamanode(node, Observed(stateful(0), (pod_,), machines, {}), NOW)
+    assert conditions(plan.status)["Stalled"] == ("True", reason)
+    message = plan.status["conditions"][2]["message"]
+    for word in words:
+        assert word in message
+    assert [(note.type, note.reason) for note in plan.notes] == [("Warning", reason)]
+
+
+def test_a_trouble_that_is_mended_clears_itself() -> None:
+    node = resource("OllamaNode", "a", {"replicas": 1})
+    bad = plan_ollamanode(node, observe(stateful(0), unscheduled("0/1")), NOW)
+    later = NOW + timedelta(minutes=1)
+    good = plan_ollamanode({**node, "status": bad.status}, observe(stateful(), pod("a-0")), later)
+    assert conditions(good.status)["Stalled"][0] == "False"
+    assert [note.reason for note in good.notes] == ["Ready"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "state", "stalled"),
+    [
+        (probe(), "Ready", False),
+        (Probe(error="http://x refuses"), "Offline", True),
+        (replace(probe(), error="slow", last_seen=NOW - timedelta(seconds=59)), "Ready", False),
+        (replace(probe(), error="slow", last_seen=NOW - timedelta(seconds=61)), "Offline", True),
+        (Probe(), "Starting", False),
+    ],
+)
+def test_an_external_server_is_offline_a_minute_after_its_last_word(
+    seen: Probe, state: str, stalled: bool
+) -> None:
+    node = resource("OllamaNode", "box", {"external": {"url": "http://box:11434/"}})
+    plan = plan_ollamanode(node, Observed(None, (), {}, {"http://box:11434": seen}), NOW)
+    assert plan.apply == ()
+    assert plan.status["servers"][0]["state"] == state
+    assert (conditions(plan.status)["Stalled"][0] == "True") is stalled
+
+
+def test_a_field_that_is_not_served_stalls_and_applies_nothing() -> None:
+    spec = {"external": {"url": "https://box", "caSecretRef": {"name": "ca"}}}
+    plan = plan_ollamanode(resource("OllamaNode", "box", spec), observe(), NOW)
+    assert conditions(plan.status)["Stalled"] == ("True", "Unsupported")
+    assert "spec.external.caSecretRef" in plan.status["conditions"][0]["message"]
+
+
+def test_a_cordoned_server_drains_and_is_not_ready() -> None:
+    node = resource("OllamaNode", "a", {"replicas": 1, "cordoned": True})
+    plan = plan_ollamanode(node, observe(stateful(), pod("a-0")), NOW)
+    assert plan.status["servers"][0]["state"] == "Draining"
+    assert conditions(plan.status)["Ready"] == ("False", "Cordoned")
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(24 * 2**30, "24Gi"), (0, "0"), (15_360 * 2**20, "15Gi"), (24_564 * 2**20, "24564Mi")],
+)
+def test_quantities_are_short(size: int, text: str) -> None:
+    assert short_quantity(size) == text

@@ -1,0 +1,75 @@
+from typing import Any
+
+import pytest
+
+from ollama_fleet.plan.router import Observed, Program, plan_router
+from tests.unit.plan.objects import DIGEST, NOW, Object, probe, resource, server
+
+PROGRAM = Program("ollama-fleet:1", "ollama-fleet-router")
+RUNNING = {
+    "metadata": {"generation": 1},
+    "status": {"observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1},
+}
+
+
+def plan(spec: Object, deployment: Object | None = None, *servers: Any, **more: Any) -> Any:
+    observed = Observed(deployment, more.get("service"), (), servers)
+    return plan_router(resource("Router", "chat", spec), observed, PROGRAM, NOW)
+
+
+def ready(made: Any) -> tuple[str, str]:
+    one = made.status["conditions"][0]
+    return one["status"], one["reason"]
+
+
+def test_a_router_is_a_deployment_a_service_and_the_least_rights() -> None:
+    account, binding, service, deployment = plan({}, None, server()).apply
+    assert account["kind"] == "ServiceAccount"
+    assert binding["roleRef"]["name"] == "ollama-fleet-router"
+    assert binding["subjects"][0]["name"] == account["metadata"]["name"]
+    assert service["spec"]["ports"][0]["port"] == 11434
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == account["metadata"]["name"]
+    assert pod["containers"][0]["image"] == "ollama-fleet:1"
+    selector = deployment["spec"]["selector"]["matchLabels"].items()
+    assert selector <= deployment["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_ready_when_its_pods_are() -> None:
+    one = server(probe=probe(llama3_1__8b=DIGEST))
+    made = plan({}, RUNNING, one, server("a-1", state="Offline"))
+    assert ready(made) == ("True", "Ready")
+    assert made.status["servers"] == {"ready": 1, "total": 2, "summary": "1/2"}
+    assert made.status["models"] == ["llama3.1:8b"]
+    assert made.status["url"] == "http://chat.llm.svc:11434"
+
+
+def test_not_ready_before_the_deployment_is_seen_at_its_newest() -> None:
+    stale = {"metadata": {"generation": 2}, "status": RUNNING["status"]}
+    assert ready(plan({}, stale, server())) == ("False", "Progressing")
+
+
+def test_no_server_to_route_to_waits_on_the_user() -> None:
+    assert ready(plan({}, RUNNING)) == ("False", "NoServers")
+    assert ready(plan({"backends": [{"url": "http://x:1"}]}, RUNNING))[0] == "True"
+
+
+def test_the_load_balancers_address_is_the_url() -> None:
+    ingress = [{"ip": "127.0.0.1", "ports": [{"port": 11500, "protocol": "TCP"}]}]
+    service = {"status": {"loadBalancer": {"ingress": ingress}}}
+    made = plan({"service": {"type": "LoadBalancer"}}, RUNNING, server(), service=service)
+    assert made.status["url"] == "http://127.0.0.1:11500"
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"auth": {"keysSecretRef": {"name": "keys"}}}, "spec.auth"),
+        ({"tls": {"secretName": "x"}}, "spec.tls"),
+    ],
+)
+def test_authentication_that_is_not_served_is_never_passed_over(spec: Object, field: str) -> None:
+    made = plan(spec, RUNNING, server())
+    assert made.apply == ()
+    assert ready(made) == ("False", "Unsupported")
+    assert field in made.status["conditions"][0]["message"]
