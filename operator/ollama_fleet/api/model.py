@@ -14,7 +14,7 @@ LABEL_PREFIX = "ollamafleet.dev/"
 
 Name = Annotated[
     str,
-    Field(min_length=1, max_length=253),
+    Field(max_length=253),
     Pattern(
         r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
         "not the name of an object: write lower-case letters, digits, - and .",
@@ -35,10 +35,10 @@ Labels = Annotated[dict[Key, LabelValue], Field(max_length=64)]
 Amounts = Annotated[dict[Key, Amount], Field(max_length=16)]
 REPOSITORY = Pattern(
     r"^([A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{1,5}/)?[a-z0-9][a-z0-9._/-]*$",
-    "not an image without its tag: write registry and path, such as ghcr.io/team/ollama; "
-    "the rest goes into tag or digest",
+    "not the path of an image: write registry and path, such as ghcr.io/team/ollama, and the rest "
+    "in tag or digest",
 )
-Repository = Annotated[str, Field(min_length=1, max_length=255), REPOSITORY]
+Repository = Annotated[str, Field(max_length=255), REPOSITORY]
 Tag = Annotated[
     str,
     Field(max_length=128),
@@ -49,7 +49,7 @@ Tag = Annotated[
 ]
 ImageDigest = Annotated[
     str,
-    Field(max_length=71),
+    Field(max_length=128),
     Pattern(
         r"^(sha256:[0-9a-f]{64})?$",
         "not an image digest: write sha256: and its 64 hexadecimal digits",
@@ -144,11 +144,14 @@ class EnvVar(Model):
     """An environment variable of the server's container."""
 
     model_config = rules(
-        rule("!(has(self.value) && has(self.valueFrom))", "write value or valueFrom, not both")
+        rule(
+            "!(has(self.value) && has(self.valueFrom))",
+            "value and valueFrom are both there: remove one of them",
+        )
     )
     name: Annotated[
         str,
-        Field(min_length=1, max_length=128),
+        Field(max_length=128),
         Pattern(
             r"^[A-Za-z_][A-Za-z0-9_]*$",
             "not the name of a variable: write letters, digits and _, with no digit in front",

@@ -13,7 +13,7 @@ DEFAULT_REGISTRY = "registry.ollama.ai"
 
 ModelName = Annotated[
     str,
-    Field(min_length=1, max_length=256),
+    Field(max_length=256),
     Pattern(
         r"^(([A-Za-z0-9_][A-Za-z0-9_.:-]*/)?[A-Za-z0-9_][A-Za-z0-9_-]{0,79}/)?"
         r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,79})?$",
@@ -31,7 +31,7 @@ LocalModelName = Annotated[
 ]
 Digest = Annotated[
     str,
-    Field(min_length=1, max_length=71),
+    Field(max_length=128),
     Pattern(
         r"^sha256:[0-9a-f]{64}$",
         "not a digest: write sha256: and the 64 hexadecimal digits that /api/tags shows",
@@ -40,7 +40,7 @@ Digest = Annotated[
 Weekday = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 Clock = Annotated[
     str,
-    Field(min_length=1, max_length=16),
+    Field(max_length=64),
     Pattern(
         r"^([01][0-9]|2[0-3]):[0-5][0-9]$",
         "not a time of day: write hours and minutes, such as 02:00 or 23:30",
@@ -48,7 +48,7 @@ Clock = Annotated[
 ]
 TimeZone = Annotated[
     str,
-    Field(min_length=1, max_length=64),
+    Field(max_length=64),
     Pattern(
         r"^[A-Za-z][A-Za-z0-9_+/-]*$",
         "not a time zone: write an IANA name, such as UTC or Asia/Shanghai",
@@ -56,7 +56,7 @@ TimeZone = Annotated[
 ]
 Registry = Annotated[
     str,
-    Field(min_length=1, max_length=253),
+    Field(max_length=253),
     Pattern(
         r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$",
         "not a registry: write the host alone, without scheme or path, such as "
@@ -65,7 +65,7 @@ Registry = Annotated[
 ]
 Cron = Annotated[
     str,
-    Field(min_length=1, max_length=128),
+    Field(max_length=128),
     Pattern(
         r"^(@(hourly|daily|weekly|monthly)|([0-9A-Za-z*/,-]+ ){4}[0-9A-Za-z*/,#-]+)$",
         'not a schedule: write five cron fields, such as "0 3 * * *", or @daily',

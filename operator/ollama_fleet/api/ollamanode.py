@@ -26,7 +26,7 @@ PORT = 11434
 
 Url = Annotated[
     str,
-    Field(min_length=1, max_length=2048),
+    Field(max_length=2048),
     Pattern(
         r"^https?://([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
         r"(/[A-Za-z0-9._~/-]*)?$",
@@ -295,8 +295,8 @@ class OllamaNodeSpec(Model):
         rule(
             "has(self.external) || !has(self.gpu) || !has(self.gpu.vendor) || "
             "self.gpu.vendor != 'none' || !has(self.gpu.memory)",
-            "vendor none means no GPU: remove gpu.memory; a CPU server's memory is "
-            "resources.limits.memory",
+            "vendor none means no GPU, so gpu.memory says nothing: set resources.limits.memory, "
+            "which is what a CPU server has",
             ".gpu",
         ),
     )

@@ -84,7 +84,8 @@ def gib(size: int) -> str:
     return f"{size / 2**30:.1f}".removesuffix(".0") + " GiB"
 
 
-def _text(value: object) -> object:
+def number_as_text(value: object) -> object:
+    """Numbers as the text they are written as; anything else as it is."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -108,8 +109,8 @@ def int_or_text(cel: str, message: str, longest: int, description: str = "") -> 
 
 Quantity = Annotated[
     str,
-    BeforeValidator(_text),
-    Field(min_length=1, max_length=32),
+    BeforeValidator(number_as_text),
+    Field(max_length=32),
     QUANTITY,
     int_or_text(
         f"type(self) == int ? self >= 0 : {QUANTITY.cel()}",
@@ -121,8 +122,8 @@ Quantity = Annotated[
 
 Amount = Annotated[
     str,
-    BeforeValidator(_text),
-    Field(min_length=1, max_length=32),
+    BeforeValidator(number_as_text),
+    Field(max_length=32),
     AMOUNT,
     int_or_text(f"type(self) == int ? self >= 0 : {AMOUNT.cel()}", AMOUNT.message, 32),
 ]
@@ -133,7 +134,7 @@ Interval = Annotated[Duration, ABOVE_ZERO]
 
 KeepAlive = Annotated[
     str,
-    BeforeValidator(_text),
+    BeforeValidator(number_as_text),
     Field(min_length=1, max_length=32),
     KEEP_ALIVE,
     int_or_text(f"type(self) == int ? self == -1 : {KEEP_ALIVE.cel()}", KEEP_ALIVE.message, 32),
@@ -145,6 +146,6 @@ IntOrPercent = Annotated[
     int_or_text(
         f"type(self) == int ? self >= 1 && self <= 10000 : self.matches('^{PERCENT.pattern}$')",
         _COUNT,
-        8,
+        32,
     ),
 ]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ollama_fleet.api.conditions import Conditions
 from ollama_fleet.api.model import (
@@ -23,11 +23,18 @@ from ollama_fleet.api.model import (
 from ollama_fleet.api.modeldistribution import ModelName
 from ollama_fleet.api.ollamanode import Url
 from ollama_fleet.api.pattern import Pattern
-from ollama_fleet.api.quantity import DURATION, Duration, Interval, Quantity, int_or_text
+from ollama_fleet.api.quantity import (
+    DURATION,
+    Duration,
+    Interval,
+    Quantity,
+    int_or_text,
+    number_as_text,
+)
 
 Host = Annotated[
     str,
-    Field(min_length=1, max_length=253),
+    Field(max_length=253),
     Pattern(
         r"^(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
         "not a host name: write it without scheme and port, such as chat.example.com",
@@ -43,7 +50,15 @@ RouterRepository = Annotated[
     Field(max_length=255),
     Pattern("^$|" + REPOSITORY.regex, REPOSITORY.message),
 ]
-RetryCause = Literal["ConnectFailure", "Busy", "502", "503"]
+RetryCause = Annotated[
+    Literal["ConnectFailure", "Busy", "502", "503"],
+    BeforeValidator(number_as_text),
+    int_or_text(
+        "type(self) == int ? self in [502, 503] : self in ['ConnectFailure', 'Busy', '502', '503']",
+        "not a cause to try another server: write ConnectFailure, Busy, 502 or 503",
+        32,
+    ),
+]
 Api = Literal["Ollama", "OpenAI", "Anthropic"]
 _unique = {"x-kubernetes-list-type": "set"}
 
@@ -95,7 +110,7 @@ class ModelRoute(Model):
 
     model_config = rules(
         rule(
-            "self.targets.exists(t, !has(t.weight) || t.weight > 0)",
+            "self.targets.size() == 0 || self.targets.exists(t, !has(t.weight) || t.weight > 0)",
             "every target has weight 0, so no request could go anywhere: give one a weight",
             ".targets",
         )
@@ -123,7 +138,7 @@ PerServer = Annotated[
     int_or_text(
         "type(self) == int ? self >= 1 && self <= 10000 : self == 'Auto'",
         "not a number of requests: write Auto (the server's parallel) or a number of at least 1",
-        8,
+        32,
     ),
 ]
 
@@ -140,12 +155,12 @@ class RetryPolicy(Model):
     """When another server is tried; never after the first byte of an answer."""
 
     attempts: int = Field(default=2, ge=1, le=10, description="Servers tried, the first included.")
-    on: Annotated[list[RetryCause], Field(max_length=4, json_schema_extra=_unique)] = [
-        "ConnectFailure",
-        "Busy",
-        "502",
-        "503",
-    ]
+    # not `on` in the resource: YAML 1.1, and so kubectl, reads that key as true
+    on: Annotated[list[RetryCause], Field(max_length=8, json_schema_extra=_unique)] = Field(
+        default=["ConnectFailure", "Busy", "502", "503"],
+        alias="causes",
+        description="Defaults to ConnectFailure, Busy, 502 and 503.",
+    )
 
 
 class Breaker(Model):
