@@ -181,9 +181,7 @@ def _run(
     env: Mapping[str, str] | None = None,
     what: str = "",
 ) -> str:
-    result = subprocess.run(
-        command, cwd=cwd, env=env, capture_output=True, text=True
-    )
+    result = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
     if result.returncode != 0:
         last = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise CannotBuild(f"{what or ' '.join(command[:6])} failed: {last}")

@@ -22,7 +22,6 @@ TEMPLATE = (
     "{{ if .System }}<|system|>{{ .System }}{{ end }}"
     "{{ if .Prompt }}<|user|>{{ .Prompt }}{{ end }}<|assistant|>{{ .Response }}"
 )
-_LICENSE = "A stand-in for tests, with no knowledge in it. CC0."
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +109,11 @@ LIBRARY: dict[str, Entry] = {
     "nomic-embed-text:latest": _entry("nomic-bert", 0.2743, "137M", 12, 768, 12, 12, 64, 2048, 30522),  # noqa: E501
 }  # fmt: skip
 
+# Not of the library: it chats without an end, for tests of whoever leaves early.
+ENDLESS = "endless:latest"
+ENDLESS_KEY = "stand_in.endless"
+LIBRARY[ENDLESS] = LIBRARY["llama3.2:1b"]
+
 ALIASES = {
     "tinyllama:latest": "tinyllama:1.1b",
     "llama3.1:latest": "llama3.1:8b",
@@ -150,14 +154,13 @@ def sized(name: str) -> Package | None:
 
 
 def package(name: str, entry: Entry, model: Blob) -> Package:
-    """The package of a model layer, with template, parameters and licence beside it."""
-    parts: list[tuple[str, bytes]] = [("license", _LICENSE.encode())]
+    """The package of a model layer, with template and parameters beside it."""
+    parameters: dict[str, Any] = {"num_thread": 1}
+    parts: list[tuple[str, bytes]] = []
     if not entry.is_embedding:
-        parameters = {"num_thread": 1, "temperature": 0, "stop": ["<|user|>"]}
-        parts += [
-            ("template", TEMPLATE.encode()),
-            ("params", json.dumps(parameters, separators=(",", ":")).encode()),
-        ]
+        parameters |= {"temperature": 0, "stop": ["<|user|>"]}
+        parts.append(("template", TEMPLATE.encode()))
+    parts.append(("params", _compact(parameters)))
     digest = content_digest(model)
     blobs = {digest: model}
     layers = [_descriptor(_LAYER_TYPE + "model", digest, model.size)]
@@ -216,6 +219,8 @@ def header_values(name: str, entry: Entry) -> dict[str, Any]:
         f"{arch}.attention.value_length": entry.head_length,
         f"{arch}.vocab_size": entry.vocabulary,
     }
+    if name == ENDLESS:
+        values[ENDLESS_KEY] = True
     if entry.sliding_window:
         values[f"{arch}.attention.sliding_window"] = entry.sliding_window
     if entry.is_embedding:

@@ -22,6 +22,7 @@ from dev.ollama.emulator.store import Model
 
 _STREAM_FAULTS = ("cut_stream", "end_stream", "stream_error")
 _BURST = 32
+_ENDLESS = 2000
 
 
 class Refused(Exception):  # noqa: N818
@@ -152,6 +153,8 @@ class Generator:
             words = re.findall(r"\s*\S+", library.answer(name))
             length = self._settings.answer_tokens or len(words)
             words = [*words, *([f" {words[0]}", *words[1:]] * (length // len(words)))][:length]
+            if model.header.get(library.ENDLESS_KEY):
+                words *= _ENDLESS
             answer = self._answers[model.digest] = tuple(orjson.dumps(word) for word in words)
         limit = wanted.options.get("num_predict")
         if isinstance(limit, int) and 0 <= limit < len(answer):

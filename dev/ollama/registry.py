@@ -1,0 +1,331 @@
+"""A local model registry with stand-ins under the library's names.
+
+It is at once the HTTPS proxy that leads to it: programs started with `environment()` pull
+`llama3.1:8b` from here, unmodified, believing it to be registry.ollama.ai.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from dev.ollama import library, model
+from dev.ollama.certificates import server_context
+from dev.ollama.emulator.settings import quantity
+from dev.ollama.library import Blob, Package
+from ollama_fleet.api.names import InvalidModelName, ModelName
+
+HOST = "registry.ollama.ai"
+_CHUNK = 65536
+_FORMS: dict[str, Callable[[str], Package | None]] = {
+    "real": model.real,
+    "sized": library.sized,
+}
+
+
+@dataclass(slots=True)
+class Fault:
+    """A fault of the next `count` downloads of bytes that begin with `digest`, after `after`
+    bytes: `stall` stands still, `reset` drops the connection, `wrong_bytes` sends others,
+    `error` answers 500 at once."""
+
+    kind: str
+    digest: str = ""
+    after: int = 0
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Registry:
+    """A registry on loopback, used as an async context manager.
+
+    `form` is `real` (tiny files that run) or `sized` (real sizes, synthetic bytes); `rate` is in
+    bytes per second over all downloads, 0 for no limit.
+    """
+
+    def __init__(
+        self, form: str = "real", rate: float = 0, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        self._package = _FORMS[form]
+        self._pace = _Pace(rate)
+        self._address = (host, port)
+        self._directory = tempfile.TemporaryDirectory(prefix="ollama-registry-")
+        self._blobs: dict[str, Blob] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.faults: list[Fault] = []
+        self.requests: Counter[str] = Counter()
+        self.served_bytes = 0
+
+    async def __aenter__(self) -> Self:
+        self._tls = server_context(HOST, Path(self._directory.name))
+        self._server = await asyncio.start_server(self._connected, *self._address)
+        host, port = self._server.sockets[0].getsockname()[:2]
+        self.host = f"{host}:{port}"
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+        self._directory.cleanup()
+
+    @property
+    def url(self) -> str:
+        """Where the registry answers in plain HTTP."""
+        return f"http://{self.host}"
+
+    def environment(self) -> dict[str, str]:
+        """What sends a program here when it means registry.ollama.ai."""
+        return {
+            "HTTPS_PROXY": self.url,
+            "SSL_CERT_FILE": str(Path(self._directory.name) / "ca.pem"),
+            "NO_PROXY": "127.0.0.0/8,127.0.0.1,localhost",
+        }
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._converse(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+            pass  # the client's affair
+        except asyncio.CancelledError:
+            pass  # closing; to raise here would only be logged
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (request := await _read(reader)) is not None:
+            if request.method != "CONNECT":
+                await self._answer(request, writer)
+                await writer.drain()
+            elif request.target == f"{HOST}:443":
+                self.requests["connect"] += 1
+                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                await writer.drain()
+                await writer.start_tls(self._tls)
+            else:
+                self.requests["refused"] += 1
+                text = f"this proxy leads to {HOST} only\n"
+                _send(request, writer, 403, text.encode(), "text/plain")
+
+    async def _answer(self, request: _Request, writer: asyncio.StreamWriter) -> None:
+        send = partial(_send, request, writer)
+        parts = request.target.partition("?")[0].strip("/").split("/")
+        match parts:
+            case ["v2", namespace, name, "manifests", tag]:
+                self.requests["manifest"] += 1
+                package = self._find(namespace, name, tag)
+                if package is None:
+                    error = _error("MANIFEST_UNKNOWN", "manifest unknown", f"unknown tag={tag}")
+                    send(404, error, "application/json")
+                    return
+                digest = hashlib.sha256(package.manifest).hexdigest()
+                head = f"Docker-Content-Digest: sha256:{digest}\r\n"
+                send(200, package.manifest, library.MANIFEST_TYPE, head)
+            case ["v2", _, _, "blobs", digest]:
+                self.requests["blob"] += 1
+                if digest not in self._blobs:
+                    error = _error("BLOB_UNKNOWN", "blob unknown to registry", digest)
+                    send(404, error, "application/json")
+                    return
+                send(307, b"", "text/plain", f"Location: /bytes/{digest}\r\n")
+            case ["bytes", digest] if digest in self._blobs:
+                self.requests["bytes"] += 1
+                await self._send_blob(request, writer, digest)
+            case ["_registry", "stats"]:
+                stats = {"requests": dict(self.requests), "served_bytes": self.served_bytes}
+                send(200, json.dumps(stats).encode(), "application/json")
+            case ["_registry", "faults"]:
+                self._change_faults(request)
+                faults = [asdict(fault) for fault in self.faults]
+                send(200, json.dumps({"faults": faults}).encode(), "application/json")
+            case _:
+                send(404, b"404 page not found\n", "text/plain")
+
+    def _find(self, namespace: str, name: str, tag: str) -> Package | None:
+        try:
+            full = ModelName(HOST, namespace, name, tag).canonical
+        except InvalidModelName:
+            return None
+        package = self._package(full)
+        if package is not None:
+            self._blobs.update(package.blobs)
+        return package
+
+    def _change_faults(self, request: _Request) -> None:
+        if request.method == "DELETE":
+            self.faults.clear()
+        elif request.method == "POST":
+            known = {field.name for field in fields(Fault)}
+            values = json.loads(request.body)
+            self.faults.append(Fault(**{k: v for k, v in values.items() if k in known}))
+
+    async def _send_blob(
+        self, request: _Request, writer: asyncio.StreamWriter, digest: str
+    ) -> None:
+        """Send a blob or a range of it. Ollama wants a Location on the way to the bytes and
+        stops at none but a foreign host's redirect, so the bytes name their own place."""
+        blob = self._blobs[digest]
+        begin, end = _range(request.headers.get("range", ""), blob.size)
+        fault = self._fault(digest) if request.method == "GET" else None
+        if fault is not None and fault.kind == "error":
+            _send(request, writer, 500, b"internal server error\n", "text/plain")
+            return
+        head = [
+            "HTTP/1.1 206 Partial Content" if end - begin < blob.size else "HTTP/1.1 200 OK",
+            f"Location: {request.target}",
+            "Accept-Ranges: bytes",
+            "Content-Type: application/octet-stream",
+            f"Content-Length: {end - begin}",
+        ]
+        if end - begin < blob.size:
+            head.append(f"Content-Range: bytes {begin}-{end - 1}/{blob.size}")
+        if len(blob.content) < blob.size:
+            head.append(f"X-Synthetic-From: {len(blob.content)}")
+        writer.write("\r\n".join([*head, "", ""]).encode())
+        if request.method == "GET":
+            await self._send_bytes(writer, blob, begin, end, fault)
+
+    async def _send_bytes(
+        self, writer: asyncio.StreamWriter, blob: Blob, begin: int, end: int, fault: Fault | None
+    ) -> None:
+        limit = min(end, begin + fault.after) if fault else end
+        position = begin
+        while position < end:
+            if fault is not None and position >= limit:
+                if fault.kind == "stall":
+                    await asyncio.Event().wait()
+                if fault.kind == "reset":
+                    await writer.drain()
+                    writer.transport.abort()
+                    raise ConnectionResetError
+            stop = min(position + _CHUNK, limit if position < limit else end)
+            chunk = blob.content[position:stop].ljust(stop - position, b"\0")
+            if fault is not None and fault.kind == "wrong_bytes" and position >= limit:
+                chunk = bytes(octet ^ 0xFF for octet in chunk)
+            await self._pace.take(len(chunk))
+            if writer.transport.is_closing():
+                raise ConnectionResetError
+            writer.write(chunk)
+            await writer.drain()
+            self.served_bytes += len(chunk)
+            position = stop
+
+    def _fault(self, digest: str) -> Fault | None:
+        for fault in self.faults:
+            if digest.startswith(fault.digest):
+                fault.count -= 1
+                if fault.count <= 0:
+                    self.faults.remove(fault)
+                return fault
+        return None
+
+
+class _Pace:
+    """A common byte rate of all downloads."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._free_at = 0.0
+
+    async def take(self, size: int) -> None:
+        if self._rate:
+            now = time.monotonic()
+            self._free_at = max(now, self._free_at) + size / self._rate
+            await asyncio.sleep(self._free_at - now)
+
+
+async def _read(reader: asyncio.StreamReader) -> _Request | None:
+    """One request; None at the end of the connection."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return None
+    first, *lines = head.decode("latin-1").split("\r\n")
+    method, target, _ = first.split(" ", 2)
+    pairs = (line.partition(":") for line in lines if line)
+    headers = {name.lower(): value.strip() for name, _, value in pairs}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return _Request(method, target, headers, body)
+
+
+def _send(
+    request: _Request,
+    writer: asyncio.StreamWriter,
+    status: int,
+    content: bytes,
+    content_type: str,
+    head: str = "",
+) -> None:
+    lines = (
+        f"HTTP/1.1 {status} \r\n{head}Content-Type: {content_type}\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    )
+    writer.write(lines.encode() + (b"" if request.method == "HEAD" else content))
+
+
+def _range(text: str, size: int) -> tuple[int, int]:
+    """The bytes asked for, as begin and end; all of them without a Range."""
+    first, separator, last = text.removeprefix("bytes=").partition("-")
+    if not separator or not first.isdigit():
+        return 0, size
+    end = min(size, int(last) + 1) if last.isdigit() else size
+    return min(int(first), end), end
+
+
+def _error(code: str, message: str, detail: str) -> bytes:
+    return json.dumps({"errors": [{"code": code, "message": message, "detail": detail}]}).encode()
+
+
+async def _serve(form: str, rate: float, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; the first line on standard output says where, as JSON."""
+    async with Registry(form=form, rate=rate, port=port) as registry:
+        print(json.dumps({"url": registry.url, "environment": registry.environment()}), flush=True)
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await stop.wait()
+
+
+def main() -> int:
+    """Start from the command line."""
+    parser = argparse.ArgumentParser(description="a local model registry of stand-ins")
+    parser.add_argument("--port", type=int, default=0, help="0 for a free one")
+    parser.add_argument("--rate", default="0", help="bytes per second, like 50M; 0 for no limit")
+    parser.add_argument("--form", choices=sorted(_FORMS), default="real")
+    arguments = parser.parse_args()
+    try:
+        rate = quantity(arguments.rate)
+        asyncio.run(_serve(arguments.form, rate, arguments.port))
+    except (ValueError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
