@@ -113,6 +113,7 @@ def test_every_value_it_has_is_used_and_described(helm: Path) -> None:
         "imagePullSecrets": [{"name": "registry"}],
         "replicas": 2,
         "logFormat": "text",
+        "logLevel": "debug",
         "serviceAccount": {"name": "runs-fleets", "annotations": {"a": "b"}},
         "resources": {"limits": {"memory": "1Gi"}},
         "podLabels": {"team": "ml"},
@@ -133,7 +134,9 @@ def test_every_value_it_has_is_used_and_described(helm: Path) -> None:
     assert template["metadata"]["labels"]["team"] == "ml"
     assert template["metadata"]["annotations"] == {"note": "x"}
     assert template["spec"]["containers"][0]["resources"]["limits"] == {"memory": "1Gi"}
-    assert "--log-format=text" in template["spec"]["containers"][0]["args"]
+    assert {"--log-format=text", "--log-level=debug"} <= set(
+        template["spec"]["containers"][0]["args"]
+    )
     for name in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity"):
         assert template["spec"][name] == values[name]
     assert template["spec"]["priorityClassName"] == values["priorityClassName"]

@@ -1,0 +1,100 @@
+"""The image's build, step by step, in folders instead of layers.
+
+Packages are the ones of this environment, so that nothing is downloaded; their hashes are pip's
+to check when the image is built.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from dev.generate import ROOT
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINNED = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the image would hold under /opt/ollama-fleet."""
+    work = tmp_path_factory.mktemp("image")
+    source, installed = work / "src", work / "opt"
+    copy_sources(source)
+    venv.create(installed, with_pip=True)
+    site = next(installed.glob("lib/python3*/site-packages"))
+    (site / "pinned.pth").write_text(sysconfig.get_path("purelib"))
+    (step,) = re.findall(r"^RUN (.*/pip wheel .*)$", DOCKERFILE, re.M)
+    for place, here in {
+        "/opt/build/bin/pip": f"{sys.executable} -m pip",
+        "/opt/ollama-fleet/bin/pip": f"{installed}/bin/python -m pip",
+        "/dist": str(work / "dist"),
+    }.items():
+        assert place in step
+        step = step.replace(place, here)
+    done = subprocess.run(
+        ["sh", "-ec", step], cwd=source, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return installed
+
+
+@pytest.mark.parametrize("program", PROJECT["scripts"])
+def test_a_program_starts(image: Path, tmp_path: Path, program: str) -> None:
+    done = subprocess.run(
+        [str(image / "bin" / program), "--help"],
+        cwd=tmp_path,
+        env={"PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert program in done.stdout
+
+
+def test_the_programs_come_from_the_image(image: Path, tmp_path: Path) -> None:
+    command = [image / "bin" / "python", "-c", "import ollama_fleet; print(ollama_fleet.__file__)"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).is_relative_to(image)
+
+
+def test_it_installs_what_is_tested_here() -> None:
+    for file in ("requirements.txt", "requirements-build.txt"):
+        for name, pinned in PINNED.findall((ROOT / file).read_text()):
+            assert version(name) == pinned, f"{name} in {file}; run `make lock`"
+
+
+def test_it_runs_as_nobody_without_a_shell() -> None:
+    last = DOCKERFILE.rpartition("\nFROM ")[2]
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", last, re.M)
+    (command,) = re.findall(r'^CMD \["([\w-]+)"\]$', last, re.M)
+    assert command in PROJECT["scripts"]
+    assert "ENTRYPOINT" not in last
+    label = re.search(r'image\.version="([^"]+)"', last)
+    assert label
+    assert label[1] == PROJECT["version"]
+
+
+def copy_sources(target: Path) -> None:
+    """What COPY finds where .dockerignore lets only some files through."""
+    kept = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.M)
+    target.mkdir()
+    for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.M):
+        *names, place = line.split()
+        for name in names:
+            assert name in kept, f".dockerignore keeps {name} out"
+            if (ROOT / name).is_dir():
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / name, target / place, ignore=ignored)
+            else:
+                shutil.copy(ROOT / name, target / place)
