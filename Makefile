@@ -38,6 +38,7 @@ generate: .venv.stamp ## write crds/ from the models, and manifests/ from the ch
 lock: ## pin every package again, with hashes (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade pyproject.toml -o requirements.txt
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --group dev pyproject.toml -c requirements.txt -o requirements-dev.txt
+	@echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -c requirements-dev.txt - -o requirements-build.txt
 
 .PHONY: test-unit
 test-unit: .venv.stamp ## the pure tests (under 10 s)

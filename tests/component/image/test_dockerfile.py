@@ -63,7 +63,11 @@ def test_a_program_starts(image: Path, tmp_path: Path, program: str) -> None:
 
 
 def test_the_programs_come_from_the_image(image: Path, tmp_path: Path) -> None:
-    command = [image / "bin" / "python", "-c", "import ollama_fleet; print(ollama_fleet.__file__)"]
+    command = [
+        str(image / "bin" / "python"),
+        "-c",
+        "import ollama_fleet; print(ollama_fleet.__file__)",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert Path(done.stdout.strip()).is_relative_to(image)
 
