@@ -1,0 +1,85 @@
+"""Each test here runs against the emulator and against the real Ollama: a difference between
+the two is a fault of the emulator."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dev.ollama import process
+from dev.ollama.library import ENDLESS
+from ollama_fleet.ollama.client import OllamaClient
+
+CHAT = "llama3.1:8b"
+EMBED = "all-minilm:latest"
+
+
+@dataclass(frozen=True)
+class RegistryAt:
+    """The registry of stand-ins: its URL, and the environment that leads to it."""
+
+    url: str
+    environment: dict[str, str]
+
+    def stats(self) -> dict[str, int]:
+        return dict(httpx.get(f"{self.url}/_registry/stats", trust_env=False).json())
+
+    def fault(self, **values: object) -> None:
+        httpx.post(f"{self.url}/_registry/faults", json=values, trust_env=False)
+
+    def clear(self) -> None:
+        httpx.delete(f"{self.url}/_registry/faults", trust_env=False)
+
+
+@pytest.fixture(scope="session")
+def registry() -> Iterator[RegistryAt]:
+    with process.registry() as (url, environment):
+        yield RegistryAt(url, environment)
+
+
+@pytest.fixture(scope="session", params=["emulator", "real"])
+def server(
+    request: pytest.FixtureRequest,
+    registry: RegistryAt,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[process.Server]:
+    """A server with a chat model, an embedding model and one that never ends."""
+    env = {
+        **registry.environment,
+        "OLLAMA_NUM_PARALLEL": "1",
+        "OLLAMA_CONTEXT_LENGTH": "4096",
+        "EMULATOR_TOKENS_PER_SECOND": "2000",
+    }
+    with process.server(request.param, tmp_path_factory.mktemp(request.param), env) as running:
+        for model in (CHAT, EMBED, ENDLESS):
+            answer = httpx.post(
+                f"{running.url}/api/pull",
+                json={"model": model, "stream": False},
+                timeout=30,
+                trust_env=False,
+            )
+            assert answer.json() == {"status": "success"}, running.log
+        yield running
+
+
+@pytest.fixture
+async def http(server: process.Server) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=server.url, timeout=20, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+async def client(server: process.Server) -> AsyncIterator[OllamaClient]:
+    async with OllamaClient(server.url, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def emulator(tmp_path: Path) -> Iterator[process.Server]:
+    """An emulator of its own, for tests that break it."""
+    with process.server("emulator", tmp_path) as running:
+        yield running
