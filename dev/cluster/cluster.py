@@ -49,12 +49,17 @@ class Cluster:
         machines: Iterable[Machine] = DEFAULT,
         *,
         detached: bool = False,
+        models: str = "",
+        backoff: float = 10.0,
         say: Callable[[str], None] = _quiet,
         on_step: Callable[[str, float], None] | None = None,
     ) -> Self:
         """Start a cluster whose files all lie in `directory` and return when it takes pods.
 
-        It dies with this process unless `detached`. `say` gets lines while the control plane is
+        It dies with this process unless `detached`. With `models` (a form and a rate in bytes
+        per second, like `real:5M`) a local registry serves model stand-ins, and pods that mean
+        registry.ollama.ai are led to it. A container that crashes again and again is
+        restarted after `backoff` seconds, then after twice as many, and so on. `say` gets lines while the control plane is
         being made; `on_step` gets "control plane" and "machines" with the seconds so far.
         Raises ClusterError.
         """
@@ -71,10 +76,12 @@ class Cluster:
         _link_kubectl(directory, control_plane)
         command = [sys.executable, "-m", "dev.cluster.supervisor", str(directory)]
         command += [str(control_plane.directory), *([] if detached else ["--watch-stdin"])]
+        command += [f"--models={models}"] if models else []
         with (directory / "logs" / "supervisor.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
                 cwd=REPOSITORY,
+                env={**os.environ, "OLLAMA_FLEET_RESTART_BACKOFF": str(backoff)},
                 stdin=subprocess.DEVNULL if detached else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -1,6 +1,7 @@
 """The process that runs a cluster: it starts every program, restarts none, and ends them all.
 
-Started as `python -m dev.cluster.supervisor DIRECTORY CONTROLPLANE [--watch-stdin]`. It tells its
+Started as `python -m dev.cluster.supervisor DIRECTORY CONTROLPLANE [--watch-stdin]
+[--models FORM:RATE]`. It tells its
 starter how the start goes in lines of JSON on standard output, then says no more. With
 --watch-stdin it ends when standard input does, that is when its starter dies.
 """
@@ -45,6 +46,7 @@ class Supervisor:
 
     layout: programs.Layout
     control_plane: ControlPlane
+    models: str = ""
     running: dict[str, Process] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
@@ -62,6 +64,8 @@ class Supervisor:
         try:
             await self._until("kube-apiserver", "is not ready", lambda: _answers(api))
             self._report(step="control plane")
+            if self.models:
+                await self._serve_models()
             self._start("kube-controller-manager", programs.controller_manager(self.layout))
             self._start("kube-scheduler", programs.scheduler(self.layout))
             agent = [sys.executable, "-m", "dev.machines", str(self.layout.directory)]
@@ -78,6 +82,22 @@ class Supervisor:
             self._report(step="machines")
         finally:
             await api.close()
+
+    async def _serve_models(self) -> None:
+        """Start the local model registry, and lead the pods to it by their environment."""
+        form, _, rate = self.models.partition(":")
+        command = [sys.executable, "-m", "dev.ollama.registry", f"--form={form}"]
+        self._run("registry", [*command, f"--rate={rate or 0}"])
+        log = self.layout.logs / "registry.log"
+
+        async def said() -> bool:
+            return log.read_text().startswith("{")
+
+        await self._until("registry", "does not serve", said)
+        environment = self.layout.directory / "environment.json"
+        given = json.loads(environment.read_text()) if environment.exists() else {}
+        leading = json.loads(log.read_text().splitlines()[0])["environment"]
+        environment.write_text(json.dumps({**given, **leading}))
 
     def _start(self, program: str, flags: list[str]) -> None:
         self._run(program, [*self.control_plane.command(program), *flags])
@@ -177,7 +197,9 @@ def _last_lines(log: Path) -> list[str]:
     return [line for line in lines if line.strip()][-_QUOTED_LINES:]
 
 
-async def _main(directory: Path, control_plane: ControlPlane, watch_stdin: bool) -> int:
+async def _main(
+    directory: Path, control_plane: ControlPlane, watch_stdin: bool, models: str
+) -> int:
     loop = asyncio.get_running_loop()
     ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -190,7 +212,7 @@ async def _main(directory: Path, control_plane: ControlPlane, watch_stdin: bool)
 
         loop.add_reader(0, on_stdin)
     adopt_orphans()
-    supervisor = Supervisor(programs.prepare(directory), control_plane)
+    supervisor = Supervisor(programs.prepare(directory), control_plane, models)
     supervisor.save_state()
     start = asyncio.create_task(supervisor.start())
     stopped = asyncio.create_task(ending.wait())
@@ -230,9 +252,12 @@ def main() -> int:
     parser.add_argument("directory", type=Path)
     parser.add_argument("controlplane", type=Path)
     parser.add_argument("--watch-stdin", action="store_true")
+    parser.add_argument("--models", default="", help="serve models: their form, and bytes/s")
     arguments = parser.parse_args()
     control_plane = ControlPlane(arguments.controlplane)
-    return asyncio.run(_main(arguments.directory, control_plane, arguments.watch_stdin))
+    return asyncio.run(
+        _main(arguments.directory, control_plane, arguments.watch_stdin, arguments.models)
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ where a container would listen on 0.0.0.0; each image says how its programs are 
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -96,7 +97,9 @@ def _ollama(
     if Path(line[0]).name == "ollama" and line[1:] == ["serve"]:
         # Imported here, for the agent must start where no Ollama is installed.
         server_command = import_module("dev.ollama").server_command
-        line = list(server_command(environment))
+        chosen = {"OLLAMA_FLEET_SERVER": environment.get("OLLAMA_FLEET_SERVER", "")}
+        # The binary is looked for where this machine keeps it, not in the pod's home.
+        line = list(server_command({**os.environ, **chosen}))
     return Program(line, environment)
 
 

@@ -78,7 +78,9 @@ def count_of(value: int | str, total: int) -> int:
 
 
 def gib(size: int) -> str:
-    """Bytes as people read them: ``24 GiB``, ``11.9 GiB``, ``640 MiB``."""
+    """Bytes as people read them: ``24 GiB``, ``11.9 GiB``, ``640 MiB``, ``2 KiB``."""
+    if size < 2**20:
+        return f"{size / 2**10:.0f} KiB"
     if size < 2**30:
         return f"{size / 2**20:.0f} MiB"
     return f"{size / 2**30:.1f}".removesuffix(".0") + " GiB"

@@ -12,6 +12,9 @@ from ollama_fleet.plan.result import Object
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 _REFUSED = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 
+CRASHES = 2
+"""Restarts after which a container that is up, and not yet ready, still counts as crashing."""
+
 
 @dataclass(frozen=True)
 class Trouble:
@@ -62,7 +65,8 @@ def _container_trouble(pod: str, container: Object) -> Trouble | None:
             f"{container.get('restartCount', 1)} times. Raise spec.resources.limits.memory, or "
             "lower server.contextLength or server.parallel.",
         )
-    if reason == "CrashLoopBackOff":
+    again = container.get("restartCount", 0) >= CRASHES and not container.get("ready")
+    if reason == "CrashLoopBackOff" or (again and ended.get("exitCode")):
         code = ended.get("exitCode")
         ending = "" if code is None else f" with exit code {code}"
         return Trouble(
