@@ -1,0 +1,1 @@
+"""The data plane: one endpoint in front of many Ollama servers."""

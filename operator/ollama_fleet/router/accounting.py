@@ -1,0 +1,101 @@
+"""Counts kept while relaying: plain numbers, turned into metrics only when somebody asks."""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+
+# Cold loads take minutes: the buckets go to ten of them.
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+TOKEN_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.2, 0.5, 1.0, 2.5)
+TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
+TAIL_BYTES = 4096
+
+
+class Histogram:
+    """Counts per bucket, not yet summed up; the last one is for what is above every bound."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class ModelCounts:
+    """What one model's requests cost."""
+
+    __slots__ = ("duration", "first_token", "input_tokens", "output_tokens", "per_token")
+
+    def __init__(self) -> None:
+        self.duration = Histogram(SECONDS)
+        self.first_token = Histogram(SECONDS)
+        self.per_token = Histogram(TOKEN_SECONDS)
+        self.input_tokens = Histogram(TOKENS)
+        self.output_tokens = Histogram(TOKENS)
+
+
+class Accounting:
+    """Everything counted since the start."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, ModelCounts] = {}
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.retries: Counter[str] = Counter()
+        self.decisions: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+
+    def answered(
+        self, model: str, seconds: float, first: float, tail: bytes, *, streamed: bool
+    ) -> None:
+        """A request for an installed model was answered whole.
+
+        `seconds` is its duration and `first` the time to its first piece.
+        """
+        counts = self.models.get(model)
+        if counts is None:
+            counts = self.models[model] = ModelCounts()
+        counts.duration.observe(seconds)
+        taken, given = usage_of(tail)
+        if taken is not None:
+            counts.input_tokens.observe(taken)
+        if given is not None:
+            counts.output_tokens.observe(given)
+        if streamed:
+            counts.first_token.observe(first)
+            if given is not None and given > 1:
+                counts.per_token.observe((seconds - first) / (given - 1))
+
+
+def tail_of(pieces: Iterable[bytes]) -> bytes:
+    """The end of an answer, where its usage stands."""
+    return b"".join(pieces)[-TAIL_BYTES:]
+
+
+def usage_of(tail: bytes) -> tuple[int | None, int | None]:
+    """Tokens taken in and given out, as the three APIs tell them at the end of an answer.
+
+    Inside a JSON string a quote is escaped, so generated text cannot be taken for a count.
+    """
+    if b'"eval_count":' in tail or b'"prompt_eval_count":' in tail:
+        return _number(tail, b'"prompt_eval_count":'), _number(tail, b'"eval_count":')
+    if b'"prompt_tokens":' in tail:
+        return _number(tail, b'"prompt_tokens":'), _number(tail, b'"completion_tokens":')
+    return _number(tail, b'"input_tokens":'), _number(tail, b'"output_tokens":')
+
+
+def _number(tail: bytes, key: bytes) -> int | None:
+    start = tail.rfind(key)
+    if start < 0:
+        return None
+    start += len(key)
+    digits = tail[start : start + 12].lstrip()
+    end = 0
+    while end < len(digits) and 48 <= digits[end] <= 57:
+        end += 1
+    return int(digits[:end]) if end else None

@@ -1,0 +1,103 @@
+"""The model a JSON body asks for, read only where every server would read the same."""
+
+import json
+from typing import Any
+
+import orjson
+
+from ollama_fleet.router.errors import Refusal
+
+_KEYS = frozenset(("model", "name"))
+_KEY = "looking for beginning of object key string"
+_GO_PHRASES = {
+    "Expecting value": "looking for beginning of value",
+    "Expecting property name enclosed in double quotes": _KEY,
+    "Illegal trailing comma before end of object": _KEY,
+    "Illegal trailing comma before end of array": "looking for beginning of value",
+    "Expecting ':' delimiter": "after object key",
+    "Expecting ',' delimiter": "after object key:value pair",
+    "Invalid control character at": "in string literal",
+    "Invalid \\escape": "in string escape code",
+    "Invalid \\uXXXX escape": "in \\u hexadecimal character escape",
+}
+_GO_KINDS = {bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
+
+
+def model_of(body: bytes, *, may_use_name: bool = False) -> str:
+    """The model named by a request body; `name` counts too where `may_use_name`.
+
+    Ollama matches keys without regard to case and lets the last one win, so a body with two
+    spellings of the key is refused. Raises `Refusal` (400).
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise _refused(_malformed(body)) from None
+    if type(value) is not dict:
+        kind = _GO_KINDS.get(type(value), "string")
+        raise _refused(f"json: cannot unmarshal {kind} into a request: send a JSON object")
+    for key in value:
+        if key not in _KEYS and len(key) < 6 and key.lower() in _KEYS:
+            raise _refused(f"the key {key!r} is ambiguous: write it in lower case")
+    if _may_repeat(body):
+        _refuse_repeats(body)
+    name = value.get("model")
+    if not name and may_use_name:
+        name = value.get("name")
+    if name is None or name == "":
+        raise _refused("model is required")
+    if type(name) is not str:
+        kind = _GO_KINDS.get(type(name), "value")
+        raise _refused(f"json: cannot unmarshal {kind} into the field model of type string")
+    return name
+
+
+def _may_repeat(body: bytes) -> bool:
+    """Whether `model` or `name` might be a key twice; cheap, and true too often."""
+    return (
+        body.count(b'"model"') > 1
+        or body.count(b'"name"') > 1
+        or b"\\u00" in body  # a key can be spelled with escapes
+    )
+
+
+def _refuse_repeats(body: bytes) -> None:
+    outermost: list[tuple[str, Any]] = []
+
+    def keep(pairs: list[tuple[str, Any]]) -> None:
+        # Objects close from the inside out: the last one kept is the body itself.
+        outermost[:] = pairs
+
+    json.loads(body, object_pairs_hook=keep)
+    keys = [key for key, _ in outermost]
+    for key in _KEYS:
+        if keys.count(key) > 1:
+            raise _refused(f"the key {key!r} stands twice: write it once")
+
+
+def _malformed(body: bytes) -> str:
+    """What Ollama says of a body that is no JSON, where it can be told."""
+    if not body.strip():
+        return "missing request body"
+    if body.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")) or b"\0" in body[:4]:
+        return "send JSON as UTF-8 without a byte order mark"
+    try:
+        text = body.decode()
+        json.loads(text)
+    except UnicodeDecodeError:
+        return "send JSON as UTF-8"
+    except RecursionError:
+        return "the JSON is nested too deeply"
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":
+            return "send one JSON value: there is more after the first"
+        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
+            return "unexpected EOF"
+        found = text[error.pos]
+        shown = f"'{found}'" if found.isprintable() and found != "'" else ascii(found)
+        return f"invalid character {shown} {_GO_PHRASES.get(error.msg, 'in JSON')}"
+    return "the JSON holds a number or nesting that JSON does not have"
+
+
+def _refused(sentence: str) -> Refusal:
+    return Refusal(400, sentence, reason="Body")

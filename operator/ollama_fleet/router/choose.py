@@ -1,0 +1,100 @@
+"""Which server answers: filter, score, pick. Pure; the clock and the dice are arguments."""
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+
+from ollama_fleet.router.breaker import BreakerState
+from ollama_fleet.router.snapshot import MAX_IN_FLIGHT, Server, State
+
+Filter = Callable[[Sequence[Server], str, float], Sequence[Server]]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A server, or None, and why. The counts say how many servers each step left over."""
+
+    server: Server | None
+    reason: str
+    holders: int
+    ready: int
+    preferred: int
+
+    def explain(self) -> str:
+        """One line for people."""
+        counts = f"{self.holders} have the model, {self.ready} can take it"
+        if self.server is None:
+            return f"none ({self.reason}); {counts}"
+        return f"{self.server.name} ({self.reason}); {counts}, {self.preferred} preferred"
+
+
+def choose(
+    holders: Sequence[Server], model: str, tried: Container[str], now: float, draw: float
+) -> Decision:
+    """Choose by least load among `holders`, the servers that have `model`.
+
+    `tried` are server names not to be used again, `now` is on the loads' clock, and `draw` is
+    uniform in [0, 1).
+    """
+    able = [server for server in holders if server.name not in tried and can_take(server, now)]
+    if not able:
+        return Decision(None, _why_none(holders, tried, now), len(holders), 0, 0)
+    steady = [server for server in able if is_steady(server, model, now)] or able
+    weighted = [server for server in steady if server.endpoint.weight] or steady
+    warm = [server for server in weighted if has_warm_slot(server, model)]
+    if warm:
+        return Decision(least_loaded(warm, draw), "Resident", len(holders), len(able), len(warm))
+    reason = "LeastLoad" if len(weighted) > 1 else "OnlyOne"
+    return Decision(least_loaded(weighted, draw), reason, len(holders), len(able), len(weighted))
+
+
+def can_take(server: Server, now: float) -> bool:
+    """Ready, reachable as far as is known, and not full."""
+    load = server.load
+    return (
+        server.state is State.READY
+        and load.in_flight < MAX_IN_FLIGHT
+        and load.breaker.state(now) is not BreakerState.OPEN
+    )
+
+
+def is_steady(server: Server, model: str, now: float) -> bool:
+    """Answers probes, did not just say "busy", and does not keep failing with this model."""
+    load = server.load
+    if server.missed or now < load.busy_until:
+        return False
+    fault = load.faults.get(model)
+    return fault is None or fault.state(now) is not BreakerState.OPEN
+
+
+def has_warm_slot(server: Server, model: str) -> bool:
+    """The model is loaded there and fewer requests run than it answers at a time."""
+    return model in server.resident and server.load.models.get(model, 0) < server.endpoint.parallel
+
+
+def least_loaded(servers: Sequence[Server], draw: float) -> Server:
+    """The less loaded of two picked at random, so that routers do not all pick the same one."""
+    count = len(servers)
+    if count == 1:
+        return servers[0]
+    first, second = divmod(int(draw * count * (count - 1)), count - 1)
+    second += second >= first
+    one, other = servers[first], servers[second]
+    return one if _burden(one) <= _burden(other) else other
+
+
+def _burden(server: Server) -> float:
+    return (server.load.in_flight + 1) / (server.endpoint.weight or 1)
+
+
+def _why_none(holders: Sequence[Server], tried: Container[str], now: float) -> str:
+    if not holders:
+        return "NoModel"
+    ready = [server for server in holders if server.state is State.READY]
+    if not ready:
+        return "NoneReady"
+    untried = [server for server in ready if server.name not in tried]
+    if not untried:
+        return "AllTried"
+    if all(server.load.in_flight >= MAX_IN_FLIGHT for server in untried):
+        return "AllFull"
+    return "AllFailing"

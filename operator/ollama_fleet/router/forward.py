@@ -1,0 +1,64 @@
+"""Message heads as they leave the router: written anew, never passed through."""
+
+from collections.abc import Sequence
+
+from ollama_fleet.router.framing import HOP_BY_HOP, Field, Request, Response
+from ollama_fleet.router.snapshot import Endpoint
+from ollama_fleet.router.status import status_line
+
+_PRIVATE = b"x-ollama-fleet-"
+_NOT_TO_SERVERS = HOP_BY_HOP | {
+    b"authorization",
+    b"cookie",
+    b"expect",
+    b"forwarded",
+    b"host",
+    b"http2-settings",
+    b"x-api-key",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-ollama-fleet-decision",
+}
+_NOT_TO_CLIENTS = HOP_BY_HOP | {b"server", b"set-cookie", b"via"}
+
+
+def request_head(request: Request, path: bytes, opening: tuple[bytes, bytes]) -> bytes:
+    """The head a server is sent: the path decided on, and its own `opening`.
+
+    A client's credentials, and what the client says of proxies before us, stay here.
+    """
+    nominated = request.nominated
+    before, after = opening
+    parts = [before, path, after]
+    for name, value in request.fields:
+        if name not in _NOT_TO_SERVERS and name not in nominated:
+            parts += (name, b": ", value, b"\r\n")
+    parts.append(b"content-length: %d\r\n\r\n" % len(request.body))
+    return b"".join(parts)
+
+
+def response_head(
+    response: Response, extra: Sequence[Field], *, chunked: bool, keep_alive: bool
+) -> bytes:
+    """The head a client is sent. `chunked`: whether the client's HTTP knows chunks."""
+    nominated = response.nominated
+    parts = [status_line(response.status)]
+    for name, value in response.fields:
+        if name not in _NOT_TO_CLIENTS and name not in nominated and not name.startswith(_PRIVATE):
+            parts += (name, b": ", value, b"\r\n")
+    for name, value in extra:
+        parts += (name, b": ", value, b"\r\n")
+    if response.length is not None:
+        parts.append(b"content-length: %d\r\n" % response.length)
+    elif response.chunked and chunked:
+        parts.append(b"transfer-encoding: chunked\r\n")
+    parts.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+    return b"".join(parts)
+
+
+def opening_for(endpoint: Endpoint) -> tuple[bytes, bytes]:
+    """What stands before and after the path in every request head sent to a server."""
+    own = b"".join(name + b": " + value + b"\r\n" for name, value in endpoint.headers)
+    after = b" HTTP/1.1\r\nhost: " + endpoint.authority.encode() + b"\r\n" + own
+    return b"POST " + endpoint.prefix.encode(), after

@@ -1,0 +1,417 @@
+"""The client's side of a connection: requests in, in order, and answers out."""
+
+import asyncio
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Protocol
+
+from ollama_fleet.router.errors import Api, Refusal, envelope
+from ollama_fleet.router.framing import (
+    HEAD_END,
+    ChunkScanner,
+    Field,
+    FramingError,
+    Request,
+    head_fault,
+    parse_request,
+)
+from ollama_fleet.router.status import status_line
+
+if TYPE_CHECKING:
+    from ollama_fleet.router.relay import Exchange
+
+JSON = b"application/json; charset=utf-8"
+TEXT = b"text/plain; charset=utf-8"
+
+IDLE_SECONDS = 75.0
+HEAD_SECONDS = 10.0
+BODY_SECONDS = 30.0
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 1 << 20
+PIPELINE_BYTES = 64 << 10
+SMALL_BODY = 64 << 10
+
+
+class Handler(Protocol):
+    """What is done with requests; one for tenants, one for operators."""
+
+    def api_of(self, request: Request) -> Api:
+        """The API in whose shape errors are told."""
+
+    def admit(self, request: Request) -> None:
+        """Look at the head, before any of the body is waited for; may raise `Refusal`."""
+
+    def handle(self, front: "Front", request: Request) -> None:
+        """Answer a whole request, now or later; may raise `Refusal`."""
+
+
+class Frontage:
+    """What all connections of one listener share."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handler: Handler,
+        *,
+        header_bytes: int,
+        body_bytes: int,
+        connections: int,
+    ) -> None:
+        self.loop = loop
+        self.handler = handler
+        self.header_bytes = header_bytes
+        self.body_bytes = body_bytes
+        self.connections = connections
+        self.fronts: set[Front] = set()
+        self.draining = False
+        self.drained = asyncio.Event()
+
+    def expire(self, now: float) -> None:
+        """End what has taken too long; called a few times a second."""
+        for front in [front for front in self.fronts if front.deadline <= now]:
+            front.expired()
+
+    def drain(self) -> None:
+        """Close idle connections now, the others after their current answer."""
+        self.draining = True
+        if not self.fronts:
+            self.drained.set()
+        for front in list(self.fronts):
+            front.drain()
+
+    def abort(self) -> None:
+        """Cut every connection."""
+        for front in list(self.fronts):
+            front.abort()
+
+
+class Phase(Enum):
+    """What a connection waits for."""
+
+    HEAD = auto()
+    BODY = auto()
+    ANSWER = auto()
+    LINGER = auto()
+    CLOSED = auto()
+
+
+class Front(asyncio.Protocol):
+    """One client connection."""
+
+    __slots__ = (
+        "_advancing",
+        "_buffer",
+        "_chunks",
+        "_frontage",
+        "_got",
+        "_head_begun",
+        "_parts",
+        "_phase",
+        "_reading_paused",
+        "_refusal",
+        "_transport",
+        "deadline",
+        "exchange",
+        "request",
+        "writing_paused",
+    )
+    _transport: asyncio.Transport
+
+    def __init__(self, frontage: Frontage) -> None:
+        self._frontage = frontage
+        self._buffer = b""
+        self._phase = Phase.HEAD
+        self._advancing = False
+        self._head_begun = False
+        self._reading_paused = False
+        self.writing_paused = False
+        self._chunks: ChunkScanner | None = None
+        self._parts: list[bytes] = []
+        self._got = 0
+        self._refusal: Refusal | None = None
+        self.request: Request | None = None
+        self.exchange: Exchange | None = None
+        self.deadline = 0.0
+
+    # the connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The connection is there."""
+        self._transport = transport
+        frontage = self._frontage
+        self.deadline = frontage.loop.time() + IDLE_SECONDS
+        frontage.fronts.add(self)
+        if len(frontage.fronts) > frontage.connections:
+            self._answer_fault(503, "too many connections are open; try again in a moment")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone: whoever depends on it hears so."""
+        self._phase = Phase.CLOSED
+        frontage = self._frontage
+        frontage.fronts.discard(self)
+        if frontage.draining and not frontage.fronts:
+            frontage.drained.set()
+        if self.exchange is not None:
+            self.exchange.client_left()
+
+    def eof_received(self) -> bool:
+        """The client will send no more."""
+        # Ollama takes a half-closed client for gone, and so frees the GPU; so do we.
+        return False
+
+    def pause_writing(self) -> None:
+        """The client takes less than comes: read less from the server."""
+        self.writing_paused = True
+        if self.exchange is not None:
+            self.exchange.pause()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self.writing_paused = False
+        if self.exchange is not None:
+            self.exchange.resume()
+
+    def expired(self) -> None:
+        """The deadline has passed."""
+        if self._phase is Phase.ANSWER and self.exchange is not None:
+            self.exchange.expired()
+        elif self._phase is Phase.BODY or (self._phase is Phase.HEAD and self._buffer):
+            self._answer_fault(408, "the request did not arrive in time")
+        elif self._phase is Phase.HEAD:
+            self._close()
+        else:
+            self._transport.abort()
+
+    def drain(self) -> None:
+        """Close as soon as nothing is under way."""
+        if self._phase is Phase.HEAD and not self._buffer:
+            self._close()
+
+    def truncate(self, delimited: bool) -> None:
+        """End a broken answer. Where only the connection's end ends the body, reset it instead,
+        so that nobody takes what was sent for the whole."""
+        if delimited:
+            self._close()
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Cut the connection at once."""
+        self._phase = Phase.CLOSED
+        self._transport.abort()
+
+    # requests
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request, or of the next ones, have come."""
+        phase = self._phase
+        if phase is Phase.ANSWER:
+            self._buffer += data
+            if len(self._buffer) > PIPELINE_BYTES and not self._reading_paused:
+                self._reading_paused = True
+                self._transport.pause_reading()
+        elif phase is Phase.LINGER:
+            self._got += len(data)
+            if self._got > LINGER_BYTES:
+                self._transport.abort()
+        elif phase is not Phase.CLOSED:
+            self._buffer = self._buffer + data if self._buffer else data
+            self._advance()
+
+    def _advance(self) -> None:
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._read_head() if self._phase is Phase.HEAD else self._read_body():
+                pass
+        except FramingError as fault:
+            self._answer_fault(fault.status, fault.sentence)
+        finally:
+            self._advancing = False
+
+    def _read_head(self) -> bool:
+        buffer = self._buffer
+        if not buffer:
+            return False
+        frontage = self._frontage
+        end = buffer.find(HEAD_END) + 4
+        if end > frontage.header_bytes or (end == 3 and len(buffer) > frontage.header_bytes):
+            raise FramingError(431, f"the request head is over {frontage.header_bytes} bytes")
+        if end == 3:
+            if (fault := head_fault(buffer)) is not None:
+                raise fault
+            if not self._head_begun:
+                self._head_begun = True
+                self.deadline = frontage.loop.time() + HEAD_SECONDS
+            return False
+        request = parse_request(buffer[:end])
+        self._buffer = buffer[end:]
+        self._head_begun = False
+        self._begin(request)
+        return True
+
+    def _begin(self, request: Request) -> None:
+        self.request = request
+        if request.upgrade and request.upgrade != b"h2c":
+            # An offer of h2c is ignored, as Java's client makes one with every request.
+            raise FramingError(501, "only HTTP/1.1 is spoken here; Upgrade is not")
+        limit = self._frontage.body_bytes
+        if request.length > limit:
+            raise FramingError(413, f"the request body is over {limit} bytes")
+        try:
+            self._frontage.handler.admit(request)
+        except Refusal as refusal:
+            if request.expects or request.chunked or request.length > SMALL_BODY:
+                self.refuse(refusal, close=True)
+                return
+            self._refusal = refusal
+        self._phase = Phase.BODY
+        if request.length or request.chunked:
+            self.deadline = self._frontage.loop.time() + BODY_SECONDS
+            self._got = 0
+            self._chunks = ChunkScanner() if request.chunked else None
+            if request.expects and not self._buffer:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _read_body(self) -> bool:
+        if self._phase is not Phase.BODY:
+            return False
+        request, buffer = self.request, self._buffer
+        assert request is not None
+        if self._chunks is not None:
+            return self._read_chunks(request, self._chunks)
+        missing = request.length - self._got
+        if len(buffer) < missing:
+            if buffer:
+                self._parts.append(buffer)
+                self._got += len(buffer)
+                self._buffer = b""
+                self.deadline = self._frontage.loop.time() + BODY_SECONDS
+            return False
+        if len(buffer) == missing:
+            body, self._buffer = buffer, b""
+        else:
+            body, self._buffer = buffer[:missing], buffer[missing:]
+        if self._parts:
+            self._parts.append(body)
+            body = b"".join(self._parts)
+            self._parts.clear()
+        self._complete(request, body)
+        return True
+
+    def _read_chunks(self, request: Request, chunks: ChunkScanner) -> bool:
+        before = len(self._parts)
+        end = chunks.feed(self._buffer, 0, self._parts)
+        self._buffer = self._buffer[end:]
+        self._got += sum(map(len, self._parts[before:]))
+        limit = self._frontage.body_bytes
+        if self._got > limit:
+            raise FramingError(413, f"the request body is over {limit} bytes")
+        if not chunks.done:
+            self.deadline = self._frontage.loop.time() + BODY_SECONDS
+            return False
+        body = b"".join(self._parts)
+        self._parts.clear()
+        self._complete(request, body)
+        return True
+
+    def _complete(self, request: Request, body: bytes) -> None:
+        request.body = body
+        self._phase = Phase.ANSWER
+        refusal, self._refusal = self._refusal, None
+        if refusal is None:
+            try:
+                self._frontage.handler.handle(self, request)
+                return
+            except Refusal as raised:
+                refusal = raised
+        self.refuse(refusal)
+
+    # answers
+
+    @property
+    def keeps_alive(self) -> bool:
+        """Whether the connection will serve another request after this one."""
+        return self.request is not None and self.request.keep_alive and not self._frontage.draining
+
+    def write(self, data: bytes) -> None:
+        """Send a piece of an answer."""
+        self._transport.write(data)
+
+    def finish(self, keep_alive: bool) -> None:
+        """The answer is complete: close, or go on with the next request."""
+        if self._phase is not Phase.ANSWER:
+            return
+        if not keep_alive:
+            self._close()
+            return
+        self._phase = Phase.HEAD
+        self.request = None
+        self.deadline = self._frontage.loop.time() + IDLE_SECONDS
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        if self._buffer:
+            self._advance()
+
+    def answer(
+        self,
+        status: int,
+        body: bytes,
+        content_type: bytes = JSON,
+        fields: tuple[Field, ...] = (),
+        *,
+        close: bool = False,
+    ) -> None:
+        """Answer the current request here, without any server."""
+        keep_alive = self.keeps_alive and not close
+        head = [status_line(status), b"content-type: ", content_type, b"\r\n"]
+        for name, value in fields:
+            head += (name, b": ", value, b"\r\n")
+        head += (b"content-length: ", str(len(body)).encode(), b"\r\n")
+        if not keep_alive:
+            head.append(b"connection: close\r\n")
+        head.append(b"\r\n")
+        if self.request is None or self.request.method != b"HEAD":
+            head.append(body)
+        self._transport.write(b"".join(head))
+        if close:
+            self._linger()
+        else:
+            self.finish(keep_alive)
+
+    def refuse(self, refusal: Refusal, *, close: bool = False) -> None:
+        """Answer with a refusal, in the shape of the caller's API."""
+        fields: tuple[Field, ...] = ()
+        if refusal.retry_after:
+            fields += ((b"retry-after", str(refusal.retry_after).encode()),)
+        if refusal.allow:
+            fields += ((b"allow", refusal.allow.encode()),)
+        self.answer(
+            refusal.status,
+            envelope(self._api(), refusal.status, refusal.sentence),
+            fields=fields,
+            close=close,
+        )
+
+    def _answer_fault(self, status: int, sentence: str) -> None:
+        self.answer(status, envelope(self._api(), status, sentence), close=True)
+
+    def _api(self) -> Api:
+        return Api.OLLAMA if self.request is None else self._frontage.handler.api_of(self.request)
+
+    def _close(self) -> None:
+        self._phase = Phase.CLOSED
+        # A client that does not take what is left must not hold the connection for ever.
+        self.deadline = self._frontage.loop.time() + LINGER_SECONDS * 15
+        self._transport.close()
+
+    def _linger(self) -> None:
+        """Close, but read a little more, lest a reset overtakes the answer."""
+        self._phase = Phase.LINGER
+        self._buffer = b""
+        self._parts.clear()
+        self._got = 0
+        self.deadline = self._frontage.loop.time() + LINGER_SECONDS
+        if self._transport.can_write_eof():
+            self._transport.write_eof()

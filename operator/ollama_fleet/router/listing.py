@@ -1,0 +1,98 @@
+"""What the fleet answers as if it were one Ollama: its version and the models on ready servers."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from ollama_fleet.router.errors import Refusal
+from ollama_fleet.router.names import canonical
+from ollama_fleet.router.snapshot import Model, Snapshot
+
+
+class Listing:
+    """Answers for one snapshot, each rendered once."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._tags = b""
+        self._models = b""
+
+    def version(self) -> bytes:
+        """`/api/version`: the oldest, as that is what every request may meet."""
+        versions = [server.version for server in self.snapshot.ready if server.version]
+        if not versions:
+            raise _none_ready()
+        return orjson.dumps({"version": min(versions, key=_release)})
+
+    def tags(self) -> bytes:
+        """`/api/tags`: newest first, as Ollama lists them."""
+        if not self._tags:
+            entries = [_public(model) for model in self._ready_models()]
+            entries.sort(key=lambda entry: str(entry.get("modified_at", "")), reverse=True)
+            self._tags = orjson.dumps({"models": entries})
+        return self._tags
+
+    def models(self) -> bytes:
+        """`/v1/models`."""
+        if not self._models:
+            data = [_openai(model) for model in self._ready_models()]
+            self._models = orjson.dumps({"object": "list", "data": data})
+        return self._models
+
+    def model(self, name: str) -> bytes:
+        """`/v1/models/{name}`; raises `Refusal` (404)."""
+        wanted = canonical(name)
+        for model in self._ready_models():
+            if canonical(model.name) == wanted:
+                return orjson.dumps(_openai(model))
+        raise Refusal(404, f"model '{name}' not found", reason="NoModel")
+
+    def _ready_models(self) -> Iterator[Model]:
+        ready = self.snapshot.ready
+        if not ready:
+            raise _none_ready()
+        seen: set[str] = set()
+        for server in ready:
+            for key, model in server.installed.items():
+                if key not in seen:
+                    seen.add(key)
+                    yield model
+
+
+def _none_ready() -> Refusal:
+    return Refusal(
+        503, "no server is ready; try again in a few seconds", reason="NotReady", retry_after=5
+    )
+
+
+def _public(model: Model) -> dict[str, Any]:
+    """The entry without the path on the server's disk that `parent_model` may hold."""
+    entry = dict(model.entry)
+    details = entry.get("details")
+    if isinstance(details, dict) and details.get("parent_model"):
+        entry["details"] = details | {"parent_model": ""}
+    return entry
+
+
+def _openai(model: Model) -> dict[str, Any]:
+    namespace = model.name.rpartition("/")[0]
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": _seconds(str(model.entry.get("modified_at", ""))),
+        "owned_by": namespace or "library",
+    }
+
+
+def _seconds(moment: str) -> int:
+    try:
+        return int(datetime.fromisoformat(moment).timestamp())
+    except ValueError:
+        return 0
+
+
+def _release(version: str) -> tuple[int, ...]:
+    numbers = version.partition("-")[0].split(".")
+    return tuple(int(number) if number.isdigit() else 0 for number in numbers)

@@ -1,0 +1,185 @@
+"""Asks every server, every few seconds, whether it is there, what it has and what is loaded."""
+
+import asyncio
+import logging
+import ssl
+from dataclasses import replace
+from typing import Any
+
+import httpx
+
+from ollama_fleet.router.config import Settings
+from ollama_fleet.router.names import canonical
+from ollama_fleet.router.snapshot import Endpoint, Fleet, Model, Server, Snapshot, State
+
+log = logging.getLogger(__name__)
+
+MAX_MODELS = 2000
+
+
+class ProbeError(Exception):
+    """A server that did not answer as an Ollama does. `refused`: nobody listens there."""
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
+class Prober:
+    """One loop per server of the fleet; servers that come and go are followed."""
+
+    def __init__(self, fleet: Fleet, settings: Settings) -> None:
+        self.settings = settings
+        self._fleet = fleet
+        self._probes: dict[str, _Probe] = {}
+        self._first_round = asyncio.Event()
+        fleet.on_change(self._follow)
+        self._follow(fleet.snapshot)
+
+    def poke(self, name: str) -> None:
+        """Probe a server now."""
+        probe = self._probes.get(name)
+        if probe is not None:
+            probe.now.set()
+
+    @property
+    def settled(self) -> bool:
+        """Whether every server there is has been probed at least once."""
+        return all(probe.rounds for probe in self._probes.values())
+
+    async def close(self) -> None:
+        """Stop probing."""
+        probes, self._probes = list(self._probes.values()), {}
+        for probe in probes:
+            probe.task.cancel()
+        await asyncio.gather(*(probe.task for probe in probes), return_exceptions=True)
+
+    def _follow(self, snapshot: Snapshot) -> None:
+        endpoints = {server.name: server.endpoint for server in snapshot.servers}
+        for name, probe in list(self._probes.items()):
+            if endpoints.get(name) != probe.endpoint:
+                self._probes.pop(name).task.cancel()
+        for name, endpoint in endpoints.items():
+            if name not in self._probes:
+                self._probes[name] = _Probe(self, self._fleet, endpoint)
+
+
+class _Probe:
+    """The probing of one server."""
+
+    def __init__(self, prober: Prober, fleet: Fleet, endpoint: Endpoint) -> None:
+        self._prober = prober
+        self._fleet = fleet
+        self.endpoint = endpoint
+        self.rounds = 0
+        self.now = asyncio.Event()
+        self._last_answer = asyncio.get_running_loop().time()
+        self.task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        settings = self._prober.settings
+        async with _client(self.endpoint, settings.probe_timeout) as client:
+            while True:
+                self.now.clear()
+                await self._round(client)
+                self.rounds += 1
+                try:
+                    async with asyncio.timeout(self._prober.settings.interval):
+                        await self.now.wait()
+                except TimeoutError:
+                    continue
+
+    async def _round(self, client: httpx.AsyncClient) -> None:
+        known = self._fleet.get(self.endpoint.name)
+        if known is None:
+            return
+        clock = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(self._prober.settings.probe_timeout):
+                seen = await observe(client, known)
+        except (ProbeError, TimeoutError) as error:
+            current = self._fleet.get(self.endpoint.name)
+            if current is None:
+                return
+            silent = clock() - self._last_answer
+            refused = isinstance(error, ProbeError) and error.refused
+            state = current.state
+            if refused or silent >= self._prober.settings.offline_after:
+                state = State.OFFLINE
+            if not current.missed:
+                log.warning("%s does not answer probes: %s", known.name, error or "timed out")
+            self._fleet.observe(replace(current, state=state, missed=current.missed + 1))
+            return
+        self._last_answer = clock()
+        if known.state is not State.READY or known.missed:
+            log.info(
+                "%s is ready: Ollama %s, %d models", seen.name, seen.version, len(seen.installed)
+            )
+        known.load.breaker.may_try()
+        self._fleet.observe(seen)
+
+
+async def observe(client: httpx.AsyncClient, known: Server) -> Server:
+    """Ask a server for what it is and has; raises `ProbeError`."""
+    version, tags, resident = await asyncio.gather(
+        _get(client, "/api/version"), _get(client, "/api/tags"), _get(client, "/api/ps")
+    )
+    installed = {}
+    for entry in _models(tags)[:MAX_MODELS]:
+        model = Model(str(entry["name"]), str(entry.get("digest", "")), entry)
+        installed[canonical(model.name)] = model
+    loaded = _models(resident)
+    return replace(
+        known,
+        state=State.READY,
+        missed=0,
+        version=str(version.get("version", "")),
+        installed=installed,
+        loaded=frozenset(canonical(str(entry["name"])) for entry in loaded),
+        resident=frozenset(
+            canonical(str(entry["name"])) for entry in loaded if not _spilled(entry)
+        ),
+    )
+
+
+def _models(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    found = answer.get("models") or []
+    if not isinstance(found, list):
+        raise ProbeError("its list of models is no list")
+    return [entry for entry in found if isinstance(entry, dict) and entry.get("name")]
+
+
+def _spilled(entry: dict[str, Any]) -> bool:
+    """Partly on the CPU. A server without a GPU says 0 for every model: that is not spilled."""
+    size, vram = entry.get("size"), entry.get("size_vram")
+    return isinstance(size, int) and isinstance(vram, int) and 0 < vram < size
+
+
+async def _get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
+    try:
+        answer = await client.get(path)
+    except httpx.ConnectError as error:
+        raise ProbeError(str(error) or "cannot connect", refused=True) from None
+    except httpx.HTTPError as error:
+        raise ProbeError(str(error) or type(error).__name__) from None
+    if answer.status_code != 200:
+        raise ProbeError(f"GET {path} gave {answer.status_code}")
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise ProbeError(f"GET {path} gave something other than a JSON object")
+    return body
+
+
+def _client(endpoint: Endpoint, seconds: float) -> httpx.AsyncClient:
+    verify = ssl.create_default_context(cadata=endpoint.ca or None) if endpoint.tls else False
+    return httpx.AsyncClient(
+        base_url=endpoint.url,
+        headers=[*endpoint.headers],
+        timeout=seconds,
+        verify=verify,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=3, keepalive_expiry=60),
+    )

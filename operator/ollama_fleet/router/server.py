@@ -1,0 +1,129 @@
+"""The running router: its listeners, its clock, and how it ends."""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from ollama_fleet.router.accounting import Accounting
+from ollama_fleet.router.breaker import Breaker
+from ollama_fleet.router.config import Settings
+from ollama_fleet.router.front import Front, Frontage, Handler
+from ollama_fleet.router.metrics import Metrics
+from ollama_fleet.router.operators import Operators
+from ollama_fleet.router.probe import Prober
+from ollama_fleet.router.relay import Relay
+from ollama_fleet.router.snapshot import Fleet
+from ollama_fleet.router.tenants import Tenants
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.25
+BACKLOG = 2048
+_OPERATOR_CONNECTIONS = 64
+
+
+class Router:
+    """Listens, relays and probes from `start` until `drain` or `close`."""
+
+    def __init__(self, settings: Settings) -> None:
+        loop = self._loop = asyncio.get_running_loop()
+        self.settings = settings
+        self.fleet = Fleet(self._new_breaker)
+        self.accounting = Accounting()
+        self.relay = Relay(loop, self.fleet, settings, self.accounting)
+        self.prober = Prober(self.fleet, settings)
+        self.waiting_for = ""
+        self._leaving = False
+        self._frontage = self._new_frontage(Tenants(self.relay, self._not_ready))
+        metrics = Metrics(
+            self.accounting, self.fleet, loop.time, lambda: len(self._frontage.fronts)
+        )
+        self._operators = self._new_frontage(Operators(self._not_ready, metrics.render))
+        self._operators.connections = _OPERATOR_CONNECTIONS
+        self._listeners: list[asyncio.Server] = []
+        self._tick_handle = loop.call_later(TICK_SECONDS, self._tick)
+
+    def configure(self, settings: Settings) -> None:
+        """Take over changed settings; requests under way keep the old ones."""
+        self.settings = settings
+        self.relay.settings = settings
+        self.prober.settings = settings
+        for frontage in (self._frontage, self._operators):
+            frontage.header_bytes = settings.header_bytes
+            frontage.body_bytes = settings.body_bytes
+        self._frontage.connections = settings.connections
+        if settings.unused:
+            log.warning("set, but without effect in this version: %s", "; ".join(settings.unused))
+
+    async def listen(self, host: str, port: int) -> int:
+        """Serve tenants; returns the port, which the system picks where `port` is 0."""
+        return await self._listen(host, port, self._frontage)
+
+    async def listen_for_operators(self, host: str, port: int) -> int:
+        """Serve health, readiness and metrics; returns the port."""
+        return await self._listen(host, port, self._operators)
+
+    async def drain(self, pause: float, seconds: float) -> int:
+        """End gently; returns how many requests had to be cut off.
+
+        Readiness fails at once; for `pause` seconds more connections are still accepted, as load
+        balancers take a moment to notice; then requests under way have `seconds` to finish.
+        """
+        self._leaving = True
+        log.info("leaving: %d requests under way", self.relay.exchanges)
+        await asyncio.sleep(pause)
+        for listener in self._listeners:
+            listener.close()
+        self._frontage.drain()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._frontage.drained.wait()
+        cut = self.relay.exchanges
+        await self.close()
+        return cut
+
+    async def close(self) -> None:
+        """End now."""
+        self._tick_handle.cancel()
+        for listener in self._listeners:
+            listener.close()
+        for frontage in (self._frontage, self._operators):
+            frontage.abort()
+        self.relay.close()
+        await self.prober.close()
+
+    async def _listen(self, host: str, port: int, frontage: Frontage) -> int:
+        listener = await self._loop.create_server(
+            lambda: Front(frontage), host, port, backlog=BACKLOG
+        )
+        self._listeners.append(listener)
+        return int(listener.sockets[0].getsockname()[1])
+
+    def _new_frontage(self, handler: Handler) -> Frontage:
+        settings = self.settings
+        return Frontage(
+            self._loop,
+            handler,
+            header_bytes=settings.header_bytes,
+            body_bytes=settings.body_bytes,
+            connections=settings.connections,
+        )
+
+    def _new_breaker(self) -> Breaker:
+        settings = self.settings
+        return Breaker(settings.failures, settings.cooldown, settings.max_cooldown)
+
+    def _not_ready(self) -> str:
+        """Why the router should get no traffic; empty where it should."""
+        if self._leaving:
+            return "leaving"
+        if self.waiting_for:
+            return f"waiting for {self.waiting_for}"
+        return "" if self.prober.settled else "waiting for the first probes"
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        self._frontage.expire(now)
+        self._operators.expire(now)
+        self.relay.expire(now)
+        self._tick_handle = self._loop.call_later(TICK_SECONDS, self._tick)

@@ -1,0 +1,203 @@
+"""What the router knows of its servers: immutable facts, replaced whole when one changes."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from ollama_fleet.router.breaker import Breaker
+
+MAX_IN_FLIGHT = 512
+
+
+class State(Enum):
+    """Whether a server may be given requests."""
+
+    STARTING = "Starting"
+    READY = "Ready"
+    DRAINING = "Draining"
+    OFFLINE = "Offline"
+
+
+class Load:
+    """What one server is doing right now; the only mutable part, changed by the relay alone."""
+
+    __slots__ = ("_new_breaker", "breaker", "busy_until", "faults", "in_flight", "models", "served")
+
+    def __init__(self, new_breaker: Callable[[], Breaker]) -> None:
+        self._new_breaker = new_breaker
+        self.in_flight = 0
+        self.models: dict[str, int] = {}
+        self.served = 0
+        self.busy_until = 0.0
+        self.breaker = new_breaker()
+        self.faults: dict[str, Breaker] = {}
+
+    def fault(self, model: str) -> Breaker:
+        """The breaker for one model's own errors, such as a load that always fails."""
+        found = self.faults.get(model)
+        if found is None:
+            found = self.faults[model] = self._new_breaker()
+        return found
+
+    def acquire(self, model: str) -> None:
+        """A request for `model` is sent."""
+        self.in_flight += 1
+        self.models[model] = self.models.get(model, 0) + 1
+
+    def release(self, model: str) -> None:
+        """It is over."""
+        self.in_flight -= 1
+        left = self.models[model] - 1
+        if left:
+            self.models[model] = left
+        else:
+            del self.models[model]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How to reach a server and how to count it.
+
+    `headers` are its own credentials, `prefix` a path that comes before every other, `ca` the
+    PEM certificates that vouch for it.
+    """
+
+    name: str
+    host: str
+    port: int
+    weight: int = 100
+    parallel: int = 1
+    headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
+    tls: bool = False
+    prefix: str = ""
+    ca: str = field(default="", repr=False)
+    draining: bool = False
+
+    @property
+    def url(self) -> str:
+        """The server's URL, without a slash at the end."""
+        return f"{'https' if self.tls else 'http'}://{self.authority}{self.prefix}"
+
+    @property
+    def authority(self) -> str:
+        """Host and port, as the Host header has them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An installed model: its entry of `/api/tags`, under its canonical name."""
+
+    name: str
+    digest: str
+    entry: Mapping[str, object] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server as last observed.
+
+    `loaded` are the models in memory, `resident` those of them that no CPU slows down, `missed`
+    the probes in a row without an answer.
+    """
+
+    endpoint: Endpoint
+    load: Load = field(compare=False)
+    state: State = State.STARTING
+    version: str = ""
+    installed: Mapping[str, Model] = field(default_factory=dict)
+    loaded: frozenset[str] = frozenset()
+    resident: frozenset[str] = frozenset()
+    missed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The server's name."""
+        return self.endpoint.name
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Every server, and by canonical name which of them have a model."""
+
+    servers: tuple[Server, ...] = ()
+    holders: Mapping[str, tuple[Server, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, servers: Iterable[Server]) -> "Snapshot":
+        """Index `servers` by what is installed on them."""
+        ordered = tuple(sorted(servers, key=lambda server: server.name))
+        holders: dict[str, list[Server]] = {}
+        for server in ordered:
+            for name in server.installed:
+                holders.setdefault(name, []).append(server)
+        return cls(ordered, {name: tuple(found) for name, found in holders.items()})
+
+    @property
+    def ready(self) -> tuple[Server, ...]:
+        """The servers that may be given requests."""
+        return tuple(server for server in self.servers if server.state is State.READY)
+
+
+class Fleet:
+    """The current snapshot, and the one place where it is replaced."""
+
+    def __init__(self, new_breaker: Callable[[], Breaker]) -> None:
+        self._new_breaker = new_breaker
+        self._servers: dict[str, Server] = {}
+        self._listeners: list[Callable[[Snapshot], None]] = []
+        self.snapshot = Snapshot()
+
+    def on_change(self, listener: Callable[[Snapshot], None]) -> None:
+        """Call `listener` with every new snapshot."""
+        self._listeners.append(listener)
+
+    def get(self, name: str) -> Server | None:
+        """The server called `name`."""
+        return self._servers.get(name)
+
+    def want(self, endpoints: Iterable[Endpoint]) -> None:
+        """Route to exactly these servers; what is known of those that stay is kept."""
+        wanted = {endpoint.name: endpoint for endpoint in endpoints}
+        servers = {
+            name: self._wanted(endpoint, self._servers.get(name))
+            for name, endpoint in wanted.items()
+        }
+        if servers != self._servers:
+            self._replace(servers)
+
+    def _wanted(self, endpoint: Endpoint, known: Server | None) -> Server:
+        if known is None or known.endpoint.url != endpoint.url:
+            known = Server(endpoint, Load(self._new_breaker))
+        state = known.state
+        if endpoint.draining:
+            state = State.DRAINING
+        elif state is State.DRAINING:
+            state = State.STARTING
+        return replace(known, endpoint=endpoint, state=state)
+
+    def observe(self, server: Server) -> None:
+        """Take over what a probe found, unless the server is no longer wanted or has moved."""
+        known = self._servers.get(server.name)
+        if known is None or known.load is not server.load:
+            return
+        state = State.DRAINING if known.endpoint.draining else server.state
+        server = replace(server, endpoint=known.endpoint, state=state)
+        if server != known:
+            self._replace(self._servers | {server.name: server})
+
+    def learned_resident(self, name: str, model: str) -> None:
+        """A server has just answered with `model`, so it is loaded there."""
+        known = self._servers.get(name)
+        if known is not None and model not in known.loaded:
+            server = replace(
+                known, loaded=known.loaded | {model}, resident=known.resident | {model}
+            )
+            self._replace(self._servers | {name: server})
+
+    def _replace(self, servers: dict[str, Server]) -> None:
+        self._servers = servers
+        self.snapshot = Snapshot.of(servers.values())
+        for listener in self._listeners:
+            listener(self.snapshot)

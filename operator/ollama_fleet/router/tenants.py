@@ -1,0 +1,111 @@
+"""What tenants may ask: relayed to a server, answered for the fleet, or refused."""
+
+from collections.abc import Callable
+
+from ollama_fleet.router.body import model_of
+from ollama_fleet.router.errors import Api, Refusal
+from ollama_fleet.router.framing import Request
+from ollama_fleet.router.front import TEXT, Front
+from ollama_fleet.router.listing import Listing
+from ollama_fleet.router.names import canonical, is_cloud, is_host_qualified
+from ollama_fleet.router.relay import Exchange, Relay
+from ollama_fleet.router.routes import Action, Route, api_of_target, route
+from ollama_fleet.router.snapshot import State
+
+
+class Tenants:
+    """The handler of the main listener."""
+
+    def __init__(self, relay: Relay, ready: Callable[[], str]) -> None:
+        self._relay = relay
+        self._ready = ready
+        self._listing = Listing(relay.fleet.snapshot)
+
+    def api_of(self, request: Request) -> Api:
+        """The API the request's path belongs to."""
+        return api_of_target(request.target)
+
+    def admit(self, request: Request) -> None:
+        """Decide on the path and method; raises `Refusal`."""
+        self._route(request)
+
+    def handle(self, front: Front, request: Request) -> None:
+        """Answer, or hand over to an exchange; raises `Refusal`."""
+        found = self._route(request)
+        if found.action is Action.RELAY:
+            self._relayed(front, request, found)
+        else:
+            self._answered(front, found)
+
+    def _route(self, request: Request) -> Route:
+        try:
+            found = route(request.method, request.target)
+            if found.api not in self._relay.settings.apis and found.path not in _ALWAYS:
+                raise Refusal(404, f"this router does not serve {found.api.value}", reason="Path")
+        except Refusal as refusal:
+            self._relay.accounting.rejected[refusal.reason] += 1
+            raise
+        return found
+
+    def _relayed(self, front: Front, request: Request, found: Route) -> None:
+        try:
+            name = model_of(request.body, may_use_name=found.shows)
+            model = canonical(name)
+            if is_cloud(name):
+                raise Refusal(
+                    403,
+                    f"model '{name}' runs in a cloud; only models on this fleet are served",
+                    reason="Cloud",
+                )
+            if model not in self._relay.fleet.snapshot.holders:
+                raise self._unknown(name, found)
+            Exchange(self._relay, front, request, found, name, model).start()
+        except Refusal as refusal:
+            self._relay.accounting.rejected[refusal.reason] += 1
+            raise
+
+    def _unknown(self, name: str, found: Route) -> Refusal:
+        if is_host_qualified(name):
+            return Refusal(
+                400, f"write the model '{name}' without a registry's host", reason="HostQualified"
+            )
+        if any(
+            server.state is State.STARTING and not server.installed
+            for server in self._relay.fleet.snapshot.servers
+        ):
+            return Refusal(
+                503,
+                f"no server with '{name}' is ready yet; try again in a few seconds",
+                reason="NotReady",
+                retry_after=2,
+            )
+        # Ollama has two wordings.
+        if found.embeds and found.api is Api.OLLAMA:
+            sentence = f'model "{name}" not found, try pulling it first'
+        else:
+            sentence = f"model '{name}' not found"
+        return Refusal(404, sentence, reason="NoModel")
+
+    def _answered(self, front: Front, found: Route) -> None:
+        listing = self._listing
+        if listing.snapshot is not self._relay.fleet.snapshot:
+            listing = self._listing = Listing(self._relay.fleet.snapshot)
+        match found.action:
+            case Action.RUNNING:
+                front.answer(200, b"Ollama is running", TEXT)
+            case Action.VERSION:
+                front.answer(200, listing.version())
+            case Action.TAGS:
+                front.answer(200, listing.tags())
+            case Action.MODELS:
+                front.answer(200, listing.models())
+            case Action.MODEL:
+                front.answer(200, listing.model(found.argument))
+            case Action.HEALTHZ:
+                front.answer(200, b"ok\n", TEXT)
+            case _:
+                waiting = self._ready()
+                front.answer(503 if waiting else 200, (waiting or "ok").encode() + b"\n", TEXT)
+
+
+_ALWAYS = (b"/", b"/healthz", b"/readyz")
