@@ -94,12 +94,14 @@ RESOURCES = (
 _SHORT_NAME = {
     "rule": "self.metadata.name.size() <= 52",
     "message": "the name is too long for the objects made from it: write at most 52 characters",
+    "fieldPath": ".metadata.name",
     "reason": "FieldValueInvalid",
 }
 _HOST_NAME = {
     "rule": "self.metadata.name.matches(r'^[a-z][-a-z0-9]*$')",
     "message": "the name is no host name, and Services are named after it: write lower-case "
     "letters, digits and -, with a letter in front",
+    "fieldPath": ".metadata.name",
     "reason": "FieldValueInvalid",
 }
 
@@ -112,7 +114,7 @@ def crd(resource: Resource) -> Schema:
     schema["properties"] = {
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},
-        "metadata": {"type": "object"},
+        "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
         **schema["properties"],
     }
     schema[VALIDATIONS] = [_SHORT_NAME, *((_HOST_NAME,) if resource.runs else ())]

@@ -1,0 +1,176 @@
+"""What the API server takes of the three kinds, what it refuses, and with which words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from kubernetes import client, config
+
+from ollama_fleet.api import API_VERSION, GROUP, VERSION
+
+if TYPE_CHECKING:
+    from tests.cluster.conftest import Kubectl
+
+CRDS = Path(__file__).parents[2] / "crds"
+TABLE = yaml.safe_load(Path(__file__).with_name("specs.yaml").read_text())
+MINIMAL = {"OllamaNode": {"replicas": 0}, "ModelDistribution": {"models": [{"name": "a"}]}}
+PLURALS = {
+    "OllamaNode": "ollamanodes",
+    "ModelDistribution": "modeldistributions",
+    "Router": "routers",
+}
+
+
+def rows(section: str) -> list[Any]:
+    return [
+        pytest.param(kind, row, id=f"{kind}: {why}")
+        for kind, listed in TABLE[section].items()
+        for why, row in listed.items()
+    ]
+
+
+class Kinds:
+    """The three kinds at one API server; every call gives what the API server has against it."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.objects = client.CustomObjectsApi(config.new_client_from_config(str(kubeconfig)))
+
+    def create(
+        self, kind: str, spec: Any, name: str = "sample", namespace: str = "default", **how: Any
+    ) -> list[str]:
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": kind,
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+        return self._complaints(
+            self.objects.create_namespaced_custom_object,
+            *(GROUP, VERSION, namespace, PLURALS[kind], body),
+            **{"dry_run": "All", "field_validation": "Strict", **how},
+        )
+
+    def update(self, kind: str, spec: Any, name: str, namespace: str) -> list[str]:
+        at = (GROUP, VERSION, namespace, PLURALS[kind], name)
+        body = self.objects.get_namespaced_custom_object(*at) | {"spec": spec}
+        return self._complaints(
+            self.objects.replace_namespaced_custom_object, *at, body, dry_run="All"
+        )
+
+    def scale(self, kind: str, replicas: int, name: str, namespace: str) -> list[str]:
+        at = (GROUP, VERSION, namespace, PLURALS[kind], name)
+        body = {"spec": {"replicas": replicas}}
+        return self._complaints(
+            self.objects.patch_namespaced_custom_object_scale, *at, body, dry_run="All"
+        )
+
+    @staticmethod
+    def _complaints(call: Any, *arguments: Any, **how: Any) -> list[str]:
+        try:
+            call(*arguments, **how)
+        except client.ApiException as error:
+            answer = json.loads(error.body)
+            causes = (answer.get("details") or {}).get("causes")
+            if not causes:
+                return [answer["message"]]
+            # the others repeat these: that conversion failed, that some rules were not checked
+            named = [cause for cause in causes if cause["field"].startswith(("spec", "metadata"))]
+            return [f"{cause['field']}: {cause['message']}" for cause in named or causes]
+        return []
+
+
+def unlike(complaints: list[str], says: list[str]) -> list[str]:
+    """What was said and not expected, or expected and not said."""
+
+    def heard(complaint: str, expected: str) -> bool:
+        field, _, words = expected.partition(": ")
+        if not words:
+            return complaint.endswith(expected)
+        return complaint.startswith(f"{field}: ") and complaint.endswith(words)
+
+    unexpected = [one for one in complaints if not any(heard(one, each) for each in says)]
+    unsaid = [each for each in says if not any(heard(one, each) for one in complaints)]
+    return [f"unexpected: {one}" for one in unexpected] + [f"not said: {one}" for one in unsaid]
+
+
+@pytest.fixture(scope="module")
+def kinds(kubeconfig: Path, kubectl: Kubectl) -> Iterator[Kinds]:
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+    kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS))
+    made = Kinds(kubeconfig)
+    yield made
+    made.objects.api_client.close()
+
+
+@pytest.mark.parametrize(("kind", "spec"), rows("good"))
+def test_takes(kinds: Kinds, kind: str, spec: Any) -> None:
+    assert kinds.create(kind, spec) == []
+
+
+@pytest.mark.parametrize(("kind", "row"), rows("bad"))
+def test_refuses(kinds: Kinds, kind: str, row: dict[str, Any]) -> None:
+    assert row["says"]
+    assert unlike(kinds.create(kind, row["spec"]), row["says"]) == []
+
+
+@pytest.mark.parametrize(("kind", "row"), rows("names"))
+def test_names(kinds: Kinds, kind: str, row: dict[str, Any]) -> None:
+    complaints = kinds.create(kind, MINIMAL.get(kind, {}), row["name"])
+    assert unlike(complaints, row.get("says", [])) == []
+
+
+def test_updates(kinds: Kinds, namespace: str) -> None:
+    wrong = []
+    for number, (kind, why, row) in enumerate(stored("updates")):
+        name = f"update-{number}"
+        assert kinds.create(kind, row["before"], name, namespace, dry_run=None) == [], why
+        complaints = kinds.update(kind, row["after"], name, namespace)
+        wrong += [f"{kind}: {why}: {one}" for one in unlike(complaints, row.get("says", []))]
+    assert wrong == []
+
+
+def test_scales(kinds: Kinds, namespace: str) -> None:
+    wrong = []
+    for number, (kind, why, row) in enumerate(stored("scales")):
+        name = f"scale-{number}"
+        assert kinds.create(kind, row["spec"], name, namespace, dry_run=None) == [], why
+        complaints = kinds.scale(kind, row["replicas"], name, namespace)
+        wrong += [f"{kind}: {why}: {one}" for one in unlike(complaints, row.get("says", []))]
+    assert wrong == []
+
+
+def stored(section: str) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(kind, why, row) for kind, of in TABLE[section].items() for why, row in of.items()]
+
+
+def test_every_rule_is_tried() -> None:
+    """Each CEL rule of the CRDs refuses something in the table."""
+    said = {
+        complaint.partition(": ")[2]
+        for section in ("bad", "names", "updates", "scales")
+        for listed in TABLE[section].values()
+        for row in listed.values()
+        for complaint in row.get("says", [])
+    }
+    messages = {
+        rule["message"]
+        for path in CRDS.glob("*.yaml")
+        for rule in rules_of(yaml.safe_load(path.read_text()))
+    }
+    assert len(messages) > 50
+    assert messages - said == set()
+
+
+def rules_of(node: Any) -> Iterator[dict[str, str]]:
+    if isinstance(node, dict):
+        yield from node.get("x-kubernetes-validations", ())
+        for child in node.values():
+            yield from rules_of(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from rules_of(child)
