@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,26 +48,26 @@ class ControlPlane:
         return [name for name in PROGRAMS if not os.access(self.path(name), os.X_OK)]
 
 
-def find(say: Say, environment: Mapping[str, str] = os.environ) -> ControlPlane:
+def find(say: Say) -> ControlPlane:
     """Return the control plane, making it first if need be; `say` gets a line per step.
 
     Raises ClusterError where it can neither be found nor made.
     """
-    if named := environment.get("OLLAMA_FLEET_CONTROLPLANE"):
+    if named := os.environ.get("OLLAMA_FLEET_CONTROLPLANE"):
         return _named(Path(named))
-    cache = cache_directory(environment)
+    cache = cache_directory()
     found = ControlPlane(cache)
     if not found.missing():
         return found
     with _lock(cache.with_name(cache.name + ".lock"), say):
         if found.missing():
-            _make(cache, say, environment)
+            _make(cache, say)
     return found
 
 
-def cache_directory(environment: Mapping[str, str] = os.environ) -> Path:
+def cache_directory() -> Path:
     """Where the control plane is kept, named after its version and source."""
-    home = environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME") or "~") / ".cache"
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     digest = hashlib.sha256()
     for name in ("main.go", "go.mod", "go.sum"):
         digest.update((SOURCE / name).read_bytes())
@@ -85,12 +85,12 @@ def _named(directory: Path) -> ControlPlane:
     return found
 
 
-def _make(cache: Path, say: Say, environment: Mapping[str, str]) -> None:
+def _make(cache: Path, say: Say) -> None:
     """Fill the cache in one step, from the releases or else by a build."""
     work = Path(tempfile.mkdtemp(prefix=".making-", dir=cache.parent))
     try:
         try:
-            releases.download(work, KUBERNETES, say, environment)
+            releases.download(work, KUBERNETES, say)
             reason = ""
         except releases.UnavailableError as error:
             reason = str(error)

@@ -59,9 +59,9 @@ class Cluster:
         It dies with this process unless `detached`. With `models` (a form and a rate in bytes
         per second, like `real:5M`) a local registry serves model stand-ins, and pods that mean
         registry.ollama.ai are led to it. A container that crashes again and again is
-        restarted after `backoff` seconds, then after twice as many, and so on. `say` gets lines while the control plane is
-        being made; `on_step` gets "control plane" and "machines" with the seconds so far.
-        Raises ClusterError.
+        restarted after `backoff` seconds, then after twice as many, and so on. `say` gets lines
+        while the control plane is being made; `on_step` gets "control plane" and "machines" with
+        the seconds so far. Raises ClusterError.
         """
         if sys.platform != "linux":
             raise ClusterError(

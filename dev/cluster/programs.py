@@ -122,6 +122,8 @@ def controller_manager(layout: Layout) -> list[str]:
         "--use-service-account-credentials",
         "--leader-elect=false",
         "--secure-port=0",
+        "--kube-api-qps=200",
+        "--kube-api-burst=400",
         "--node-monitor-period=2s",
         "--node-monitor-grace-period=20s",
         "--profiling=false",
@@ -131,7 +133,13 @@ def controller_manager(layout: Layout) -> list[str]:
 def scheduler(layout: Layout) -> list[str]:
     """Flags for the scheduler."""
     kubeconfig = _kubeconfig(layout, "scheduler")
-    return [f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--secure-port=0"]
+    return [
+        f"--kubeconfig={kubeconfig}",
+        "--leader-elect=false",
+        "--secure-port=0",
+        "--kube-api-qps=200",
+        "--kube-api-burst=400",
+    ]
 
 
 def admin(layout: Layout) -> KeyPair:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import http.client
 import io
+import os
 import platform
 import tarfile
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 ETCD = "v3.6.8"
@@ -24,9 +25,7 @@ class UnavailableError(Exception):
     """Why the releases cannot be used, in one line."""
 
 
-def download(
-    directory: Path, version: str, say: Callable[[str], None], environment: Mapping[str, str]
-) -> None:
+def download(directory: Path, version: str, say: Callable[[str], None]) -> None:
     """Put the four Kubernetes programs and etcd into `directory`.
 
     Raises UnavailableError; small files are asked for first, so an unreachable place costs seconds.
@@ -34,9 +33,9 @@ def download(
     machine = _MACHINES.get(platform.machine())
     if machine is None:
         raise UnavailableError(f"none are published for {platform.machine()}")
-    mirror = environment.get("OLLAMA_FLEET_KUBERNETES_MIRROR") or _KUBERNETES_MIRROR
+    mirror = os.environ.get("OLLAMA_FLEET_KUBERNETES_MIRROR") or _KUBERNETES_MIRROR
     programs = f"{mirror.rstrip('/')}/{version}/bin/linux/{machine}"
-    archives = (environment.get("OLLAMA_FLEET_ETCD_MIRROR") or _ETCD_MIRROR).rstrip("/")
+    archives = (os.environ.get("OLLAMA_FLEET_ETCD_MIRROR") or _ETCD_MIRROR).rstrip("/")
     archive = f"etcd-{ETCD}-linux-{machine}.tar.gz"
 
     sums = {name: _text(f"{programs}/{name}.sha256").split()[0] for name in _PROGRAMS}

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from dev.cluster.programs import AGENT_ADDRESSES
-from dev.machines import claims, loadbalancers, logs, nodes
+from dev.machines import claims, loadbalancers, logs, memory, nodes
 from dev.machines.apiserver import ApiError, ApiServer, Object
 from dev.machines.containers import Backoff
 from dev.machines.events import Recorder
@@ -56,6 +56,7 @@ class Agent:
                 tasks.create_task(self._follow_pods())
                 tasks.create_task(claims.serve(self._api, self._directory / "volumes"))
                 tasks.create_task(loadbalancers.serve(self._api, self.pods))
+                tasks.create_task(memory.enforce(self.pods))
                 tasks.create_task(logs.serve(self._socket, self._directory))
         finally:
             await asyncio.gather(*(pod.kill() for pod in self._pods.values()))

@@ -230,10 +230,10 @@ class Pod:
 
     async def _end(self, grace: float) -> None:
         """Stop everything within the grace period, report the end, remove the pod."""
-        self._tasks[0].cancel()
         for kind in (self.main, list(reversed(self.initial))):
             await asyncio.gather(*(each.stop(grace) for each in kind))
-        self._tasks[1].cancel()
+        for task in self._tasks:
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         options: dict[str, Any] = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
         while True:

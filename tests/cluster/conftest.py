@@ -1,0 +1,71 @@
+"""A real Kubernetes for the tests of the whole: one cluster a session, one namespace a test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from dev.cluster import Cluster
+from tests.cluster.waiting import eventually
+
+_NUMBERS = itertools.count(1)
+
+
+class Kubectl(Protocol):
+    """Runs kubectl as the administrator and returns what it prints; AssertionError if it fails."""
+
+    def __call__(self, *arguments: str, input: str | None = None) -> str: ...  # noqa: A002
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A started cluster with the machines gpu-24g, gpu-12g and gpu-6g; crashes back off 1 s."""
+    started = Cluster.start(tmp_path_factory.mktemp("cluster"), backoff=1.0, say=print)
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(cluster: Cluster) -> Path:
+    """The administrator's kubeconfig."""
+    return cluster.kubeconfig
+
+
+@pytest.fixture(scope="session")
+def kubectl(cluster: Cluster) -> Kubectl:
+    """kubectl of the cluster's version, as the administrator."""
+    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+
+    def run(*arguments: str, input: str | None = None) -> str:  # noqa: A002
+        done = subprocess.run(
+            [str(cluster.kubectl), *arguments],
+            input=input,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr.strip()}"
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    """A namespace of the test's own, gone with all its pods afterwards."""
+    name = f"test-{next(_NUMBERS)}"
+    kubectl("create", "namespace", name)
+    account = ("get", "serviceaccount", "-n", name, "-o", "name")
+    eventually(f"{name} has its service account", lambda: "default" in kubectl(*account))
+    yield name
+    # Nothing can be created there any more, so what is deleted now stays so; the namespace itself
+    # takes Kubernetes another five seconds, which nobody has to wait for.
+    kubectl("delete", "namespace", name, "--wait=false")
+    kubectl("delete", "all", "--all", "-n", name, "--timeout=60s")

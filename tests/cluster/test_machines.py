@@ -1,0 +1,481 @@
+"""The simulated machines, seen as any user of a cluster sees them."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.cluster import Cluster, ClusterError, Machine
+from dev.cluster.processes import alive
+from dev.cluster.programs import free_ports
+from tests.cluster.conftest import Kubectl
+from tests.cluster.waiting import eventually
+
+Object = dict[str, Any]
+
+SERVER = """
+import http.server, os, pathlib
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        closed = self.path == "/ready" and not pathlib.Path("/gate/open").exists()
+        self.send_response(503 if closed else 200)
+        self.end_headers()
+        self.wfile.write(os.environ["HOSTNAME"].encode())
+    def log_message(self, *arguments):
+        pass
+here = (os.environ["POD_IP"], int(os.environ["PORT"]))
+http.server.ThreadingHTTPServer(here, Handler).serve_forever()
+"""
+POD_IP = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+# Pods have addresses of their own, but a stranger on 0.0.0.0 takes a port from all of them.
+(PORT,) = free_ports(1)
+WAIT_FOREVER = "import signal; signal.pause()"
+
+
+def pod(name: str, script: str, container: Object | None = None, **spec: object) -> Object:
+    main = {"name": "main", "image": "local/python", "args": ["-c", script], **(container or {})}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {"terminationGracePeriodSeconds": 5, **spec, "containers": [main]},
+    }
+
+
+class Namespace:
+    """What a test does in its namespace."""
+
+    def __init__(self, cluster: Cluster, kubectl: Kubectl, name: str) -> None:
+        self.cluster = cluster
+        self.kubectl = kubectl
+        self.name = name
+
+    def apply(self, *documents: Object) -> None:
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)})
+        self.kubectl("apply", "-n", self.name, "-f", "-", input=text)
+
+    def get(self, kind: str, name: str) -> Object:
+        found = self.kubectl("get", kind, name, "-n", self.name, "-o", "json", "--ignore-not-found")
+        document: Object = json.loads(found or "{}")
+        return document
+
+    def wait(self, what: str, condition: str, seconds: int = 30) -> None:
+        self.kubectl("wait", "-n", self.name, what, f"--for={condition}", f"--timeout={seconds}s")
+
+    def logs(self, name: str) -> str:
+        return self.kubectl("logs", "-n", self.name, name)
+
+    def delete(self, name: str, *options: str) -> None:
+        self.kubectl("delete", "pod", "-n", self.name, name, *options)
+
+    def folder(self, name: str) -> Path:
+        return self.cluster.directory / "pods" / f"{self.name}_{name}"
+
+    def pid(self, name: str) -> int:
+        return int((self.folder(name) / "main.pid").read_text())
+
+    def container(self, name: str) -> Object:
+        statuses = self.get("pod", name).get("status", {}).get("containerStatuses") or [{}]
+        status: Object = statuses[0]
+        return status
+
+
+@pytest.fixture
+def here(cluster: Cluster, kubectl: Kubectl, namespace: str) -> Namespace:
+    return Namespace(cluster, kubectl, namespace)
+
+
+def test_a_pod_is_ready_when_its_probe_says_so(here: Namespace) -> None:
+    container = {
+        "env": [POD_IP, {"name": "PORT", "value": str(PORT)}],
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 1},
+        "volumeMounts": [{"name": "gate", "mountPath": "/gate"}],
+    }
+    volumes = [{"name": "gate", "emptyDir": {}}]
+    here.apply(pod("web", SERVER, container, volumes=volumes))
+
+    events = ("get", "events", "-n", here.name, "-o", "jsonpath={.items[*].message}")
+    eventually("the probe has failed", lambda: "statuscode: 503" in here.kubectl(*events))
+    assert here.get("pod", "web")["status"]["phase"] == "Running"
+    assert here.container("web")["ready"] is False
+
+    (here.folder("web") / "volumes" / "gate" / "open").touch()
+    here.wait("pod/web", "condition=Ready")
+    address = here.get("pod", "web")["status"]["podIP"]
+    assert address.startswith("127.")
+    with urllib.request.urlopen(f"http://{address}:{PORT}/", timeout=5) as answer:
+        assert answer.read() == b"web"
+
+    (here.folder("web") / "volumes" / "gate" / "open").unlink()
+    here.wait("pod/web", "condition=Ready=false")
+
+
+def test_a_failed_liveness_probe_restarts_the_container(here: Namespace) -> None:
+    probe = {"tcpSocket": {"port": 1}, "periodSeconds": 1, "failureThreshold": 1}
+    here.apply(pod("deaf", WAIT_FOREVER, {"livenessProbe": probe}))
+    eventually("it was restarted", lambda: here.container("deaf").get("restartCount"))
+    assert here.container("deaf")["lastState"]["terminated"]["exitCode"] == 143
+
+
+def test_environment_secrets_and_volumes_reach_the_process(here: Namespace) -> None:
+    script = (
+        "import json, os, pathlib, sys\n"
+        "files = {p: pathlib.Path(p).read_text() for p in"
+        " ('/etc/config/greeting', '/etc/secret/key', '/etc/about/labels')}\n"
+        "print(json.dumps({'env': dict(os.environ), 'files': files, 'args': sys.argv}))"
+    )
+    container = {
+        "args": ["-c", script, "--name=$(GREETING)/$(UNKNOWN)"],
+        "env": [
+            {"name": "PLAIN", "value": "one"},
+            {"name": "GREETING", "value": "$(PLAIN)-two"},
+            {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            {"name": "PLACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "key"}}},
+            {"name": "CONFIG", "value": "/etc/config/greeting"},
+            {
+                "name": "ABSENT",
+                "valueFrom": {"secretKeyRef": {"name": "no", "key": "no", "optional": True}},
+            },
+        ],
+        "envFrom": [{"prefix": "ALL_", "configMapRef": {"name": "words"}}],
+        "volumeMounts": [
+            {"name": "config", "mountPath": "/etc/config"},
+            {"name": "secret", "mountPath": "/etc/secret"},
+            {"name": "about", "mountPath": "/etc/about"},
+        ],
+    }
+    about = {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}
+    volumes = [
+        {"name": "config", "configMap": {"name": "words"}},
+        {"name": "secret", "secret": {"secretName": "keys"}},
+        {"name": "about", "downwardAPI": {"items": [about]}},
+    ]
+    meta = {"apiVersion": "v1", "metadata": {"name": "words"}}
+    here.apply(
+        {**meta, "kind": "ConfigMap", "data": {"greeting": "hello"}},
+        {**meta, "kind": "Secret", "metadata": {"name": "keys"}, "stringData": {"key": "s3cret"}},
+        pod("env", script, container, volumes=volumes, restartPolicy="Never"),
+    )
+    here.wait("pod/env", "jsonpath={.status.phase}=Succeeded")
+    said = json.loads(here.logs("env"))
+    environment = said["env"]
+    assert environment["GREETING"] == "one-two"
+    assert said["args"][-1] == "--name=one-two/$(UNKNOWN)"
+    assert environment["NODE"] in here.cluster.machines()
+    assert environment["PLACE"] == here.name
+    assert environment["KEY"] == "s3cret"
+    assert environment["ALL_greeting"] == "hello"
+    assert "ABSENT" not in environment
+    assert environment["CONFIG"].endswith("/volumes/config/greeting")
+    assert list(said["files"].values()) == ["hello", "s3cret", 'app="env"']
+
+
+def test_a_missing_secret_is_waited_for(here: Namespace) -> None:
+    key = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "late", "key": "key"}}}
+    here.apply(pod("waits", "import os; print(os.environ['KEY'])", {"env": [key]}))
+    waiting = eventually(
+        "it waits", lambda: here.container("waits").get("state", {}).get("waiting", {})
+    )
+    eventually(
+        "it says for what",
+        lambda: (
+            here.container("waits")["state"].get("waiting", {}).get("message")
+            == 'secret "late" not found'
+        ),
+    )
+    assert waiting["reason"] in ("ContainerCreating", "CreateContainerConfigError")
+    here.kubectl("create", "secret", "generic", "late", "-n", here.name, "--from-literal=key=v")
+    eventually("it has run", lambda: here.container("waits").get("restartCount"))
+    assert "v" in here.logs("waits")
+
+
+def test_a_crash_ends_in_backoff_and_says_why(here: Namespace) -> None:
+    policy = {"terminationMessagePolicy": "FallbackToLogsOnError"}
+    here.apply(pod("crash", "import sys; print('boom'); sys.exit(3)", policy))
+    status = eventually(
+        "it backs off",
+        lambda: (
+            (found := here.container("crash"))
+            and found.get("state", {}).get("waiting", {}).get("reason") == "CrashLoopBackOff"
+            and found
+        ),
+    )
+    ended = status["lastState"]["terminated"]
+    assert (ended["exitCode"], ended["reason"], ended["message"]) == (3, "Error", "boom\n")
+    assert status["restartCount"] >= 1
+    assert here.get("pod", "crash")["status"]["phase"] == "Running"
+
+
+def test_a_killed_server_is_restarted(here: Namespace) -> None:
+    here.apply(pod("server", WAIT_FOREVER))
+    here.wait("pod/server", "condition=Ready")
+    here.cluster.kill_pod_process(here.name, "server")
+    eventually("it was restarted", lambda: here.container("server")["restartCount"] == 1)
+    here.wait("pod/server", "condition=Ready")
+    assert here.container("server")["lastState"]["terminated"]["exitCode"] == 137
+
+
+def test_too_much_memory_is_an_oom_kill(here: Namespace) -> None:
+    limits = {"resources": {"limits": {"memory": "64Mi"}}}
+    script = f"hoard = b'x' * (256 << 20); {WAIT_FOREVER}"
+    here.apply(pod("hoarder", script, limits, restartPolicy="Never"))
+    here.wait("pod/hoarder", "jsonpath={.status.phase}=Failed")
+    ended = here.container("hoarder")["state"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (137, "OOMKilled")
+
+
+def test_deletion_waits_while_the_process_finishes(here: Namespace) -> None:
+    script = (
+        "import pathlib, signal, time\n"
+        "def stop(*_):\n"
+        "    pathlib.Path('/gate/asked').touch()\n"
+        "    while not pathlib.Path('/gate/open').exists(): time.sleep(0.05)\n"
+        "    raise SystemExit\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "pathlib.Path('/gate/listening').touch()\n"
+        "while True: signal.pause()\n"
+    )
+    mount = {"volumeMounts": [{"name": "gate", "mountPath": "/gate"}]}
+    volumes = [{"name": "gate", "emptyDir": {}}]
+    here.apply(pod("slow", script, mount, volumes=volumes, terminationGracePeriodSeconds=60))
+    gate = here.folder("slow") / "volumes" / "gate"
+    eventually("it listens", (gate / "listening").exists)
+    pid = here.pid("slow")
+    here.delete("slow", "--wait=false")
+    eventually("it was asked to end", (gate / "asked").exists)
+    assert here.get("pod", "slow")["metadata"]["deletionTimestamp"]
+    assert alive(pid)
+    (gate / "open").touch()
+    here.wait("pod/slow", "delete")
+    assert not alive(pid)
+
+
+def test_a_process_that_will_not_end_is_killed_with_all_it_started(here: Namespace) -> None:
+    script = (
+        "import signal, subprocess, sys\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
+        "print(child.pid, flush=True)\n"
+        "while True: signal.pause()\n"
+    )
+    here.apply(pod("stubborn", script, terminationGracePeriodSeconds=1))
+    log = here.folder("stubborn") / "main.log"
+    child = int(eventually("it has a child", lambda: log.exists() and log.read_text().strip()))
+    pid = here.pid("stubborn")
+    here.delete("stubborn")
+    assert not alive(pid)
+    eventually("its child is gone too", lambda: not alive(child))
+
+
+def test_the_pre_stop_hook_runs_first(here: Namespace) -> None:
+    path = here.cluster.directory / "hook"
+    hook = {"preStop": {"exec": {"command": ["/bin/sh", "-c", f"echo $POD_IP > {path}"]}}}
+    here.apply(pod("hooked", WAIT_FOREVER, {"lifecycle": hook, "env": [POD_IP]}))
+    here.wait("pod/hooked", "condition=Ready")
+    address = here.get("pod", "hooked")["status"]["podIP"]
+    here.delete("hooked")
+    assert path.read_text().strip() == address
+
+
+def test_a_pod_may_do_what_its_role_allows_and_no_more(here: Namespace) -> None:
+    script = (
+        "import subprocess\n"
+        "for kind in ('pods', 'secrets'):\n"
+        f"    subprocess.run([{str(here.cluster.kubectl)!r}, 'get', kind, '-o', 'name'],"
+        " stderr=subprocess.STDOUT)\n"
+    )
+    here.kubectl("create", "serviceaccount", "reader", "-n", here.name)
+    for command in (
+        "role reader --verb=get,list --resource=pods",
+        f"rolebinding reader --role=reader --serviceaccount={here.name}:reader",
+    ):
+        here.kubectl("create", *command.split(), "-n", here.name)
+    here.apply(pod("asks", script, serviceAccountName="reader", restartPolicy="Never"))
+    here.wait("pod/asks", "jsonpath={.status.phase}=Succeeded")
+    said = here.logs("asks")
+    assert "pod/asks" in said
+    assert f'User "system:serviceaccount:{here.name}:reader" cannot list resource "secrets"' in said
+
+
+def test_a_pod_without_a_token_is_nobody(here: Namespace) -> None:
+    script = "import os; print('KUBECONFIG' in os.environ)"
+    here.apply(pod("mute", script, automountServiceAccountToken=False, restartPolicy="Never"))
+    here.wait("pod/mute", "jsonpath={.status.phase}=Succeeded")
+    assert here.logs("mute") == "False\n"
+
+
+def test_a_claims_data_outlives_the_pod_and_ends_with_the_claim(here: Namespace) -> None:
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+        },
+    }
+    mount = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+    volumes = [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]
+    write = "open('/data/kept', 'w').write('kept')"
+    here.apply(claim, pod("first", write, mount, volumes=volumes, restartPolicy="Never"))
+    here.wait("pod/first", "jsonpath={.status.phase}=Succeeded")
+    here.delete("first")
+    read = "print(open('/data/kept').read())"
+    here.apply(pod("second", read, mount, volumes=volumes, restartPolicy="Never"))
+    here.wait("pod/second", "jsonpath={.status.phase}=Succeeded")
+    assert here.logs("second") == "kept\n"
+
+    here.kubectl(
+        *("patch", "pvc", "data", "-n", here.name, "-p"),
+        '{"spec":{"resources":{"requests":{"storage":"2Gi"}}}}',
+    )
+    here.wait("pvc/data", "jsonpath={.status.capacity.storage}=2Gi")
+
+    volume = here.get("pvc", "data")["spec"]["volumeName"]
+    folder = here.cluster.directory / "volumes" / volume
+    assert (folder / "kept").exists()
+    here.delete("second")
+    here.kubectl("delete", "pvc", "data", "-n", here.name)
+    eventually("the folder is gone", lambda: not folder.exists())
+
+
+def test_init_containers_run_first_and_in_order(here: Namespace) -> None:
+    def step(name: str) -> Object:
+        mount = [{"name": "work", "mountPath": "/work"}]
+        script = f"open('/work/log', 'a').write('{name} ')"
+        return {
+            "name": name,
+            "image": "local/python",
+            "args": ["-c", script],
+            "volumeMounts": mount,
+        }
+
+    mount = {"volumeMounts": [{"name": "work", "mountPath": "/work"}]}
+    document = pod(
+        "steps",
+        "print(open('/work/log').read())",
+        mount,
+        initContainers=[step("one"), step("two")],
+        volumes=[{"name": "work", "emptyDir": {}}],
+        restartPolicy="Never",
+    )
+    here.apply(document)
+    here.wait("pod/steps", "jsonpath={.status.phase}=Succeeded")
+    assert here.kubectl("logs", "-n", here.name, "steps", "-c", "main") == "one two \n"
+
+
+@contextmanager
+def machine(cluster: Cluster, added: Machine) -> Iterator[None]:
+    cluster.add_machine(added)
+    try:
+        yield
+    finally:
+        if added.name in cluster.machines():
+            cluster.remove_machine(added.name)
+
+
+def test_a_machine_joins_and_leaves(here: Namespace) -> None:
+    wanted = {"nvidia.com/gpu.memory": "49152"}
+    here.apply(pod("big", WAIT_FOREVER, nodeSelector=wanted))
+    here.wait("pod/big", "condition=PodScheduled=false")
+    with machine(here.cluster, Machine("gpu-48g", gpu_memory=48 << 30)):
+        here.wait("pod/big", "condition=Ready")
+        assert here.get("pod", "big")["spec"]["nodeName"] == "gpu-48g"
+        with pytest.raises(ClusterError, match="already"):
+            here.cluster.add_machine(Machine("gpu-48g", gpu_memory=48 << 30))
+        pid = here.pid("big")
+        here.cluster.remove_machine("gpu-48g")
+        eventually("the process is gone", lambda: not alive(pid))
+        here.wait("pod/big", "delete")
+    with pytest.raises(ClusterError, match="no machine gpu-48g; there are: gpu-12g"):
+        here.cluster.remove_machine("gpu-48g")
+
+
+def test_a_gpu_is_granted_only_where_there_is_one(here: Namespace) -> None:
+    def greedy(name: str, host: str, resource: str, count: int) -> Object:
+        limits = {"resources": {"limits": {resource: count}}}
+        return pod(name, WAIT_FOREVER, limits, nodeSelector={"kubernetes.io/hostname": host})
+
+    cpu, amd = Machine("cpu", vendor="none"), Machine("amd", vendor="amd", gpu_memory=192 << 30)
+    with machine(here.cluster, cpu), machine(here.cluster, amd):
+        here.apply(
+            greedy("on-cpu", "cpu", "nvidia.com/gpu", 1),
+            greedy("wrong-vendor", "amd", "nvidia.com/gpu", 1),
+            greedy("two", "gpu-24g", "nvidia.com/gpu", 2),
+            greedy("one", "gpu-24g", "nvidia.com/gpu", 1),
+            greedy("amd", "amd", "amd.com/gpu", 1),
+        )
+        here.wait("pod/one", "condition=Ready")
+        here.wait("pod/amd", "condition=Ready")
+        for name in ("on-cpu", "wrong-vendor", "two"):
+            here.wait(f"pod/{name}", "condition=PodScheduled=false")
+        labels = json.loads(here.kubectl("get", "node", "amd", "-o", "json"))["metadata"]["labels"]
+        assert labels["amd.com/gpu.vram"] == "192G"
+
+
+def test_a_load_balancer_answers_and_spreads(here: Namespace) -> None:
+    container = {
+        "env": [POD_IP, {"name": "PORT", "value": str(PORT)}],
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1},
+    }
+    documents = [pod(name, SERVER, container) for name in ("left", "right")]
+    for each in documents:
+        each["metadata"]["labels"] = {"app": "web"}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web"},
+        "spec": {
+            "type": "LoadBalancer",
+            "selector": {"app": "web"},
+            "ports": [{"port": 11511, "targetPort": "http"}],
+        },
+    }
+    here.apply(*documents, service)
+    for name in ("left", "right"):
+        here.wait(f"pod/{name}", "condition=Ready")
+    here.wait("service/web", "jsonpath={.status.loadBalancer.ingress[0].ip}=127.0.0.1")
+    found = here.get("service", "web")
+    address = found["metadata"]["annotations"]["ollamafleet.dev/local-address"]
+    port = found["status"]["loadBalancer"]["ingress"][0]["ports"][0]["port"]
+    assert address == f"127.0.0.1:{port}"
+
+    def ask() -> str:
+        with urllib.request.urlopen(f"http://{address}/", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    assert {ask() for _ in range(4)} == {"left", "right"}
+    here.delete("left")
+    assert {ask() for _ in range(4)} == {"right"}
+
+
+def test_an_unknown_image_cannot_be_pulled(here: Namespace) -> None:
+    here.apply(pod("nginx", "", {"image": "docker.io/library/nginx:1.29"}))
+    seen: set[str] = set()
+
+    def both() -> bool:
+        waiting = here.container("nginx").get("state", {}).get("waiting", {})
+        seen.add(waiting.get("reason", ""))
+        return {"ErrImagePull", "ImagePullBackOff"} <= seen
+
+    eventually("it backs off from pulling", both)
+    status = here.get("pod", "nginx")["status"]
+    assert status["phase"] == "Pending"
+    assert "nginx:1.29" in status["containerStatuses"][0]["state"]["waiting"]["message"]
+
+
+def test_a_program_that_is_not_there_is_a_start_error(here: Namespace) -> None:
+    here.apply(pod("absent", "", {"command": ["/no/such/program"]}, restartPolicy="Never"))
+    here.wait("pod/absent", "jsonpath={.status.phase}=Failed")
+    ended = here.container("absent")["state"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (128, "StartError")
+    assert "/no/such/program" in ended["message"]
