@@ -15,13 +15,17 @@ from ollama_fleet.api.quantity import bytes_of, seconds_of
 from ollama_fleet.api.router import Backend, RouterSpec
 from ollama_fleet.router.errors import Api
 from ollama_fleet.router.framing import HOP_BY_HOP
-from ollama_fleet.router.snapshot import Endpoint
+from ollama_fleet.router.snapshot import Endpoint, State
 
 OLLAMA_PORT = 11434
 
 
 class ConfigError(Exception):
     """A setting that cannot be used; the message is one line and names the field."""
+
+
+class UnsafeError(ConfigError):
+    """A setting that protects something and is not served: nothing may be served without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +94,16 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
         first = error.errors(include_url=False, include_context=False)[0]
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{_dotted(first['loc'])}: {message}") from None
+    for index, backend in enumerate(spec.backends):
+        if backend.headers_secret_ref is not None:
+            raise ConfigError(
+                f"backends.{index}.headersSecretRef: Secrets are not read by this version; "
+                "write headers"
+            )
     if spec.auth is not None and not spec.auth.anonymous:
-        raise ConfigError("auth.keysSecretRef: keys are not checked by this version; remove auth")
+        raise UnsafeError("auth.keysSecretRef: keys are not checked by this version; remove auth")
     if spec.tls is not None:
-        raise ConfigError("tls: this version serves plain HTTP; terminate TLS in front of it")
+        raise UnsafeError("tls: this version serves plain HTTP; terminate TLS in front of it")
     return Settings(
         connect=seconds_of(spec.timeouts.connect),
         first_byte=seconds_of(spec.timeouts.first_byte),
@@ -151,7 +161,7 @@ def endpoint_of(
     weight: int = 100,
     parallel: int = 1,
     headers: tuple[tuple[bytes, bytes], ...] = (),
-    ca: str = "",
+    held: State | None = None,
 ) -> Endpoint:
     """The server at `url`; raises `ConfigError` that names the field `where`."""
     try:
@@ -174,7 +184,7 @@ def endpoint_of(
         headers=headers,
         tls=tls,
         prefix=parts.path.rstrip("/"),
-        ca=ca,
+        held=held,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from ollama_fleet.router.errors import Refusal
-from ollama_fleet.router.names import canonical
+from ollama_fleet.router.names import lookup_key
 from ollama_fleet.router.snapshot import Model, Snapshot
 
 
@@ -43,9 +43,9 @@ class Listing:
 
     def model(self, name: str) -> bytes:
         """`/v1/models/{name}`; raises `Refusal` (404)."""
-        wanted = canonical(name)
+        wanted = lookup_key(name)
         for model in self._ready_models():
-            if canonical(model.name) == wanted:
+            if lookup_key(model.name) == wanted:
                 return orjson.dumps(_openai(model))
         raise Refusal(404, f"model '{name}' not found", reason="NoModel")
 

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import uvloop
 
-from ollama_fleet.router.config import ConfigError, Settings, load
+from ollama_fleet.kube.client import Kube
+from ollama_fleet.kube.errors import KubeError
+from ollama_fleet.router.config import ConfigError, Settings, load, settings_of
+from ollama_fleet.router.discovery import Discovery
 from ollama_fleet.router.server import Router
 
 log = logging.getLogger("ollama_fleet.router")
@@ -26,9 +29,9 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("httpcore").setLevel(logging.WARNING)
     try:
-        settings = load(arguments.config)
+        settings = load(arguments.config) if arguments.config else settings_of({})
         uvloop.run(_run(arguments, settings))
-    except (ConfigError, OSError) as error:
+    except (ConfigError, KubeError, OSError) as error:
         print(f"ollama-fleet-router: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
 
@@ -39,26 +42,47 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     router = Router(settings)
-    router.configure(settings)
-    router.fleet.want(settings.backends)
+    if arguments.config:
+        router.configure(settings)
+        router.fleet.want(settings.backends)
+    else:
+        router.waiting_for = "Kubernetes"
     try:
         port = await router.listen(arguments.host, arguments.port)
         log.info("serving on %s port %d", arguments.host, port)
         if arguments.metrics_port >= 0:
             port = await router.listen_for_operators(arguments.host, arguments.metrics_port)
             log.info("health and metrics on %s port %d", arguments.host, port)
-        await stop.wait()
+        await _until_stopped(arguments, router, stop)
         cut = await router.drain(arguments.drain_pause, arguments.drain_timeout)
         log.info("done; %d requests were cut off", cut)
     finally:
         await router.close()
 
 
+async def _until_stopped(
+    arguments: argparse.Namespace, router: Router, stop: asyncio.Event
+) -> None:
+    if not arguments.router:
+        await stop.wait()
+        return
+    async with await Kube.connect() as kube:
+        discovery = Discovery(kube, router, arguments.namespace, arguments.router)
+        watching = asyncio.create_task(discovery.run())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            await watching
+        watching.cancel()
+        await asyncio.wait((watching,))
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ollama-fleet-router", description=__doc__)
-    parser.add_argument(
-        "--config", type=Path, required=True, help="YAML with the fields of a Router's spec"
-    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", type=Path, help="YAML with the fields of a Router's spec")
+    source.add_argument("--router", help="name of a Router, found by KUBECONFIG or in the cluster")
+    parser.add_argument("--namespace", default="default", help="of the Router; default: default")
     parser.add_argument("--host", default=os.environ.get("OLLAMA_FLEET_HOST", "0.0.0.0"))  # noqa: S104
     parser.add_argument("--port", type=int, default=11434, help="default 11434; 0 picks one")
     parser.add_argument(

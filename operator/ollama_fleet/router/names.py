@@ -1,23 +1,20 @@
-"""Model names as Ollama reads them: `[host/][namespace/]model[:tag]`, without regard to case."""
+"""Model names as requests spell them, brought to the one spelling they are looked up by."""
 
 from functools import lru_cache
 
-_DEFAULT_HOST = "registry.ollama.ai/"
-_DEFAULT_NAMESPACE = "library/"
+from ollama_fleet.api.names import DEFAULT_HOST, InvalidModelName, ModelName
 
 
 @lru_cache(maxsize=4096)
-def canonical(name: str) -> str:
-    """The one spelling under which servers and requests are compared.
-
-    `Llama3.1`, `library/llama3.1` and `llama3.1:latest` are the same model.
-    """
-    name = name.strip().lower().removeprefix(_DEFAULT_HOST).removeprefix(_DEFAULT_NAMESPACE)
-    if name and ":" not in name.rpartition("/")[2]:
-        name += ":latest"
-    return name
+def lookup_key(name: str) -> str:
+    """`Llama3.1`, `library/llama3.1` and `llama3.1:latest` are the same model."""
+    try:
+        return ModelName.parse(name).canonical.lower()
+    except InvalidModelName:
+        return name.lower()
 
 
+@lru_cache(maxsize=4096)
 def is_cloud(name: str) -> bool:
     """Whether a server would answer for this name by asking somebody else's computer."""
     model, _, tag = name.lower().rpartition("/")[2].partition(":")
@@ -26,5 +23,7 @@ def is_cloud(name: str) -> bool:
 
 def is_host_qualified(name: str) -> bool:
     """Whether the name says which registry it comes from."""
-    first, slash, rest = canonical(name).partition("/")
-    return bool(slash) and ("/" in rest or "." in first or ":" in first or first == "localhost")
+    try:
+        return ModelName.parse(name).host.lower() != DEFAULT_HOST
+    except InvalidModelName:
+        return "/" in name

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from ollama_fleet.router.config import Settings
-from ollama_fleet.router.names import canonical
+from ollama_fleet.router.names import lookup_key
 from ollama_fleet.router.snapshot import Endpoint, Fleet, Model, Server, Snapshot, State
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Prober:
         self.settings = settings
         self._fleet = fleet
         self._probes: dict[str, _Probe] = {}
-        self._first_round = asyncio.Event()
+        self._settled = False
         fleet.on_change(self._follow)
         self._follow(fleet.snapshot)
 
@@ -44,8 +44,9 @@ class Prober:
 
     @property
     def settled(self) -> bool:
-        """Whether every server there is has been probed at least once."""
-        return all(probe.rounds for probe in self._probes.values())
+        """Whether there was a moment when every server had been probed at least once."""
+        self._settled = self._settled or all(probe.rounds for probe in self._probes.values())
+        return self._settled
 
     async def close(self) -> None:
         """Stop probing."""
@@ -127,7 +128,7 @@ async def observe(client: httpx.AsyncClient, known: Server) -> Server:
     installed = {}
     for entry in _models(tags)[:MAX_MODELS]:
         model = Model(str(entry["name"]), str(entry.get("digest", "")), entry)
-        installed[canonical(model.name)] = model
+        installed[lookup_key(model.name)] = model
     loaded = _models(resident)
     return replace(
         known,
@@ -135,9 +136,9 @@ async def observe(client: httpx.AsyncClient, known: Server) -> Server:
         missed=0,
         version=str(version.get("version", "")),
         installed=installed,
-        loaded=frozenset(canonical(str(entry["name"])) for entry in loaded),
+        loaded=frozenset(lookup_key(str(entry["name"])) for entry in loaded),
         resident=frozenset(
-            canonical(str(entry["name"])) for entry in loaded if not _spilled(entry)
+            lookup_key(str(entry["name"])) for entry in loaded if not _spilled(entry)
         ),
     )
 

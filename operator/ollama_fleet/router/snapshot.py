@@ -7,6 +7,7 @@ from enum import Enum
 from ollama_fleet.router.breaker import Breaker
 
 MAX_IN_FLIGHT = 512
+MAX_DEPARTED = 10_000
 
 
 class State(Enum):
@@ -59,7 +60,7 @@ class Endpoint:
     """How to reach a server and how to count it.
 
     `headers` are its own credentials, `prefix` a path that comes before every other, `ca` the
-    PEM certificates that vouch for it.
+    PEM certificates that vouch for it, `held` a state imposed from outside.
     """
 
     name: str
@@ -71,7 +72,7 @@ class Endpoint:
     tls: bool = False
     prefix: str = ""
     ca: str = field(default="", repr=False)
-    draining: bool = False
+    held: State | None = None
 
     @property
     def url(self) -> str:
@@ -141,13 +142,18 @@ class Snapshot:
 
 
 class Fleet:
-    """The current snapshot, and the one place where it is replaced."""
+    """The current snapshot, and the one place where it is replaced.
+
+    `departed` are the models of servers that have left and that nobody else has: they are not
+    unknown, as a server that is replaced comes back with them.
+    """
 
     def __init__(self, new_breaker: Callable[[], Breaker]) -> None:
         self._new_breaker = new_breaker
         self._servers: dict[str, Server] = {}
         self._listeners: list[Callable[[Snapshot], None]] = []
         self.snapshot = Snapshot()
+        self.departed: set[str] = set()
 
     def on_change(self, listener: Callable[[Snapshot], None]) -> None:
         """Call `listener` with every new snapshot."""
@@ -165,15 +171,18 @@ class Fleet:
             for name, endpoint in wanted.items()
         }
         if servers != self._servers:
+            for name, known in self._servers.items():
+                if name not in servers or servers[name].load is not known.load:
+                    self.departed.update(known.installed)
             self._replace(servers)
 
     def _wanted(self, endpoint: Endpoint, known: Server | None) -> Server:
         if known is None or known.endpoint.url != endpoint.url:
             known = Server(endpoint, Load(self._new_breaker))
         state = known.state
-        if endpoint.draining:
-            state = State.DRAINING
-        elif state is State.DRAINING:
+        if endpoint.held is not None:
+            state = endpoint.held
+        elif known.endpoint.held is not None:
             state = State.STARTING
         return replace(known, endpoint=endpoint, state=state)
 
@@ -182,7 +191,7 @@ class Fleet:
         known = self._servers.get(server.name)
         if known is None or known.load is not server.load:
             return
-        state = State.DRAINING if known.endpoint.draining else server.state
+        state = known.endpoint.held or server.state
         server = replace(server, endpoint=known.endpoint, state=state)
         if server != known:
             self._replace(self._servers | {server.name: server})
@@ -199,5 +208,7 @@ class Fleet:
     def _replace(self, servers: dict[str, Server]) -> None:
         self._servers = servers
         self.snapshot = Snapshot.of(servers.values())
+        if len(self.departed) > MAX_DEPARTED:
+            self.departed.clear()
         for listener in self._listeners:
             listener(self.snapshot)

@@ -7,7 +7,7 @@ from ollama_fleet.router.errors import Api, Refusal
 from ollama_fleet.router.framing import Request
 from ollama_fleet.router.front import TEXT, Front
 from ollama_fleet.router.listing import Listing
-from ollama_fleet.router.names import canonical, is_cloud, is_host_qualified
+from ollama_fleet.router.names import is_cloud, is_host_qualified, lookup_key
 from ollama_fleet.router.relay import Exchange, Relay
 from ollama_fleet.router.routes import Action, Route, api_of_target, route
 from ollama_fleet.router.snapshot import State
@@ -50,7 +50,7 @@ class Tenants:
     def _relayed(self, front: Front, request: Request, found: Route) -> None:
         try:
             name = model_of(request.body, may_use_name=found.shows)
-            model = canonical(name)
+            model = lookup_key(name)
             if is_cloud(name):
                 raise Refusal(
                     403,
@@ -69,10 +69,12 @@ class Tenants:
             return Refusal(
                 400, f"write the model '{name}' without a registry's host", reason="HostQualified"
             )
-        if any(
+        fleet = self._relay.fleet
+        unseen = any(
             server.state is State.STARTING and not server.installed
-            for server in self._relay.fleet.snapshot.servers
-        ):
+            for server in fleet.snapshot.servers
+        )
+        if unseen or lookup_key(name) in fleet.departed:
             return Refusal(
                 503,
                 f"no server with '{name}' is ready yet; try again in a few seconds",

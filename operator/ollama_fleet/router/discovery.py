@@ -1,0 +1,156 @@
+"""Which servers there are, kept up to date by watches of the Router, OllamaNodes and pods."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec
+from ollama_fleet.api.router import RouterSpec
+from ollama_fleet.api.servers import DRAINING_LABEL, OLLAMANODE_LABEL, server_name
+from ollama_fleet.kube.client import Kube
+from ollama_fleet.kube.kinds import OLLAMA_NODE, POD, ROUTER, Kind, Object
+from ollama_fleet.router.config import ConfigError, UnsafeError, endpoint_of, settings_of
+from ollama_fleet.router.server import Router
+from ollama_fleet.router.snapshot import Endpoint, State
+
+log = logging.getLogger(__name__)
+
+
+class Discovery:
+    """Feeds a router from Kubernetes. While the API server is away, the last state stands."""
+
+    def __init__(self, kube: Kube, router: Router, namespace: str, name: str) -> None:
+        self._kube = kube
+        self._router = router
+        self._namespace = namespace
+        self._name = name
+        self._routers: dict[str, Object] = {}
+        self._ollamanodes: dict[str, Object] = {}
+        self._pods: dict[str, Object] = {}
+        self._unsynced = {ROUTER.kind, OLLAMA_NODE.kind, POD.kind}
+        self._generation: object = None
+        router.waiting_for = "the API server"
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch(ROUTER, self._routers))
+            group.create_task(self._watch(OLLAMA_NODE, self._ollamanodes))
+            group.create_task(self._watch(POD, self._pods, OLLAMANODE_LABEL))
+
+    async def _watch(self, kind: Kind, store: dict[str, Object], label: str | None = None) -> None:
+        async for event in self._kube.watch(kind, self._namespace, label):
+            match event.type:
+                case "SYNCED":
+                    self._unsynced.discard(kind.kind)
+                case "DELETED":
+                    store.pop(event.object["metadata"]["name"], None)
+                case _:
+                    store[event.object["metadata"]["name"]] = event.object
+            if not self._unsynced:
+                self._apply()
+
+    def _apply(self) -> None:
+        own = self._routers.get(self._name)
+        if own is None:
+            # Gone: our pods go too, and until then the last state serves.
+            if self._generation is None:
+                self._router.waiting_for = f"Router {self._namespace}/{self._name}"
+            return
+        try:
+            self._configure(own)
+        except UnsafeError as error:
+            log.error("Router %s: spec.%s; serving nothing until then", self._name, error)
+            self._router.waiting_for = f"another spec: {error}"
+            self._router.fleet.want(())
+            return
+        except ConfigError as error:
+            log.error("Router %s: spec.%s; the last good settings stay", self._name, error)
+        if self._generation is None:
+            return
+        self._router.waiting_for = ""
+        self._router.fleet.want(self._endpoints(own.get("spec") or {}))
+
+    def _configure(self, own: Object) -> None:
+        generation = own["metadata"].get("generation")
+        if generation == self._generation:
+            return
+        self._router.configure(settings_of(own.get("spec") or {}))
+        self._generation = generation
+
+    def _endpoints(self, router_spec: Mapping[str, Any]) -> list[Endpoint]:
+        selected = _selection(router_spec)
+        found: dict[str, Endpoint] = {}
+        for name, obj in self._ollamanodes.items():
+            if not selected(name, obj["metadata"].get("labels") or {}):
+                continue
+            try:
+                spec = OllamaNodeSpec.model_validate(obj["spec"])
+            except ValidationError:
+                log.error("OllamaNode %s cannot be read; its servers are left out", name)
+                continue
+            endpoints = self._external(name, spec) if spec.external else self._own(name, spec)
+            found |= {endpoint.name: endpoint for endpoint in endpoints}
+        for endpoint in self._router.settings.backends:
+            found[endpoint.name] = endpoint
+        return list(found.values())
+
+    def _own(self, ollamanode: str, spec: OllamaNodeSpec) -> Iterator[Endpoint]:
+        for pod in self._pods.values():
+            meta, status = pod["metadata"], pod.get("status") or {}
+            if meta["labels"].get(OLLAMANODE_LABEL) != ollamanode or not status.get("podIP"):
+                continue
+            machine = pod["spec"].get("nodeName")
+            yield Endpoint(
+                name=server_name(ollamanode, meta["name"], machine, spec.per_node is not None),
+                host=status["podIP"],
+                port=PORT,
+                weight=spec.weight,
+                parallel=spec.server.parallel,
+                held=_held(pod, spec),
+            )
+
+    def _external(self, ollamanode: str, spec: OllamaNodeSpec) -> Iterator[Endpoint]:
+        assert spec.external is not None
+        if spec.external.headers_secret_ref or spec.external.ca_secret_ref:
+            log.error("OllamaNode %s: its Secrets are not read by this version", ollamanode)
+            return
+        try:
+            yield endpoint_of(
+                spec.external.url,
+                "external.url",
+                name=ollamanode,
+                weight=spec.weight,
+                parallel=spec.server.parallel,
+                held=State.DRAINING if spec.cordoned else None,
+            )
+        except ConfigError as error:
+            log.error("OllamaNode %s: spec.%s", ollamanode, error)
+
+
+def _selection(router_spec: Mapping[str, Any]) -> Callable[[str, Mapping[str, str]], bool]:
+    """Whether an OllamaNode of this name and with these labels is selected; none given: all."""
+    select = RouterSpec.model_validate(router_spec).select
+
+    def selected(name: str, labels: Mapping[str, str]) -> bool:
+        if select.ollama_nodes is not None and name not in select.ollama_nodes:
+            return False
+        wanted = select.selector.match_labels if select.selector else {}
+        return all(labels.get(key) == value for key, value in wanted.items())
+
+    return selected
+
+
+def _held(pod: Object, spec: OllamaNodeSpec) -> State | None:
+    """The state Kubernetes imposes on a server, whatever the server itself says."""
+    meta = pod["metadata"]
+    if meta.get("deletionTimestamp") or DRAINING_LABEL in meta["labels"] or spec.cordoned:
+        return State.DRAINING
+    ready = any(
+        one["type"] == "Ready" and one["status"] == "True"
+        for one in (pod.get("status") or {}).get("conditions") or ()
+    )
+    return None if ready else State.STARTING
