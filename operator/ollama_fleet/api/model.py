@@ -17,7 +17,7 @@ Name = Annotated[
     Field(max_length=253),
     Pattern(
         r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
-        "not the name of an object: write lower-case letters, digits, - and .",
+        "not the name of an object: write lower-case letters, digits, dots and dashes",
     ),
 ]
 Key = Annotated[str, Field(max_length=317)]
@@ -27,8 +27,8 @@ LabelValue = Annotated[
     Field(max_length=63),
     Pattern(
         r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
-        "not a label's value: write letters, digits, -, _ and ., with a letter or digit at both "
-        "ends",
+        "not a label's value: write letters, digits, -, _ and dots, and a letter or digit at "
+        "both ends",
     ),
 ]
 Labels = Annotated[dict[Key, LabelValue], Field(max_length=64)]

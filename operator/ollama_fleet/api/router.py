@@ -50,14 +50,33 @@ RouterRepository = Annotated[
     Field(max_length=255),
     Pattern("^$|" + REPOSITORY.regex, REPOSITORY.message),
 ]
+_CAUSES = ("ConnectFailure", "Busy", "502", "503")
+_NO_CAUSE = "not a cause to try another server: write ConnectFailure, Busy, 502 or 503"
+_NO_COUNT = "not a number of requests: write Auto (the server's parallel) or a number of at least 1"
+
+
+def _cause(value: object) -> object:
+    text = number_as_text(value)
+    if text not in _CAUSES:
+        raise ValueError(f"{value!r} is {_NO_CAUSE}")
+    return text
+
+
+def _per_server(value: int | str) -> int | str:
+    if value != "Auto" and not (isinstance(value, int) and 1 <= value <= 10000):
+        raise ValueError(f"{value!r} is {_NO_COUNT}")
+    return value
+
+
 RetryCause = Annotated[
     Literal["ConnectFailure", "Busy", "502", "503"],
-    BeforeValidator(number_as_text),
-    int_or_text(
-        "type(self) == int ? self in [502, 503] : self in ['ConnectFailure', 'Busy', '502', '503']",
-        "not a cause to try another server: write ConnectFailure, Busy, 502 or 503",
-        32,
-    ),
+    BeforeValidator(_cause),
+    int_or_text(f"type(self) == int ? self in [502, 503] : self in {list(_CAUSES)}", _NO_CAUSE, 32),
+]
+PerServer = Annotated[
+    int | Literal["Auto"],
+    BeforeValidator(_per_server),
+    int_or_text("type(self) == int ? self >= 1 && self <= 10000 : self == 'Auto'", _NO_COUNT, 32),
 ]
 Api = Literal["Ollama", "OpenAI", "Anthropic"]
 _unique = {"x-kubernetes-list-type": "set"}
@@ -131,16 +150,6 @@ class ModelRoute(Model):
     defaults: dict[str, Any] | None = open_object(
         "Options used where a request does not set them, such as temperature."
     )
-
-
-PerServer = Annotated[
-    int | Literal["Auto"],
-    int_or_text(
-        "type(self) == int ? self >= 1 && self <= 10000 : self == 'Auto'",
-        "not a number of requests: write Auto (the server's parallel) or a number of at least 1",
-        32,
-    ),
-]
 
 
 class Queue(Model):
