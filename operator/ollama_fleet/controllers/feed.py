@@ -48,7 +48,8 @@ WATCHED: dict[Kind, str | None] = {
 }
 """Every kind in the store, with the label selector its objects are read by."""
 
-FIRST_INTERVAL, INTERVAL = 15.0, 300.0
+FIRST_INTERVAL, INTERVAL = 5.0, 300.0
+"""Seconds between lists; the first catches what changed before the watches stood."""
 
 
 class Feed:

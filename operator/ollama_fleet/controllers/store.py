@@ -37,13 +37,18 @@ class Store:
         return True
 
     def remove(self, obj: Object) -> bool:
-        """Forget an object that was deleted; False where it was not known."""
+        """Forget an object that was deleted; False where that was known already.
+
+        It may be gone before the answer to our own write of it arrives, so the end of an object
+        never seen is news too.
+        """
         kind, namespace, name = _place(obj)
+        if _uid(obj) in self._gone[kind, namespace]:
+            return False
         self._gone[kind, namespace].add(_uid(obj))
         known = self._objects[kind][namespace].get(name)
-        if known is None or _uid(known) != _uid(obj):
-            return False
-        del self._objects[kind][namespace][name]
+        if known is not None and _uid(known) == _uid(obj):
+            del self._objects[kind][namespace][name]
         self.on_change(obj, None)
         return True
 

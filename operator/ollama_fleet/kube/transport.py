@@ -64,6 +64,7 @@ class Transport:
         """Close every connection."""
         if self._rest is not None:
             await self._rest.close()
+            self._rest = None
 
     async def request(
         self,

@@ -57,9 +57,18 @@ def test_an_object_that_is_gone_does_not_come_back_by_a_late_answer(store: Store
     assert store.put(pod("a", 7, uid="another"))
 
 
+def test_the_end_of_an_object_may_come_before_the_answer_that_made_it(store: Store) -> None:
+    told: list[Object] = []
+    store.on_change = lambda now, before: told.append(now)
+    assert store.remove(pod("a", 6))
+    assert not store.put(pod("a", 5))
+    assert names(told) == ["a"]
+    assert store.get(POD, "x", "a") is None
+
+
 def test_the_end_of_a_former_object_leaves_its_successor(store: Store) -> None:
     store.put(pod("a", 5, uid="second"))
-    assert not store.remove(pod("a", 4, uid="first"))
+    store.remove(pod("a", 4, uid="first"))
     assert store.get(POD, "x", "a") is not None
 
 
@@ -121,11 +130,13 @@ def test_kinds_without_a_namespace(store: Store) -> None:
 
 
 def test_every_change_is_told_and_nothing_else(store: Store) -> None:
-    told: list[tuple[str, str | None]] = []
+    told: list[tuple[str, str | Object | None]] = []
+
+    def version(obj: Object) -> str:
+        return str(obj["metadata"]["resourceVersion"])
 
     def on_change(now: Object, before: Object | None) -> None:
-        version = before and before["metadata"]["resourceVersion"]
-        told.append((now["metadata"]["resourceVersion"], version))
+        told.append((version(now), before and version(before)))
 
     store.on_change = on_change
     store.put(pod("a", 1))
@@ -133,5 +144,7 @@ def test_every_change_is_told_and_nothing_else(store: Store) -> None:
     store.put(pod("a", 2))
     store.replace_all(POD, [pod("a", 3)], "3")
     store.replace_all(POD, [], "4")
-    store.remove(pod("a", 5))
-    assert told == [("1", None), ("2", "1"), ("3", "2"), ("3", None)]
+    store.put(pod("b", 5))
+    store.remove(pod("b", 6))
+    store.remove(pod("b", 6))
+    assert told == [("1", None), ("2", "1"), ("3", "2"), ("3", None), ("5", None), ("6", None)]
