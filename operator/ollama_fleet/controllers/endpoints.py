@@ -1,8 +1,6 @@
 """Health and metrics over HTTP: /healthz, /readyz, /metrics."""
 
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Self
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -12,7 +10,7 @@ Check = Callable[[], str | None]
 
 
 class Endpoints:
-    """Serves while entered. `alive` fails: restart the pod; `ready` fails: leave it alone."""
+    """Served from `start` to `stop`; where `alive` finds a problem, the pod wants a restart."""
 
     def __init__(
         self, host: str, port: int, registry: CollectorRegistry, alive: Check, ready: Check
@@ -30,17 +28,17 @@ class Endpoints:
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
+        """Listen; OSError where the address cannot be had."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
-        return self
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def stop(self) -> None:
+        """Listen no more."""
         await self._runner.cleanup()
 
     @property

@@ -15,7 +15,7 @@ from ollama_fleet.controllers.leader import Leader, LeadershipLostError
 from ollama_fleet.controllers.loop import Key, Loop, Result
 from ollama_fleet.controllers.metrics import Metrics
 from ollama_fleet.controllers.store import Store
-from ollama_fleet.controllers.wiring import Watches
+from ollama_fleet.controllers.wiring import Watches, WatchesLostError
 from ollama_fleet.kube import ConfigError, Kube, KubeError, NotFound
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
 
@@ -61,19 +61,25 @@ class Operator:
             options.host, options.port, self._metrics.registry, self._alive, self._ready
         )
         try:
-            async with endpoints:
-                return await self._until_stopped()
-        except ConfigError as error:
-            log.error("%s", error)
-        except LeadershipLostError as error:
-            log.error("no longer the leader, stopping: %s", error)
+            await endpoints.start()
         except OSError as error:
             log.error(
-                "cannot serve on %s port %s: %s; choose another --port",
+                "cannot serve on %s port %s: %s; choose another --host or --port",
                 options.host,
                 options.port,
                 error.strerror,
             )
+            return 1
+        try:
+            return await self._until_stopped()
+        except ConfigError as error:
+            log.error("%s", error)
+        except LeadershipLostError as error:
+            log.error("no longer the leader, stopping: %s", error)
+        except WatchesLostError as error:
+            log.error("the watches ended, stopping: %s", error)
+        finally:
+            await endpoints.stop()
         return 1
 
     def stop(self) -> None:

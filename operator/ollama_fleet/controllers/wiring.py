@@ -13,6 +13,10 @@ from ollama_fleet.controllers.feed import Feed
 from ollama_fleet.kube import Kube
 
 
+class WatchesLostError(Exception):
+    """kopf ended: nothing is watched any more."""
+
+
 class Watches:
     """Runs kopf inside this event loop, from `run()` until `stop()`."""
 
@@ -35,15 +39,20 @@ class Watches:
                 )
 
     async def run(self) -> None:
-        """Watch until stopped; raises what kopf cannot live with."""
-        await kopf.operator(
-            registry=self._registry,
-            settings=self._settings,
-            clusterwide=not self._namespaces,
-            namespaces=self._namespaces,
-            stop_flag=self._stop,
-            ready_flag=self.started,
-        )
+        """Watch until stopped; raises WatchesLostError for what kopf cannot live with."""
+        try:
+            await kopf.operator(
+                registry=self._registry,
+                settings=self._settings,
+                clusterwide=not self._namespaces,
+                namespaces=self._namespaces,
+                stop_flag=self._stop,
+                ready_flag=self.started,
+            )
+        except Exception as error:
+            raise WatchesLostError(str(error) or type(error).__name__) from error
+        if not self._stop.is_set():
+            raise WatchesLostError("kopf ended by itself")
 
     def stop(self) -> None:
         """Let `run()` end."""

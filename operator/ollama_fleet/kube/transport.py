@@ -163,6 +163,7 @@ class Transport:
             if await _authorization(self._configuration) == refused:
                 fresh = await _load(self._kubeconfig, self._context)
                 self._configuration.api_key = fresh.api_key
+                self._configuration.refresh_api_key_hook = fresh.refresh_api_key_hook
 
     def _unreachable(self, error: BaseException) -> Unavailable:
         what = "no answer in time" if isinstance(error, TimeoutError) else str(error)

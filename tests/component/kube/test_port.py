@@ -1,8 +1,12 @@
+import base64
 import logging
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from kubernetes.aio.config import incluster_config
 
 from dev.cluster import Cluster
 from ollama_fleet.kube import (
@@ -192,13 +196,44 @@ async def test_credentials_are_read_again_when_they_are_refused(weak: Path, name
             await kube.list(CONFIG_MAP, namespace)
 
 
+def _read(kubeconfig: Path) -> Any:
+    return yaml.safe_load(kubeconfig.read_text())
+
+
 def _swap_token(kubeconfig: Path, token: str) -> str:
     """Write another token; the former one."""
-    config = yaml.safe_load(kubeconfig.read_text())
+    config = _read(kubeconfig)
     former: str = config["users"][0]["user"]["token"]
     config["users"][0]["user"] = {"token": token}
     kubeconfig.write_text(yaml.safe_dump(config))
     return former
+
+
+async def test_a_rotated_token_of_a_pod_is_picked_up(
+    cluster: Cluster,
+    weak: Path,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = _read(weak)
+    authority = config["clusters"][0]["cluster"]["certificate-authority-data"]
+    token, ca = tmp_path / "token", tmp_path / "ca.crt"
+    ca.write_bytes(base64.b64decode(authority))
+    token.write_text("expired")
+    address = urlsplit(cluster.url)
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(address.hostname))
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(address.port))
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(ca))
+    async with await Kube.connect() as kube:
+        with pytest.raises(Unauthorized):
+            await kube.list(CONFIG_MAP, namespace)
+        token.write_text(config["users"][0]["user"]["token"])
+        for _ in range(2):
+            with pytest.raises(Forbidden):
+                await kube.list(CONFIG_MAP, namespace)
 
 
 async def test_a_token_is_not_shown(weak: Path) -> None:
