@@ -240,8 +240,6 @@ def _connection(message: Request | Response, value: bytes) -> None:
     options = frozenset(option.strip() for option in value.lower().split(b","))
     if b"close" in options:
         message.keep_alive = False
-    elif b"keep-alive" in options and b"close" not in message.nominated:
-        message.keep_alive = True
     message.nominated |= options
 
 

@@ -28,7 +28,7 @@ class Router:
     def __init__(self, settings: Settings) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self.settings = settings
-        self.fleet = Fleet(self._new_breaker)
+        self.fleet = Fleet(self._new_breaker, loop.time)
         self.accounting = Accounting()
         self.relay = Relay(loop, self.fleet, settings, self.accounting)
         self.prober = Prober(self.fleet, settings)

@@ -7,7 +7,7 @@ from enum import Enum
 from ollama_fleet.router.breaker import Breaker
 
 MAX_IN_FLIGHT = 512
-MAX_DEPARTED = 10_000
+DEPARTED_SECONDS = 600.0
 
 
 class State(Enum):
@@ -144,16 +144,17 @@ class Snapshot:
 class Fleet:
     """The current snapshot, and the one place where it is replaced.
 
-    `departed` are the models of servers that have left and that nobody else has: they are not
-    unknown, as a server that is replaced comes back with them.
+    A server that is replaced comes back with its models, so the models of one that has left are
+    not unknown for a while.
     """
 
-    def __init__(self, new_breaker: Callable[[], Breaker]) -> None:
+    def __init__(self, new_breaker: Callable[[], Breaker], clock: Callable[[], float]) -> None:
         self._new_breaker = new_breaker
+        self._clock = clock
+        self._departed: dict[str, float] = {}
         self._servers: dict[str, Server] = {}
         self._listeners: list[Callable[[Snapshot], None]] = []
         self.snapshot = Snapshot()
-        self.departed: set[str] = set()
 
     def on_change(self, listener: Callable[[Snapshot], None]) -> None:
         """Call `listener` with every new snapshot."""
@@ -173,8 +174,13 @@ class Fleet:
         if servers != self._servers:
             for name, known in self._servers.items():
                 if name not in servers or servers[name].load is not known.load:
-                    self.departed.update(known.installed)
+                    self._departed |= dict.fromkeys(known.installed, self._clock())
             self._replace(servers)
+
+    def expects(self, model: str) -> bool:
+        """Whether a server that had `model` has left within the last minutes."""
+        left = self._departed.get(model)
+        return left is not None and self._clock() - left < DEPARTED_SECONDS
 
     def _wanted(self, endpoint: Endpoint, known: Server | None) -> Server:
         if known is None or known.endpoint.url != endpoint.url:
@@ -208,7 +214,5 @@ class Fleet:
     def _replace(self, servers: dict[str, Server]) -> None:
         self._servers = servers
         self.snapshot = Snapshot.of(servers.values())
-        if len(self.departed) > MAX_DEPARTED:
-            self.departed.clear()
         for listener in self._listeners:
             listener(self.snapshot)

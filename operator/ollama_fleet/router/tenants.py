@@ -74,7 +74,7 @@ class Tenants:
             server.state is State.STARTING and not server.installed
             for server in fleet.snapshot.servers
         )
-        if unseen or lookup_key(name) in fleet.departed:
+        if unseen or fleet.expects(lookup_key(name)):
             return Refusal(
                 503,
                 f"no server with '{name}' is ready yet; try again in a few seconds",

@@ -1,0 +1,183 @@
+"""Filter, score, pick; and the breaker."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from ollama_fleet.router.breaker import Breaker, BreakerState
+from ollama_fleet.router.choose import choose
+from ollama_fleet.router.snapshot import MAX_IN_FLIGHT, Endpoint, Fleet, Load, Model, Server, State
+
+M = "m:latest"
+
+
+def breaker() -> Breaker:
+    return Breaker(failures=3, cooldown=5.0, max_cooldown=20.0)
+
+
+def server(
+    name: str,
+    *,
+    state: State = State.READY,
+    resident: bool = False,
+    in_flight: int = 0,
+    missed: int = 0,
+    **more: Any,
+) -> Server:
+    load = Load(breaker)
+    for _ in range(in_flight):
+        load.acquire(M)
+    loaded = frozenset({M} if resident else ())
+    endpoint = Endpoint(name, "127.0.0.1", 1, **more)
+    return Server(endpoint, load, state, "", {M: Model(M, "")}, loaded, loaded, missed)
+
+
+def picks(*servers: Server, tried: tuple[str, ...] = (), now: float = 0.0) -> set[str]:
+    """Every server that some throw of the dice picks."""
+    found = set()
+    for step in range(100):
+        chosen = choose(servers, M, tried, now, step / 100).server
+        if chosen is not None:
+            found.add(chosen.name)
+    return found
+
+
+def test_only_ready_servers() -> None:
+    states = [State.STARTING, State.DRAINING, State.OFFLINE]
+    others = [server(state.value, state=state) for state in states]
+    assert picks(*others, server("a")) == {"a"}
+    decision = choose(others, M, (), 0.0, 0.0)
+    assert (decision.server, decision.reason, decision.holders) == (None, "NoneReady", 3)
+
+
+def test_not_twice() -> None:
+    assert picks(server("a"), server("b"), tried=("a",)) == {"b"}
+    assert choose([server("a")], M, ("a",), 0.0, 0.0).reason == "AllTried"
+
+
+def test_resident_with_a_free_slot_first() -> None:
+    warm = server("warm", resident=True, in_flight=1, parallel=2)
+    assert picks(warm, server("cold")) == {"warm"}
+    warm.load.acquire(M)
+    assert picks(warm, server("cold")) == {"cold"}
+
+
+def test_a_slot_is_per_model() -> None:
+    warm = server("warm", resident=True, parallel=1)
+    warm.load.acquire("other:latest")
+    assert picks(warm, server("cold")) == {"warm"}
+
+
+def test_least_outstanding_of_two() -> None:
+    assert picks(server("a", in_flight=3), server("b", in_flight=1)) == {"b"}
+
+
+def test_the_most_loaded_of_many_is_never_picked_and_the_rest_share() -> None:
+    servers = [server("busy", in_flight=9), *(server(f"s{index}") for index in range(4))]
+    counted = Counter(
+        chosen.name
+        for step in range(1000)
+        if (chosen := choose(servers, M, (), 0.0, step / 1000).server)
+    )
+    assert "busy" not in counted
+    assert min(counted.values()) > 150
+
+
+def test_weight_scales_load() -> None:
+    strong = server("strong", in_flight=2, weight=300)
+    assert picks(strong, server("weak", in_flight=1, weight=100)) == {"strong"}
+
+
+def test_weight_zero_only_if_nothing_else_can() -> None:
+    spare = server("spare", weight=0, resident=True)
+    assert picks(spare, server("a", in_flight=5)) == {"a"}
+    assert picks(spare, server("a", state=State.OFFLINE)) == {"spare"}
+
+
+def test_a_server_that_misses_probes_is_the_last_resort() -> None:
+    assert picks(server("a", missed=1), server("b", in_flight=7)) == {"b"}
+    assert picks(server("a", missed=1)) == {"a"}
+
+
+def test_busy_attracts_nothing_for_its_cooldown() -> None:
+    busy = server("busy")
+    busy.load.busy_until = 1.0
+    assert picks(busy, server("b", in_flight=7), now=0.5) == {"b"}
+    assert picks(busy, now=0.5) == {"busy"}
+    assert picks(busy, server("b", in_flight=7), now=1.5) == {"busy"}
+
+
+def test_a_model_that_keeps_failing_on_a_server_is_tried_elsewhere() -> None:
+    bad = server("bad")
+    for _ in range(3):
+        bad.load.fault(M).failed(0.0)
+    assert picks(bad, server("b", in_flight=7), now=1.0) == {"b"}
+    assert picks(bad, now=1.0) == {"bad"}
+
+
+def test_an_open_breaker_takes_nothing() -> None:
+    dead = server("dead")
+    for _ in range(3):
+        dead.load.breaker.failed(0.0)
+    assert choose([dead], M, (), 1.0, 0.0).reason == "AllFailing"
+    assert picks(dead, now=6.0) == {"dead"}
+
+
+def test_full() -> None:
+    assert choose([server("a", in_flight=MAX_IN_FLIGHT)], M, (), 0.0, 0.0).reason == "AllFull"
+
+
+def test_the_decision_explains_itself() -> None:
+    decision = choose([server("a", resident=True), server("b", state=State.OFFLINE)], M, (), 0, 0)
+    told = decision.explain()
+    assert told == "a (Resident); 2 have the model, 1 can take it, 1 preferred"
+
+
+def test_breaker_opens_doubles_and_closes() -> None:
+    one = breaker()
+    one.failed(0.0)
+    one.failed(0.0)
+    assert one.state(0.0) is BreakerState.CLOSED
+    one.failed(0.0)
+    assert one.state(4.9) is BreakerState.OPEN
+    assert one.state(5.0) is BreakerState.HALF_OPEN
+    one.trying(5.0)
+    assert one.state(5.1) is BreakerState.OPEN  # one at a time
+    assert one.state(10.0) is BreakerState.HALF_OPEN
+    one.failed(10.0)
+    assert one.state(19.9) is BreakerState.OPEN  # 10 s now
+    one.may_try()
+    assert one.state(19.9) is BreakerState.HALF_OPEN
+    one.succeeded()
+    assert one.state(19.9) is BreakerState.CLOSED
+    assert one.quiet
+
+
+@pytest.mark.parametrize("state", [State.DRAINING, State.STARTING])
+def test_a_state_imposed_from_outside_wins_over_probes(state: State) -> None:
+    fleet = Fleet(breaker, lambda: 0.0)
+    fleet.want([Endpoint("a", "127.0.0.1", 1, held=state)])
+    known = fleet.get("a")
+    assert known is not None
+    fleet.observe(Server(known.endpoint, known.load, State.READY))
+    assert fleet.snapshot.servers[0].state is state
+    fleet.want([Endpoint("a", "127.0.0.1", 1)])
+    assert fleet.snapshot.servers[0].state is State.STARTING
+
+
+def test_a_server_that_moved_starts_anew_and_its_models_are_still_expected() -> None:
+    now = [0.0]
+    fleet = Fleet(breaker, lambda: now[0])
+    fleet.want([Endpoint("a", "127.0.0.1", 1)])
+    first = fleet.get("a")
+    assert first is not None
+    fleet.observe(Server(first.endpoint, first.load, State.READY, "", {M: Model(M, "")}))
+    assert M in fleet.snapshot.holders
+    fleet.want([Endpoint("a", "127.0.0.2", 1)])
+    fleet.observe(Server(first.endpoint, first.load, State.READY))  # too late
+    assert fleet.snapshot.servers[0].state is State.STARTING
+    assert M not in fleet.snapshot.holders
+    assert fleet.expects(M)
+    now[0] = 3600.0
+    assert not fleet.expects(M)

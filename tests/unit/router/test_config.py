@@ -1,0 +1,100 @@
+"""Settings: every mistake gives one line that names the field."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ollama_fleet.router.config import ConfigError, UnsafeError, load, parse
+
+
+def test_defaults() -> None:
+    settings = parse({"backends": [{"url": "http://gpu-box:11434"}]})
+    (endpoint,) = settings.backends
+    assert (endpoint.name, endpoint.host, endpoint.port) == ("gpu-box:11434", "gpu-box", 11434)
+    assert (settings.connect, settings.first_byte, settings.idle) == (2.0, 600.0, 120.0)
+    assert settings.body_bytes == 32 * 2**20
+
+
+def test_a_whole_router_will_do() -> None:
+    assert parse({"kind": "Router", "spec": {"retry": {"attempts": 4}}}).attempts == 4
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://box", "http://box:11434"),
+        ("http://box:80", "http://box"),
+        ("https://box", "https://box"),
+        ("https://box:8443/ollama/", "https://box:8443/ollama"),
+        ("http://[::1]:1", "http://[::1]:1"),
+    ],
+)
+def test_urls(url: str, shown: str) -> None:
+    assert parse({"backends": [{"url": url}]}).backends[0].url == shown
+
+
+def test_headers_are_kept_out_of_sight() -> None:
+    raw = {"backends": [{"url": "http://b", "headers": {"Authorization": "Bearer s3cret"}}]}
+    (endpoint,) = parse(raw).backends
+    assert endpoint.headers == ((b"authorization", b"Bearer s3cret"),)
+    assert "s3cret" not in repr(endpoint)
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        ([], "write the fields"),
+        ({"backend": []}, "backend:"),
+        ({"backends": [{"url": "http://b", "wieght": 1}]}, "backends.0.wieght:"),
+        ({"timeouts": {"first_byte": "1s"}}, "timeouts.first_byte:"),
+        ({"backends": [{}]}, "backends.0.url:"),
+        ({"backends": [{"url": "box:11434"}]}, "backends.0.url:"),
+        ({"backends": [{"url": "http://b:99999"}]}, "backends.0.url:"),
+        ({"backends": [{"url": "http://b"}, {"url": "http://b:11434"}]}, "backends.1.url:"),
+        ({"backends": [{"url": "http://b", "weight": -1}]}, "backends.0.weight:"),
+        ({"backends": [{"url": "http://b", "headers": {"a b": "c"}}]}, "backends.0.headers:"),
+        ({"backends": [{"url": "http://b", "headers": {"Host": "c"}}]}, "backends.0.headers:"),
+        ({"backends": [{"url": "http://b", "headers": {"x": "c\r\nd"}}]}, "backends.0.headers.x:"),
+        ({"retry": {"attempts": 0}}, "retry.attempts:"),
+        ({"timeouts": {"connect": "2 seconds"}}, "timeouts.connect:"),
+        ({"limits": {"bodyBytes": "lots"}}, "limits.bodyBytes:"),
+        ({"apis": ["gRPC"]}, "apis.0:"),
+        ({"strategy": {"type": "Random"}}, "strategy.type:"),
+    ],
+)
+def test_mistakes(raw: Any, field: str) -> None:
+    with pytest.raises(ConfigError) as wrong:
+        parse(raw)
+    assert str(wrong.value).startswith(field)
+    assert "\n" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    "raw", [{"auth": {"keysSecretRef": {"name": "k"}}}, {"tls": {"secretName": "t"}}]
+)
+def test_nothing_is_served_without_the_protection_asked_for(raw: Any) -> None:
+    with pytest.raises(UnsafeError):
+        parse(raw)
+
+
+def test_what_has_no_effect_is_told() -> None:
+    settings = parse({"strategy": {"type": "RoundRobin"}, "queue": {"size": 1}})
+    assert settings.unused == ("strategy.type: RoundRobin", "queue")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("a: [", "is not YAML at line"), ("\x00", "is not YAML"), ("backend: 1", "backend: there is")],
+)
+def test_files(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "router.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told) as wrong:
+        load(path)
+    assert str(wrong.value).startswith(f"{path}: ")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load(tmp_path / "router.yaml")
