@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -28,6 +29,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _START_WITHIN = 200.0
 _STOP_WITHIN = 30.0
 _CHANGE_WITHIN = 30.0
+_OLLAMA_PORT = 11434
 
 
 def _quiet(_line: str) -> None:
@@ -69,6 +71,11 @@ class Cluster:
             )
         control_plane = binary.find(say)
         directory = directory.absolute()
+        if _taken_everywhere(_OLLAMA_PORT):
+            say(
+                f"note: a program listens on port {_OLLAMA_PORT} of all addresses, so no simulated"
+                " Ollama can; stop it, or bind it to 127.0.0.1 alone"
+            )
         _clear(directory)
         (directory / "logs").mkdir(parents=True)
         for machine in machines:
@@ -210,6 +217,16 @@ class Cluster:
                 log = self.directory / "logs" / "machines.log"
                 raise ClusterError(f"{what} after {_CHANGE_WITHIN:.0f} s; see {log}")
             time.sleep(0.1)
+
+
+def _taken_everywhere(port: int) -> bool:
+    """Whether a port is in use even on an address that nobody was given."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.127.255.254", port))
+        except OSError:
+            return True
+    return False
 
 
 def _clear(directory: Path) -> None:

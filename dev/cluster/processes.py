@@ -7,7 +7,7 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -102,8 +102,8 @@ def kill_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def descendants(parent: int) -> list[int]:
-    """The ids of all processes below one, found in /proc."""
+def _children() -> dict[int, list[int]]:
+    """The ids of all processes, by their parent's."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -111,6 +111,12 @@ def descendants(parent: int) -> list[int]:
                 # The name in parentheses may hold anything; the parent follows the last one.
                 ppid = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
                 children.setdefault(ppid, []).append(int(entry.name))
+    return children
+
+
+def descendants(parent: int) -> list[int]:
+    """The ids of all processes below one, found in /proc."""
+    children = _children()
     found: list[int] = []
     queue = [parent]
     while queue:
@@ -128,6 +134,14 @@ def kill_and_reap(pids: Sequence[int]) -> None:
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG) != (0, 0):
             pass
+
+
+def reap_orphans(own: Collection[int]) -> None:
+    """Reap the adopted processes that have ended; `own` are left to those who started them."""
+    for pid in _children().get(os.getpid(), []):
+        if pid not in own:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
 
 
 def alive(pid: int) -> bool:

@@ -23,7 +23,7 @@ import httpx
 
 from dev.cluster import programs
 from dev.cluster.binary import KUBERNETES, ControlPlane
-from dev.cluster.processes import Process, adopt_orphans, descendants, kill_and_reap
+from dev.cluster.processes import Process, adopt_orphans, descendants, kill_and_reap, reap_orphans
 from dev.machines.apiserver import ApiError, ApiServer
 from dev.machines.machine import load_all
 
@@ -137,6 +137,8 @@ class Supervisor:
 
     async def watch(self) -> None:
         """Record in our own log (standard error) whatever ends before it should."""
+        own = {process.pid for process in self.running.values()}
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, lambda: reap_orphans(own))
 
         async def record(name: str, process: Process) -> None:
             how = _ending(await process.wait())
@@ -146,6 +148,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """End the agent, which ends its pods; then the rest, and whatever was left behind."""
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
         agent = self.running.pop("machines", None)
         if agent:
             await agent.stop(grace=10)

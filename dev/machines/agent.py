@@ -20,8 +20,9 @@ from dev.machines.containers import Backoff
 from dev.machines.events import Recorder
 from dev.machines.machine import Machine, load_all
 from dev.machines.pods import Pod, Site
+from dev.machines.tasks import persist, spawn
 
-_KUBELET_PORT = 10250
+_KUBELET_PORT = 21250  # not a kubelet's own, which may run here and listen on 0.0.0.0
 _MACHINES_EVERY = 0.25  # seconds between looks at the machines' folder
 _POD_NUMBERS = 250
 
@@ -48,13 +49,13 @@ class Agent:
 
     async def run(self) -> None:
         """Run until cancelled; then end every pod's processes."""
-        version = (await self._api.get("/version"))["gitVersion"]
+        volumes = self._directory / "volumes"
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._recorder.run())
-                tasks.create_task(self._follow_machines(version))
+                tasks.create_task(self._follow_machines())
                 tasks.create_task(self._follow_pods())
-                tasks.create_task(claims.serve(self._api, self._directory / "volumes"))
+                tasks.create_task(persist(lambda: claims.serve(self._api, volumes)))
                 tasks.create_task(loadbalancers.serve(self._api, self.pods))
                 tasks.create_task(memory.enforce(self.pods))
                 tasks.create_task(logs.serve(self._socket, self._directory))
@@ -65,7 +66,7 @@ class Agent:
         """The pods that run here."""
         return list(self._pods.values())
 
-    async def _follow_machines(self, version: str) -> None:
+    async def _follow_machines(self) -> None:
         """Let machines join and leave as their files come and go."""
         while True:
             wanted = load_all(self._directory / "machines")
@@ -73,19 +74,17 @@ class Agent:
                 await self._leave(name)
             for name, machine in wanted.items():
                 if name not in self._machines:
-                    self._join(machine, version)
+                    self._join(machine)
             await asyncio.sleep(_MACHINES_EVERY)
 
-    def _join(self, machine: Machine, version: str) -> None:
+    def _join(self, machine: Machine) -> None:
         """Register a machine; pods that were bound to its name before start now."""
         block = self._site.address.rsplit(".", 2)[0]
         number = next(self._numbers) % 254 + 1
         # Addresses are used in turn, so that one is not given again at once.
         turns = itertools.cycle(f"{block}.{number}.{pod}" for pod in range(2, _POD_NUMBERS))
         self._addresses[machine.name] = turns
-        keeping = asyncio.create_task(
-            nodes.keep(self._api, machine, self._site.address, _KUBELET_PORT, version)
-        )
+        keeping = spawn(nodes.keep(self._api, machine, self._site.address, _KUBELET_PORT))
         self._machines[machine.name] = (machine, keeping)
         for pod in list(self._seen.values()):
             self._take(pod)

@@ -18,6 +18,7 @@ from dev.machines.apiserver import Object
 from dev.machines.environment import WaitingError
 from dev.machines.images import Program
 from dev.machines.probes import Target, watch
+from dev.machines.tasks import spawn
 
 _RUNS_WELL = 600.0  # seconds after which an earlier crash is forgotten
 _MESSAGE_BYTES = 2048
@@ -192,7 +193,7 @@ class Container:
             self._starts()
         self.changed()
         target = self.target(self.spec, self._program)
-        watching = asyncio.create_task(self._probe(target))
+        watching = spawn(self._probe(target))
         try:
             code = await self.process.wait()
         finally:

@@ -12,10 +12,10 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 from dev.machines.environment import Mounts, WaitingError
+from dev.ollama import server_command
 
 _REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _BIN = Path(sys.executable).parent
@@ -95,11 +95,9 @@ def _ollama(
     environment["PYTHONPATH"] = str(_REPOSITORY)
     line = [*(command or ["/bin/ollama"]), *(arguments or ([] if command else ["serve"]))]
     if Path(line[0]).name == "ollama" and line[1:] == ["serve"]:
-        # Imported here, for the agent must start where no Ollama is installed.
-        server_command = import_module("dev.ollama").server_command
-        chosen = {"OLLAMA_FLEET_SERVER": environment.get("OLLAMA_FLEET_SERVER", "")}
         # The binary is looked for where this machine keeps it, not in the pod's home.
-        line = list(server_command({**os.environ, **chosen}))
+        chosen = {key: environment[key] for key in environment if key.startswith("OLLAMA_FLEET_")}
+        line = server_command({**os.environ, **chosen})
     return Program(line, environment)
 
 

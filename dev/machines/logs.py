@@ -44,13 +44,14 @@ async def _answer(target: str, pods: Path, writer: asyncio.StreamWriter) -> None
     found = _PATH.fullmatch(url.path)
     options = {key: values[-1] for key, values in parse_qs(url.query).items()}
     if not found:
-        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        _refuse(writer, "404 Not Found", "simulated machines give logs, no exec or port-forward")
         return
     suffix = ".previous.log" if options.get("previous") == "true" else ".log"
     log = pods / f"{found[1]}_{found[2]}" / f"{found[3]}{suffix}"
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n")
     if not log.exists():
+        _refuse(writer, "400 Bad Request", f'container "{found[3]}" has written no such log')
         return
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n")
     with log.open("rb") as file:
         if tail := options.get("tailLines"):
             writer.writelines(deque(file, maxlen=int(tail)))
@@ -59,6 +60,11 @@ async def _answer(target: str, pods: Path, writer: asyncio.StreamWriter) -> None
         while options.get("follow") == "true" and log.with_suffix(".pid").exists():
             await asyncio.sleep(_FOLLOW_EVERY)
             await _copy(file, writer)
+
+
+def _refuse(writer: asyncio.StreamWriter, status: str, message: str) -> None:
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(message)}\r\nConnection: close\r\n\r\n"
+    writer.write((head + message).encode())
 
 
 async def _copy(file: BinaryIO, writer: asyncio.StreamWriter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 
 from dev.machines.quantity import in_bytes
 
+ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), "amd64")
 VENDORS = ("nvidia", "amd", "none")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _MIB = 1024**2
@@ -70,7 +72,7 @@ class Machine:
         labels = {
             "kubernetes.io/hostname": self.name,
             "kubernetes.io/os": "linux",
-            "kubernetes.io/arch": "amd64",
+            "kubernetes.io/arch": ARCHITECTURE,
         }
         if self.vendor == "nvidia":
             labels |= _nvidia_labels(self.gpus, self.gpu_memory)

@@ -9,7 +9,7 @@ import httpx
 
 from dev.machines.apiserver import ApiError, ApiServer, Object
 from dev.machines.containers import now
-from dev.machines.machine import Machine
+from dev.machines.machine import ARCHITECTURE, Machine
 
 _LEASE_SECONDS = 40
 _RENEW_SECONDS = 5.0
@@ -17,11 +17,12 @@ _STATUS_EVERY = 12  # renewals
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
-async def keep(api: ApiServer, machine: Machine, address: str, port: int, version: str) -> None:
+async def keep(api: ApiServer, machine: Machine, address: str, port: int) -> None:
     """Register a machine, whose kubelet answers on address:port, and renew it until cancelled."""
     since = now()
     while True:
         try:
+            version = str((await api.get("/version"))["gitVersion"])
             await _register(api, machine)
             for beat in range(_STATUS_EVERY):
                 await _renew(api, machine.name)
@@ -105,6 +106,6 @@ def _status(machine: Machine, address: str, port: int, version: str, since: str)
             "kubeletVersion": version,
             "kubeProxyVersion": "",
             "operatingSystem": "linux",
-            "architecture": "amd64",
+            "architecture": ARCHITECTURE,
         },
     }

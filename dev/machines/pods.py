@@ -21,6 +21,7 @@ from dev.machines.events import Recorder
 from dev.machines.images import Place, Program, resolve
 from dev.machines.machine import Machine
 from dev.machines.probes import Target
+from dev.machines.tasks import spawn
 from dev.machines.volumes import SERVICE_ACCOUNT, Volumes
 
 _RETRY_SECONDS = 0.5
@@ -77,7 +78,7 @@ class Pod:
         """Begin to run it, and to report."""
         self.object.setdefault("status", {})
         self.object["status"] |= {"podIP": self.address, "hostIP": self.site.address}
-        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._report())]
+        self._tasks = [spawn(self._run()), spawn(self._report())]
         self._dirty.set()
 
     def update(self, latest: Object) -> None:
@@ -88,9 +89,7 @@ class Pod:
         self._dirty.set()
         if latest["metadata"].get("deletionTimestamp") and not self._ending:
             grace = latest["metadata"].get("deletionGracePeriodSeconds")
-            self._ending = asyncio.create_task(
-                self._end(_DEFAULT_GRACE if grace is None else float(grace))
-            )
+            self._ending = spawn(self._end(_DEFAULT_GRACE if grace is None else float(grace)))
 
     async def kill(self) -> None:
         """End all of it at once and report nothing."""
@@ -138,7 +137,7 @@ class Pod:
     async def _run(self) -> None:
         """Volumes, then the init containers in order, then all others at once."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        (self.folder / "home" / "tmp").mkdir(parents=True)
+        self.folder.mkdir(parents=True)
         await self._fill()
         refreshing = asyncio.create_task(self._refresh())
         sidecars: list[asyncio.Task[None]] = []
@@ -188,7 +187,7 @@ class Pod:
     async def _prepare(self, spec: Object) -> Program:
         """What to run for a container, with its whole environment."""
         mounts = self.volumes.mounts(spec)
-        home = self.folder / "home"
+        home = _fresh(self.folder / "home" / spec["name"])
         declared = await variables(self.site.api, self.object, spec, self.machine.capacity())
         translated = {
             "HOSTNAME": self.name,
@@ -310,10 +309,19 @@ def _lasting(status: Object) -> Object:
     }
 
 
+def _fresh(home: Path) -> Path:
+    """An empty home: what a container writes outside its volumes is lost when it restarts."""
+    shutil.rmtree(home, ignore_errors=True)
+    (home / "tmp").mkdir(parents=True)
+    return home
+
+
 def _extra(path: Path) -> dict[str, str]:
     """The environment that every pod of this cluster is given, if there is one."""
     try:
-        found: dict[str, str] = json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    return found
+    except ValueError as error:
+        raise WaitingError("CreateContainerConfigError", f"{path}: {error}") from error
+    return {str(name): str(value) for name, value in found.items()}
