@@ -107,7 +107,19 @@ def test_definitions_can_be_left_out_or_removed_with_the_chart(helm: Path) -> No
     )
 
 
-def test_every_value_it_has_is_used_and_described(helm: Path) -> None:
+def test_prometheus_finds_the_metrics(helm: Path) -> None:
+    assert "servicemonitor.yaml" not in render(helm)
+    wanted = {"enabled": True, "labels": {"release": "prometheus"}}
+    objects = render(helm, values={"metrics": {"serviceMonitor": wanted}})
+    (monitor,), (service,) = objects["servicemonitor.yaml"], objects["service.yaml"]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
+    chosen = monitor["spec"]["selector"]["matchLabels"]
+    assert chosen.items() <= service["metadata"]["labels"].items()
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_every_value_it_has_is_used(helm: Path) -> None:
     """Values by which an installation is made its own, all at once."""
     values: Object = {
         "imagePullSecrets": [{"name": "registry"}],
