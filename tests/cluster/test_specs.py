@@ -148,6 +148,36 @@ def stored(section: str) -> list[tuple[str, str, dict[str, Any]]]:
     return [(kind, why, row) for kind, of in TABLE[section].items() for why, row in of.items()]
 
 
+def test_prints(kinds: Kinds, namespace: str, kubectl: Kubectl) -> None:
+    """`kubectl get ollama` shows status in the columns people look for."""
+    for kind, row in TABLE["prints"].items():
+        assert kinds.create(kind, row["spec"], "sample", namespace, dry_run=None) == []
+        at = (GROUP, VERSION, namespace, PLURALS[kind], "sample")
+        body = kinds.objects.get_namespaced_custom_object(*at)
+        body["status"] = row["status"] | {"conditions": [TABLE["ready"]]}
+        kinds.objects.replace_namespaced_custom_object_status(*at, body)
+    printed = kubectl("get", "ollama", "-n", namespace)
+    tables = [
+        [line.split() for line in table.splitlines()] for table in printed.strip().split("\n\n")
+    ]
+    shown = {row[0].partition(".")[0]: dict(zip(head, row, strict=True)) for head, row in tables}
+    for kind, row in TABLE["prints"].items():
+        found = shown[kind.lower()]
+        assert list(found) == ["NAME", *row["shows"], "AGE"]
+        assert {name: found[name] for name in row["shows"]} == row["shows"]
+
+
+def test_scale_is_read_by_autoscalers(kinds: Kinds, namespace: str) -> None:
+    assert kinds.create("OllamaNode", {"replicas": 2}, "sample", namespace, dry_run=None) == []
+    at = (GROUP, VERSION, namespace, "ollamanodes", "sample")
+    body = kinds.objects.get_namespaced_custom_object(*at)
+    body["status"] = {"replicas": 1, "selector": "ollamafleet.dev/ollamanode=sample"}
+    kinds.objects.replace_namespaced_custom_object_status(*at, body)
+    scale = kinds.objects.get_namespaced_custom_object_scale(*at)
+    assert scale["spec"] == {"replicas": 2}
+    assert scale["status"] == {"replicas": 1, "selector": "ollamafleet.dev/ollamanode=sample"}
+
+
 def test_every_rule_is_tried() -> None:
     """Each CEL rule of the CRDs refuses something in the table."""
     said = {

@@ -55,6 +55,31 @@ ImageDigest = Annotated[
         "not an image digest: write sha256: and its 64 hexadecimal digits",
     ),
 ]
+Url = Annotated[
+    str,
+    Field(max_length=2048),
+    Pattern(
+        r"^https?://([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+        r"(/[A-Za-z0-9._~/-]*)?$",
+        "not the URL of a server: write scheme, host and port, such as http://gpu-box.lan:11434",
+    ),
+]
+ResourceName = Annotated[
+    str,
+    Field(max_length=317),
+    Pattern(
+        r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
+        "not an extended resource: write domain and name, such as nvidia.com/gpu",
+    ),
+]
+HostPath = Annotated[
+    str,
+    Field(max_length=1024),
+    Pattern(
+        r"^(/([^/:.]|\.[^/:.]|\.\.[^/:])[^/:]*)+$",
+        "not the path of a folder: write it from /, without .., : or a / at the end",
+    ),
+]
 
 
 class Model(BaseModel):
@@ -92,7 +117,7 @@ def open_object(description: str, default: Any = None) -> Any:
 class SecretRef(Model):
     """A Secret in the same namespace."""
 
-    name: Name
+    name: Name = Field(description="The Secret's name.")
 
 
 class LabelSelector(Model):
@@ -104,25 +129,35 @@ class LabelSelector(Model):
 class Toleration(Model):
     """A taint that pods may ignore, as in Kubernetes."""
 
-    key: Key | None = None
-    operator: Literal["Exists", "Equal"] | None = None
-    value: Value | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    toleration_seconds: int | None = Field(default=None, ge=0, le=2**31)
+    key: Key | None = Field(
+        default=None, description="The taint's key; absent, with operator Exists: every taint."
+    )
+    operator: Literal["Exists", "Equal"] | None = Field(default=None, description="Absent: Equal.")
+    value: Value | None = Field(default=None, description="The taint's value, for Equal.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Absent: every effect."
+    )
+    toleration_seconds: int | None = Field(
+        default=None, ge=0, le=2**31, description="How long NoExecute is borne; absent: for ever."
+    )
 
 
 class KeyRef(Model):
     """One key of a Secret or ConfigMap in the same namespace."""
 
-    name: Name
-    key: Annotated[str, Field(min_length=1, max_length=253)]
-    optional: bool | None = None
+    name: Name = Field(description="The object's name.")
+    key: Annotated[str, Field(min_length=1, max_length=253)] = Field(description="The key in it.")
+    optional: bool | None = Field(
+        default=None, description="Whether the server starts without it; absent: no."
+    )
 
 
 class FieldRef(Model):
     """A field of the pod, such as ``metadata.name``."""
 
-    field_path: Annotated[str, Field(min_length=1, max_length=253)]
+    field_path: Annotated[str, Field(min_length=1, max_length=253)] = Field(
+        description="The field's path."
+    )
 
 
 class EnvSource(Model):
@@ -156,16 +191,20 @@ class EnvVar(Model):
             r"^[A-Za-z_][A-Za-z0-9_]*$",
             "not the name of a variable: write letters, digits and _, with no digit in front",
         ),
-    ]
-    value: Annotated[str, Field(max_length=4096)] | None = None
+    ] = Field(description="The variable's name.")
+    value: Annotated[str, Field(max_length=4096)] | None = Field(
+        default=None, description="Its value, as it is."
+    )
     value_from: EnvSource | None = None
 
 
 class Resources(Model):
     """CPU and memory of a container, as in Kubernetes."""
 
-    requests: Amounts | None = None
-    limits: Amounts | None = None
+    requests: Amounts | None = Field(
+        default=None, description="What a Kubernetes node must have free."
+    )
+    limits: Amounts | None = Field(default=None, description="What the container may use at most.")
 
 
 class PodTemplate(Model):
@@ -180,14 +219,16 @@ class PodTemplate(Model):
             ".labels",
         )
     )
-    labels: Labels | None = None
+    labels: Labels | None = Field(default=None, description="Labels of the pods.")
     annotations: Annotated[
         dict[Key, Annotated[str, Field(max_length=16384)]] | None, Field(max_length=64)
-    ] = None
+    ] = Field(default=None, description="Annotations of the pods.")
     node_selector: Labels | None = Field(
         default=None, description="Kubernetes nodes must have these labels."
     )
-    tolerations: Annotated[list[Toleration] | None, Field(max_length=32)] = None
+    tolerations: Annotated[list[Toleration] | None, Field(max_length=32)] = Field(
+        default=None, description="Taints that the pods may ignore."
+    )
     affinity: dict[str, Any] | None = open_object("Pod affinity, as in Kubernetes.")
     topology_spread_constraints: Annotated[
         list[
@@ -198,10 +239,14 @@ class PodTemplate(Model):
         ]
         | None,
         Field(max_length=16),
-    ] = None
-    priority_class_name: Name | None = None
-    runtime_class_name: Name | None = None
-    service_account_name: Name | None = None
+    ] = Field(default=None, description="How the pods spread, as in Kubernetes.")
+    priority_class_name: Name | None = Field(default=None, description="The pods' PriorityClass.")
+    runtime_class_name: Name | None = Field(
+        default=None, description="The pods' RuntimeClass, such as nvidia."
+    )
+    service_account_name: Name | None = Field(
+        default=None, description="The pods' ServiceAccount; absent: default, without a token."
+    )
     security_context: dict[str, Any] | None = open_object(
         "Added to the pod's security context; the default is the restricted profile."
     )
@@ -210,10 +255,12 @@ class PodTemplate(Model):
 class Image(Model):
     """A container image."""
 
-    repository: Repository
-    tag: Tag = ""
+    repository: Repository = Field(description="Registry and path, without a tag.")
+    tag: Tag = Field(default="", description="The image's tag.")
     digest: ImageDigest = Field(default="", description="Pins the image; wins over the tag.")
-    pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
+        default="IfNotPresent", description="When machines pull it."
+    )
     pull_secrets: Annotated[list[Name], Field(max_length=16)] = Field(
         default=[], description="Secrets with registry credentials."
     )

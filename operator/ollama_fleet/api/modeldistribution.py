@@ -83,7 +83,7 @@ class Window(Model):
         rule("self.start != self.end", "start and end are the same: for all day, remove the window")
     )
     start: Clock = Field(description="Such as 02:00.")
-    end: Clock
+    end: Clock = Field(description="Such as 06:00; before start: on the next day.")
     time_zone: TimeZone = Field(default="UTC", description="An IANA name, such as Asia/Shanghai.")
     days: (
         Annotated[list[Weekday], Field(min_length=1, max_length=7, json_schema_extra=_set)] | None
@@ -114,10 +114,12 @@ class WantedModel(Model):
 class Tier(Model):
     """What servers with at least this memory get."""
 
-    min_memory: Quantity = Field(description="97 % of it counts, as cards report less.")
+    min_memory: Quantity = Field(
+        description="What a server must have; 97 % of it counts, as cards report less."
+    )
     models: Annotated[
         list[WantedModel], Field(min_length=1, max_length=16, json_schema_extra=_by_name)
-    ]
+    ] = Field(description="What they get.")
 
 
 class BestFit(Model):
@@ -125,7 +127,7 @@ class BestFit(Model):
 
     candidates: Annotated[
         list[LocalModelName], Field(min_length=1, max_length=32, json_schema_extra=_set)
-    ]
+    ] = Field(description="Model names, the most wanted first.")
 
 
 class Target(Model):
@@ -145,11 +147,17 @@ class Target(Model):
 class Sizing(Model):
     """What a model's need is computed for. Defaults come from the server's own settings."""
 
-    context_length: int | None = Field(default=None, ge=256, le=4_194_304)
-    parallel: int | None = Field(default=None, ge=1, le=256)
-    kv_cache_type: Literal["f16", "q8_0", "q4_0"] | None = None
-    headroom: Quantity = "1Gi"
-    on_misfit: Literal["Skip", "Fallback", "PullAnyway"] = "Fallback"
+    context_length: int | None = Field(
+        default=None, ge=256, le=4_194_304, description="Tokens of context per request."
+    )
+    parallel: int | None = Field(default=None, ge=1, le=256, description="Requests at a time.")
+    kv_cache_type: Literal["f16", "q8_0", "q4_0"] | None = Field(
+        default=None, description="How the context is kept."
+    )
+    headroom: Quantity = Field(default="1Gi", description="Memory left free beside the model.")
+    on_misfit: Literal["Skip", "Fallback", "PullAnyway"] = Field(
+        default="Fallback", description="What becomes of a model that does not fit."
+    )
 
 
 class Source(Model):
@@ -174,20 +182,25 @@ class Source(Model):
 class Retry(Model):
     """What happens after a pull fails."""
 
-    attempts: int = Field(default=3, ge=1, le=100)
+    attempts: int = Field(default=3, ge=1, le=100, description="Pulls tried, the first included.")
     backoff: Duration = Field(default="20s", description="Before the second attempt; doubles.")
 
 
 class Rollout(Model):
     """How many pulls, when, and how persistent."""
 
-    max_parallel: IntOrPercent = 2
+    max_parallel: IntOrPercent = Field(
+        default=2,
+        description="Pulls at once: a count, or a percentage of the servers.",
+    )
     window: Window | None = Field(default=None, description="Pulls run in these hours only.")
     schedule: Cron | None = Field(
         default=None, description="Cron: when digests are compared with the registry again."
     )
     retry: Retry = Retry()
-    stall_timeout: Interval = "2m"
+    stall_timeout: Interval = Field(
+        default="2m", description="A pull without a byte for this long is tried again."
+    )
 
 
 class ModelDistributionSpec(Model):
@@ -211,7 +224,7 @@ class ModelDistributionSpec(Model):
     models: (
         Annotated[list[WantedModel], Field(min_length=1, max_length=64, json_schema_extra=_by_name)]
         | None
-    ) = None
+    ) = Field(default=None, description="Models that every server gets.")
     tiers: Annotated[list[Tier], Field(min_length=1, max_length=16)] | None = Field(
         default=None, description="The first whose minMemory a server has."
     )

@@ -7,48 +7,24 @@ from pydantic import Field
 from ollama_fleet.api.conditions import Conditions
 from ollama_fleet.api.model import (
     EnvVar,
+    HostPath,
     Image,
     Model,
     Name,
     PodTemplate,
     Repository,
+    ResourceName,
     Resources,
     SecretRef,
     Tag,
+    Url,
     rule,
     rules,
 )
-from ollama_fleet.api.pattern import Pattern
 from ollama_fleet.api.quantity import Duration, IntOrPercent, KeepAlive, Quantity
 
 DEFAULT_TAG = "0.35.1"
 PORT = 11434
-
-Url = Annotated[
-    str,
-    Field(max_length=2048),
-    Pattern(
-        r"^https?://([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
-        r"(/[A-Za-z0-9._~/-]*)?$",
-        "not the URL of a server: write scheme, host and port, such as http://gpu-box.lan:11434",
-    ),
-]
-ResourceName = Annotated[
-    str,
-    Field(max_length=317),
-    Pattern(
-        r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
-        "not an extended resource: write domain and name, such as nvidia.com/gpu",
-    ),
-]
-HostPath = Annotated[
-    str,
-    Field(max_length=1024),
-    Pattern(
-        r"^(/([^/:.]|\.[^/:.]|\.\.[^/:])[^/:]*)+$",
-        "not the path of a folder: write it from /, without .., : or a / at the end",
-    ),
-]
 
 MANAGED_ENV = {
     "HOME": "the operator sets it to where storage is mounted",
@@ -85,8 +61,10 @@ class External(Model):
 class ServerImage(Image):
     """The Ollama image; for gpu.vendor amd the -rocm tag is used by itself."""
 
-    repository: Repository = "ollama/ollama"
-    tag: Tag = DEFAULT_TAG
+    repository: Repository = Field(
+        default="ollama/ollama", description="Registry and path, without a tag."
+    )
+    tag: Tag = Field(default=DEFAULT_TAG, description="The release of Ollama.")
 
 
 class Gpu(Model):
@@ -116,7 +94,9 @@ class Gpu(Model):
             ".deviceClassName",
         ),
     )
-    vendor: Literal["nvidia", "amd", "none"] = "nvidia"
+    vendor: Literal["nvidia", "amd", "none"] = Field(
+        default="nvidia", description="Whose GPUs; none: the CPU."
+    )
     count: int = Field(default=1, ge=1, le=64, description="GPUs per server.")
     memory: Quantity | None = Field(
         default=None,
@@ -128,7 +108,9 @@ class Gpu(Model):
         description="The extended resource to request, such as nvidia.com/mig-1g.10gb. "
         "Defaults to nvidia.com/gpu or amd.com/gpu.",
     )
-    allocation: Literal["DevicePlugin", "ResourceClaim"] = "DevicePlugin"
+    allocation: Literal["DevicePlugin", "ResourceClaim"] = Field(
+        default="DevicePlugin", description="How Kubernetes hands them out."
+    )
     device_class_name: Name | None = Field(
         default=None, description="With ResourceClaim. Defaults to gpu.<vendor>.com."
     )
@@ -164,13 +146,19 @@ class ServerSettings(Model):
         default=8192, ge=256, le=4_194_304, description="Tokens of context per request."
     )
     max_loaded_models: int = Field(default=1, ge=1, le=64, description="Models in memory at once.")
-    max_queue: int = Field(default=64, ge=1, le=65536)
+    max_queue: int = Field(default=64, ge=1, le=65536, description="Requests that may wait in it.")
     keep_alive: KeepAlive = Field(
         default="30m", description="How long an idle model stays in memory; -1: for ever."
     )
-    kv_cache_type: Literal["f16", "q8_0", "q4_0"] = "f16"
-    flash_attention: bool = True
-    load_timeout: Duration = "10m"
+    kv_cache_type: Literal["f16", "q8_0", "q4_0"] = Field(
+        default="f16", description="Of the context; q8_0 takes half, q4_0 a quarter of the memory."
+    )
+    flash_attention: bool = Field(
+        default=True, description="Faster, and needed for a quantised cache."
+    )
+    load_timeout: Duration = Field(
+        default="10m", description="How long a model may load; 0s: for ever."
+    )
     env: Annotated[
         list[EnvVar],
         Field(
@@ -180,7 +168,7 @@ class ServerSettings(Model):
                 "x-kubernetes-list-map-keys": ["name"],
             },
         ),
-    ] = []
+    ] = Field(default=[], description="More of Ollama's variables, such as OLLAMA_DEBUG.")
 
 
 class Storage(Model):
@@ -207,11 +195,15 @@ class Storage(Model):
         ),
     )
     size: Quantity | None = Field(default=None, description="Of each server's volume.")
-    storage_class_name: Name | None = None
+    storage_class_name: Name | None = Field(
+        default=None, description="Of these volumes; absent: the cluster's default."
+    )
     host_path: HostPath | None = Field(
         default=None, description="A folder on the machine, kept when the pod goes."
     )
-    existing_claim: Name | None = None
+    existing_claim: Name | None = Field(
+        default=None, description="A PersistentVolumeClaim that is there, for one server."
+    )
     ephemeral: bool = Field(
         default=False, description="Models are gone with the pod, and pulled again."
     )
@@ -220,14 +212,16 @@ class Storage(Model):
 class Requirements(Model):
     """What a server must have before models go there."""
 
-    memory: Quantity | None = None
-    disk: Quantity | None = None
+    memory: Quantity | None = Field(default=None, description="Memory for models.")
+    disk: Quantity | None = Field(default=None, description="Free space where models are kept.")
 
 
 class Update(Model):
     """How changes reach running servers."""
 
-    max_unavailable: IntOrPercent = 1
+    max_unavailable: IntOrPercent = Field(
+        default=1, description="Servers that may be away at once: a count or a percentage."
+    )
     drain_timeout: Duration = Field(
         default="5m", description="How long a server that stops may finish its streams."
     )

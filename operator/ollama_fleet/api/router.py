@@ -15,13 +15,13 @@ from ollama_fleet.api.model import (
     PodTemplate,
     Resources,
     SecretRef,
+    Url,
     Value,
     open_object,
     rule,
     rules,
 )
 from ollama_fleet.api.modeldistribution import ModelName
-from ollama_fleet.api.ollamanode import Url
 from ollama_fleet.api.pattern import Pattern
 from ollama_fleet.api.quantity import (
     DURATION,
@@ -86,9 +86,11 @@ class Select(Model):
     """Which OllamaNodes; absent: all in the namespace."""
 
     ollama_nodes: Annotated[list[Name], Field(max_length=64, json_schema_extra=_unique)] | None = (
-        None
+        Field(default=None, description="OllamaNodes by name.")
     )
-    selector: LabelSelector | None = None
+    selector: LabelSelector | None = Field(
+        default=None, description="OllamaNodes with these labels."
+    )
 
 
 class Backend(Model):
@@ -102,8 +104,13 @@ class Backend(Model):
             ".headers",
         )
     )
-    url: Url
-    weight: int = Field(default=100, ge=0, le=10000)
+    url: Url = Field(description="Where it answers, such as http://gpu-box.lan:11434.")
+    weight: int = Field(
+        default=100,
+        ge=0,
+        le=10000,
+        description="Share under the Weighted strategy; 0: only if nothing else can.",
+    )
     headers_secret_ref: SecretRef | None = None
     headers: Annotated[dict[Key, HeaderValue], Field(max_length=16)] = Field(
         default={}, description="Sent with every request. For secrets use headersSecretRef."
@@ -114,14 +121,17 @@ class Backend(Model):
 class Strategy(Model):
     """How a server is chosen."""
 
-    type: Literal["LeastLoad", "PrefixAffinity", "Weighted", "RoundRobin"] = "LeastLoad"
+    type: Literal["LeastLoad", "PrefixAffinity", "Weighted", "RoundRobin"] = Field(
+        default="LeastLoad",
+        description="The first two also prefer servers with the model resident.",
+    )
 
 
 class RouteTarget(Model):
     """An installed model behind a name."""
 
-    model: ModelName
-    weight: int = Field(default=1, ge=0, le=1000)
+    model: ModelName = Field(description="The installed model.")
+    weight: int = Field(default=1, ge=0, le=1000, description="Share of the requests.")
 
 
 class ModelRoute(Model):
@@ -134,7 +144,7 @@ class ModelRoute(Model):
             ".targets",
         )
     )
-    name: ModelName
+    name: ModelName = Field(description="What clients write.")
     targets: Annotated[
         list[RouteTarget],
         Field(
@@ -145,8 +155,10 @@ class ModelRoute(Model):
                 "x-kubernetes-list-map-keys": ["model"],
             },
         ),
-    ]
-    fallbacks: Annotated[list[ModelName], Field(max_length=8)] = []
+    ] = Field(description="Models behind the name.")
+    fallbacks: Annotated[list[ModelName], Field(max_length=8)] = Field(
+        default=[], description="Taken in order when no target is to be had."
+    )
     defaults: dict[str, Any] | None = open_object(
         "Options used where a request does not set them, such as temperature."
     )
@@ -155,8 +167,8 @@ class ModelRoute(Model):
 class Queue(Model):
     """Where requests wait when every slot is taken."""
 
-    size: int = Field(default=512, ge=0, le=100_000)
-    timeout: Duration = "60s"
+    size: int = Field(default=512, ge=0, le=100_000, description="Requests that may wait.")
+    timeout: Duration = Field(default="60s", description="How long each may wait.")
     per_server: PerServer = Field(default="Auto", description="Requests at a server at once.")
 
 
@@ -168,7 +180,7 @@ class RetryPolicy(Model):
     on: Annotated[list[RetryCause], Field(max_length=8, json_schema_extra=_unique)] = Field(
         default=["ConnectFailure", "Busy", "502", "503"],
         alias="causes",
-        description="Defaults to ConnectFailure, Busy, 502 and 503.",
+        description="What another server is tried after; absent: all four.",
     )
 
 
@@ -184,27 +196,31 @@ class Breaker(Model):
             ".cooldown",
         )
     )
-    failures: int = Field(default=3, ge=1, le=1000)
-    cooldown: Interval = "5s"
-    max_cooldown: Interval = "60s"
+    failures: int = Field(
+        default=3, ge=1, le=1000, description="In a row, before it is left alone."
+    )
+    cooldown: Interval = Field(default="5s", description="The first rest; doubles while it fails.")
+    max_cooldown: Interval = Field(default="60s", description="The longest rest.")
 
 
 class Health(Model):
     """How servers are probed."""
 
-    interval: Interval = "5s"
-    timeout: Interval = "2s"
-    offline_after: Interval = "60s"
+    interval: Interval = Field(default="5s", description="Between two probes.")
+    timeout: Interval = Field(default="2s", description="How long an answer may take.")
+    offline_after: Interval = Field(
+        default="60s", description="Without an answer for this long, a server is Offline."
+    )
     breaker: Breaker = Breaker()
 
 
 class Timeouts(Model):
     """How long to wait; ``0s`` is for ever."""
 
-    connect: Duration = "2s"
+    connect: Duration = Field(default="2s", description="For a connection to the server.")
     first_byte: Duration = Field(default="10m", description="A cold model loads in this time.")
     idle: Duration = Field(default="2m", description="Between two pieces of an answer.")
-    total: Duration = "0s"
+    total: Duration = Field(default="0s", description="For the whole answer.")
 
 
 class Auth(Model):
@@ -225,59 +241,73 @@ class Auth(Model):
 class Limits(Model):
     """What one client may cost."""
 
-    body_bytes: Quantity = "32Mi"
-    header_bytes: Quantity = "32Ki"
-    connections: int = Field(default=10_000, ge=1, le=1_000_000)
+    body_bytes: Quantity = Field(default="32Mi", description="The largest request.")
+    header_bytes: Quantity = Field(default="32Ki", description="The largest head of a request.")
+    connections: int = Field(default=10_000, ge=1, le=1_000_000, description="Clients at once.")
 
 
 class RouterService(Model):
     """The Service in front of the router."""
 
-    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
-    port: int = Field(default=11434, ge=1, le=65535)
-    annotations: Annotated[dict[Key, Value], Field(max_length=64)] = {}
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = Field(
+        default="ClusterIP", description="As in Kubernetes."
+    )
+    port: int = Field(default=11434, ge=1, le=65535, description="Where clients reach it.")
+    annotations: Annotated[dict[Key, Value], Field(max_length=64)] = Field(
+        default={}, description="Of the Service."
+    )
 
 
 class Ingress(Model):
     """An Ingress for the router."""
 
-    class_name: Name | None = None
-    host: Host
-    annotations: Annotated[dict[Key, Value], Field(max_length=64)] = {}
-    tls_secret_name: Name | None = None
+    class_name: Name | None = Field(default=None, description="Absent: the cluster's default.")
+    host: Host = Field(description="The host name clients use.")
+    annotations: Annotated[dict[Key, Value], Field(max_length=64)] = Field(
+        default={}, description="Of the Ingress, for its controller."
+    )
+    tls_secret_name: Name | None = Field(
+        default=None, description="Secret with the certificate; absent: plain HTTP."
+    )
 
 
 class ParentRef(Model):
     """A Gateway."""
 
-    name: Name
-    namespace: Name | None = None
-    section_name: Name | None = None
+    name: Name = Field(description="The Gateway's name.")
+    namespace: Name | None = Field(default=None, description="Absent: the Router's own.")
+    section_name: Name | None = Field(default=None, description="One listener of it; absent: all.")
 
 
 class HttpRoute(Model):
     """An HTTPRoute for the router."""
 
-    parent_refs: Annotated[list[ParentRef], Field(min_length=1, max_length=16)]
-    hostnames: Annotated[list[Host], Field(max_length=16)] = []
+    parent_refs: Annotated[list[ParentRef], Field(min_length=1, max_length=16)] = Field(
+        description="Gateways that lead to the router."
+    )
+    hostnames: Annotated[list[Host], Field(max_length=16)] = Field(
+        default=[], description="Host names clients use; absent: all of the Gateway's."
+    )
 
 
 class Tls(Model):
     """Serve HTTPS with the certificate of a Secret."""
 
-    secret_name: Name
+    secret_name: Name = Field(description="Secret with tls.crt and tls.key.")
 
 
 class RouterImage(Image):
     """The image with the router; absent: the operator's own."""
 
-    repository: RouterRepository = ""
+    repository: RouterRepository = Field(
+        default="", description="Registry and path, without a tag."
+    )
 
 
 class RouterSpec(Model):
     """What is wanted of the router."""
 
-    replicas: int = Field(default=1, ge=0, le=100)
+    replicas: int = Field(default=1, ge=0, le=100, description="Pods of the router.")
     image: RouterImage = RouterImage()
     resources: Resources = Resources()
     template: PodTemplate = PodTemplate()
@@ -302,18 +332,19 @@ class RouterSpec(Model):
                 "x-kubernetes-list-map-keys": ["name"],
             },
         ),
-    ] = []
+    ] = Field(default=[], description="Names clients may use besides those of installed models.")
     queue: Queue = Queue()
     retry: RetryPolicy = RetryPolicy()
     health: Health = Health()
     timeouts: Timeouts = Timeouts()
     auth: Auth | None = Field(default=None, description="Absent: whoever reaches it may call.")
     limits: Limits = Limits()
-    apis: Annotated[list[Api], Field(min_length=1, max_length=3, json_schema_extra=_unique)] = [
-        "Ollama",
-        "OpenAI",
-        "Anthropic",
-    ]
+    apis: Annotated[list[Api], Field(min_length=1, max_length=3, json_schema_extra=_unique)] = (
+        Field(
+            default=["Ollama", "OpenAI", "Anthropic"],
+            description="APIs it speaks; absent: all of them.",
+        )
+    )
     fleet_api: bool = Field(default=False, description="Hand the fleet API on to the console.")
     service: RouterService = RouterService()
     ingress: Ingress | None = None

@@ -85,6 +85,17 @@ def test_every_number_a_person_writes_is_bounded(resource: Resource) -> None:
 
 
 @by_kind
+def test_every_field_a_person_writes_is_described(resource: Resource) -> None:
+    silent = [
+        path
+        for path, schema in schemas(resource).items()
+        if path.startswith(".spec") and not path.endswith(("[]", "{}"))
+        if not schema.get("description", "").removeprefix("Defaults to")[:1].isupper()
+    ]
+    assert silent == []
+
+
+@by_kind
 def test_no_regular_expression_is_shown_to_people(resource: Resource) -> None:
     assert [path for path, schema in schemas(resource).items() if "pattern" in schema] == []
 
