@@ -21,8 +21,18 @@ def set_up(style: LogFormat = "auto", level: str = "info", stream: TextIO = sys.
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # kopf reports each attempt of each watch; the lease, the lists and the loop say it once.
-    logging.getLogger("kopf._cogs.clients").setLevel(logging.CRITICAL)
+    handler.addFilter(_calm_kopf)
+
+
+def _calm_kopf(record: logging.LogRecord) -> bool:
+    """Drop what kopf says of each attempt at a request, and the tracebacks of its own frames.
+
+    The lease, the lists and the loop say once that the API server is away.
+    """
+    if not record.name.startswith("kopf._"):
+        return True
+    record.exc_info = None
+    return record.module != "api"
 
 
 class TextFormatter(logging.Formatter):

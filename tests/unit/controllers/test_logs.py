@@ -48,3 +48,14 @@ def test_text_reads_well() -> None:
 @pytest.mark.parametrize("style", ["auto", "json", "text"])
 def test_tokens_are_never_logged(style: LogFormat) -> None:
     assert "abcdef0123456789" not in logged(style)
+
+
+def test_kopf_says_a_failure_in_one_line() -> None:
+    stream = io.StringIO()
+    set_up("text", "info", stream)
+    try:
+        raise ConnectionError("gone")
+    except ConnectionError:
+        logging.getLogger("kopf._core.reactor.orchestration").exception("a watcher has failed")
+    (line,) = stream.getvalue().splitlines()
+    assert "a watcher has failed" in line
