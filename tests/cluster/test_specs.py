@@ -148,7 +148,7 @@ def stored(section: str) -> list[tuple[str, str, dict[str, Any]]]:
     return [(kind, why, row) for kind, of in TABLE[section].items() for why, row in of.items()]
 
 
-def test_prints(kinds: Kinds, namespace: str, kubectl: Kubectl) -> None:
+def test_prints(kinds: Kinds, namespace: str, kubectl: Kubectl, tmp_path: Path) -> None:
     """`kubectl get ollama` shows status in the columns people look for."""
     for kind, row in TABLE["prints"].items():
         assert kinds.create(kind, row["spec"], "sample", namespace, dry_run=None) == []
@@ -156,7 +156,8 @@ def test_prints(kinds: Kinds, namespace: str, kubectl: Kubectl) -> None:
         body = kinds.objects.get_namespaced_custom_object(*at)
         body["status"] = row["status"] | {"conditions": [TABLE["ready"]]}
         kinds.objects.replace_namespaced_custom_object_status(*at, body)
-    printed = kubectl("get", "ollama", "-n", namespace)
+    # kubectl remembers for minutes which kinds there were
+    printed = kubectl("get", "ollama", "-n", namespace, "--cache-dir", str(tmp_path))
     tables = [
         [line.split() for line in table.splitlines()] for table in printed.strip().split("\n\n")
     ]
