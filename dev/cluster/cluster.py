@@ -96,8 +96,14 @@ class Cluster:
                 bufsize=0,
             )
         assert process.stdout is not None
-        with process.stdout:
-            failure = _follow(process.stdout, on_step)
+        try:
+            with process.stdout:
+                failure = _follow(process.stdout, on_step)
+        except BaseException:
+            # Interrupted by the one who waits: nothing that was started may go on without them.
+            process.terminate()
+            process.wait()
+            raise
         if failure:
             process.wait()
             if process.stdin:
@@ -113,7 +119,7 @@ class Cluster:
             state = cluster.state()
         except (OSError, ValueError):
             return None
-        return cluster if alive(state["supervisor"]) else None
+        return cluster if cluster._supervised_by(state["supervisor"]) else None
 
     @property
     def kubeconfig(self) -> Path:
@@ -140,10 +146,10 @@ class Cluster:
         pid = self.state()["supervisor"]
         if self._stdin:
             self._stdin.close()
-        if alive(pid):
+        if self._supervised_by(pid):
             os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_WITHIN
-        while alive(pid):
+        while self._supervised_by(pid):
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
@@ -188,6 +194,18 @@ class Cluster:
         token = answer.json()["status"]["token"]
         return write_kubeconfig(
             path, self.url, self._certificate("ca.crt"), user={"token": token}, namespace=namespace
+        )
+
+    def _supervised_by(self, pid: int) -> bool:
+        """Whether a process is this cluster's supervisor, not another that was given its id."""
+        try:
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            return False
+        return (
+            alive(pid)
+            and "dev.cluster.supervisor" in arguments
+            and (str(self.directory) in arguments)
         )
 
     def _certificate(self, name: str) -> Path:

@@ -35,8 +35,11 @@ async def serve(listener: socket.socket, directory: Path) -> None:
             writer.close()
 
     server = await asyncio.start_server(answer, sock=listener, ssl=context)
-    async with server:
-        await server.serve_forever()
+    try:
+        # Not serve_forever: it would not end before the last follower of a log has left.
+        await asyncio.Event().wait()
+    finally:
+        server.close()
 
 
 async def _answer(target: str, pods: Path, writer: asyncio.StreamWriter) -> None:

@@ -25,7 +25,7 @@ from dev.machines.tasks import spawn
 from dev.machines.volumes import SERVICE_ACCOUNT, Volumes
 
 _RETRY_SECONDS = 0.5
-_REFRESH_SECONDS = 20.0
+_REFRESH_SECONDS = 5.0
 _DEFAULT_GRACE = 30.0
 
 

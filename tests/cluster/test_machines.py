@@ -372,6 +372,80 @@ def test_init_containers_run_first_and_in_order(here: Namespace) -> None:
     assert here.kubectl("logs", "-n", here.name, "steps", "-c", "main") == "one two \n"
 
 
+def test_a_sidecar_is_there_before_and_after_the_others(here: Namespace) -> None:
+    sidecar = {
+        "name": "side",
+        "image": "local/python",
+        "restartPolicy": "Always",
+        "args": ["-c", f"open('/work/side', 'w').close(); {WAIT_FOREVER}"],
+        "volumeMounts": [{"name": "work", "mountPath": "/work"}],
+        "startupProbe": {
+            "exec": {"command": ["/bin/sh", "-c", "test -e /work/side"]},
+            "periodSeconds": 1,
+        },
+    }
+    mount = {"volumeMounts": [{"name": "work", "mountPath": "/work"}]}
+    script = "import os; print(os.listdir('/work'))"
+    spec: Object = {"initContainers": [sidecar], "restartPolicy": "Never"}
+    here.apply(pod("pair", script, mount, volumes=[{"name": "work", "emptyDir": {}}], **spec))
+    here.wait("pod/pair", "jsonpath={.status.phase}=Succeeded")
+    assert here.kubectl("logs", "-n", here.name, "pair", "-c", "main") == "['side']\n"
+    side = here.get("pod", "pair")["status"]["initContainerStatuses"][0]
+    assert "terminated" in side["state"]
+
+
+def test_a_changed_config_map_reaches_its_volume(here: Namespace) -> None:
+    words: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "words"}}
+    script = (
+        "import pathlib, time\n"
+        "while (word := pathlib.Path('/words/word').read_text()) != 'new': time.sleep(0.1)\n"
+        "print(word)\n"
+    )
+    mount = {"volumeMounts": [{"name": "words", "mountPath": "/words"}]}
+    volumes = [{"name": "words", "configMap": {"name": "words"}}]
+    here.apply(
+        {**words, "data": {"word": "old"}},
+        pod("reader", script, mount, volumes=volumes, restartPolicy="Never"),
+    )
+    here.wait("pod/reader", "condition=Ready")
+    here.apply({**words, "data": {"word": "new"}})
+    here.wait("pod/reader", "jsonpath={.status.phase}=Succeeded")
+
+
+def test_a_daemon_set_is_on_every_machine(here: Namespace) -> None:
+    template = pod("daemon", WAIT_FOREVER)
+    here.apply(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {"name": "daemon"},
+            "spec": {
+                "selector": {"matchLabels": {"app": "daemon"}},
+                "template": {"metadata": template["metadata"], "spec": template["spec"]},
+            },
+        }
+    )
+    machines = len(here.cluster.machines())
+    here.wait("daemonset/daemon", f"jsonpath={{.status.numberReady}}={machines}")
+    addresses = here.kubectl(
+        *("get", "pods", "-n", here.name, "-o", "jsonpath={.items[*].status.podIP}")
+    ).split()
+    assert len(set(addresses)) == machines
+
+
+def test_logs_can_be_followed_and_looked_up(here: Namespace) -> None:
+    script = "print('one'); print('two'); raise SystemExit(1)"
+    here.apply(pod("talks", script))
+    eventually("it was restarted", lambda: here.container("talks").get("restartCount"))
+    assert here.kubectl("logs", "-n", here.name, "talks", "--previous") == "one\ntwo\n"
+    assert here.kubectl("logs", "-n", here.name, "talks", "--tail=1") == "two\n"
+
+    here.apply(pod("counts", "import time\nfor n in range(9): print(n); time.sleep(0.1)"))
+    eventually("it has begun", lambda: (here.folder("counts") / "main.pid").exists())
+    followed = here.kubectl("logs", "-n", here.name, "counts", "-f")
+    assert "8" in followed
+
+
 @contextmanager
 def machine(cluster: Cluster, added: Machine) -> Iterator[None]:
     cluster.add_machine(added)
