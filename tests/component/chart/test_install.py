@@ -55,10 +55,14 @@ def test_every_sample_is_accepted_as_it_is(installed: Helm, kubectl: Kubectl) ->
 
 
 def test_an_upgrade_of_itself_changes_nothing(installed: Helm, kubectl: Kubectl) -> None:
-    def specifications() -> list[object]:
+    def specifications() -> dict[str, object]:
         kinds = "deployments,services,clusterroles,clusterrolebindings,roles,crds"
         found = objects(kubectl, kinds, "-A", "-l", "app.kubernetes.io/instance=ollama-fleet")
-        return [each["metadata"].get("generation", each.get("rules")) for each in found]
+        return {
+            f"{each['kind']} {each['metadata']['name']}": each["metadata"].get("generation")
+            or each.get("rules")
+            for each in found
+        }
 
     before = specifications()
     assert len(before) > 10
