@@ -1,6 +1,6 @@
 """Router: one endpoint for many servers."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
@@ -50,7 +50,8 @@ RouterRepository = Annotated[
     Field(max_length=255),
     Pattern("^$|" + REPOSITORY.regex, REPOSITORY.message),
 ]
-_CAUSES = ("ConnectFailure", "Busy", "502", "503")
+Cause = Literal["ConnectFailure", "Busy", "502", "503"]
+_CAUSES: tuple[Cause, ...] = get_args(Cause)
 _NO_CAUSE = "not a cause to try another server: write ConnectFailure, Busy, 502 or 503"
 _NO_COUNT = "not a number of requests: write Auto (the server's parallel) or a number of at least 1"
 
@@ -69,7 +70,7 @@ def _per_server(value: int | str) -> int | str:
 
 
 RetryCause = Annotated[
-    Literal["ConnectFailure", "Busy", "502", "503"],
+    Cause,
     BeforeValidator(_cause),
     int_or_text(f"type(self) == int ? self in [502, 503] : self in {list(_CAUSES)}", _NO_CAUSE, 32),
 ]
@@ -176,11 +177,9 @@ class RetryPolicy(Model):
     """When another server is tried; never after the first byte of an answer."""
 
     attempts: int = Field(default=2, ge=1, le=10, description="Servers tried, the first included.")
-    # not `on` in the resource: YAML 1.1, and so kubectl, reads that key as true
-    on: Annotated[list[RetryCause], Field(max_length=8, json_schema_extra=_unique)] = Field(
-        default=["ConnectFailure", "Busy", "502", "503"],
-        alias="causes",
-        description="What another server is tried after; absent: all four.",
+    # not `on`: YAML 1.1, and so kubectl, reads that key as true
+    causes: Annotated[list[RetryCause], Field(max_length=8, json_schema_extra=_unique)] = Field(
+        default=list(_CAUSES), description="What another server is tried after; absent: all four."
     )
 
 

@@ -110,7 +110,7 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
         idle=seconds_of(spec.timeouts.idle),
         total=seconds_of(spec.timeouts.total),
         attempts=spec.retry.attempts,
-        retry_on=frozenset(spec.retry.on),
+        retry_on=frozenset(spec.retry.causes),
         interval=max(0.05, seconds_of(spec.health.interval)),
         probe_timeout=max(0.05, seconds_of(spec.health.timeout)),
         offline_after=seconds_of(spec.health.offline_after),

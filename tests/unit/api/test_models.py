@@ -97,9 +97,8 @@ def test_numbers_become_texts_where_kubernetes_takes_both() -> None:
 
 
 def test_causes_of_a_retry() -> None:
-    assert RetryPolicy.model_validate({"causes": ["Busy", 503]}).on == ["Busy", "503"]
-    assert RetryPolicy().on == ["ConnectFailure", "Busy", "502", "503"]
-    assert "on" not in RetryPolicy().wire()
+    assert RetryPolicy.model_validate({"causes": ["Busy", 503]}).causes == ["Busy", "503"]
+    assert RetryPolicy().causes == ["ConnectFailure", "Busy", "502", "503"]
 
 
 def test_wire_is_camel_case_without_what_holds_nothing() -> None:
