@@ -12,7 +12,7 @@ from ollama_fleet.controllers.affected import affected
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.loop import Loop
 from ollama_fleet.controllers.store import Store
-from ollama_fleet.kube import Kind, Kube, KubeError, Object, kind_of
+from ollama_fleet.kube import Kind, Kube, KubeError, Object, Unavailable, kind_of
 from ollama_fleet.kube.kinds import (
     DAEMON_SET,
     DEPLOYMENT,
@@ -117,6 +117,9 @@ class Feed:
             for kind in self.kinds:
                 try:
                     await self._list(kind)
+                except Unavailable as error:
+                    log.warning("%s; listing again later", error)
+                    break
                 except KubeError as error:
                     log.warning("cannot list %s: %s; trying again later", kind.plural, error)
             pause = INTERVAL * (0.9 + 0.2 * self._random())

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Literal, NamedTuple
 
 from ollama_fleet.controllers.clock import Clock
-from ollama_fleet.kube import Kind, KubeError
+from ollama_fleet.kube import Kind, KubeError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +17,7 @@ Outcome = Literal["ok", "transient", "error"]
 
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
 _HEARTBEAT = 10.0
+_QUIET = 30.0
 
 
 class Key(NamedTuple):
@@ -71,6 +72,7 @@ class Loop:
         self._failures: dict[Key, int] = {}
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._again: set[Key] = set()
+        self._quiet_until = clock.monotonic()
         self.last_beat = clock.monotonic()
         """When the loop last looked for work, by the clock's monotonic seconds."""
 
@@ -110,6 +112,10 @@ class Loop:
             self._due[key] = due
             heapq.heappush(self._heap, (due, next(self._order), key))
             self._wake.set()
+        # Replaced entries stay in the heap until they are due, which may be in a day.
+        if len(self._heap) > 2 * len(self._due) + 64:
+            self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
+            heapq.heapify(self._heap)
 
     def _start_due(self) -> float:
         """Start what is due; seconds until the next look."""
@@ -135,16 +141,10 @@ class Loop:
                 result = await self._reconcile(key)
             after = self._jitter(result.requeue_after)
         except (KubeError, TransientError, TimeoutError) as error:
-            outcome = (
-                "error" if isinstance(error, KubeError) and not error.transient else "transient"
-            )
+            transient = not isinstance(error, KubeError) or error.transient
+            outcome = "transient" if transient else "error"
             after = self._backoff(key, getattr(error, "retry_after", None))
-            what = (
-                f"not done after {self._timeout:.0f} s"
-                if isinstance(error, TimeoutError)
-                else error
-            )
-            log.warning("%s: %s; trying again in %.3g s", key, what, after)
+            self._say(key, error, after)
         except Exception:
             outcome, after = "error", self._backoff(key, None)
             log.exception("%s: failed by a defect; trying again in %.3g s", key, after)
@@ -163,6 +163,18 @@ class Loop:
         elif after is not None:
             self._schedule(key, now + after)
         self._wake.set()
+
+    def _say(self, key: Key, error: Exception, after: float) -> None:
+        """One line; and one a while for all objects together when the API server is away."""
+        level = logging.WARNING
+        if isinstance(error, Unavailable):
+            now = self._clock.monotonic()
+            if now < self._quiet_until:
+                level = logging.DEBUG
+            else:
+                self._quiet_until = now + _QUIET
+        what = str(error) or "not done in time"
+        log.log(level, "%s: %s; trying again in %.3g s", key, what, after)
 
     def _jitter(self, seconds: float | None) -> float | None:
         """Up to a tenth later than asked, so that a fleet does not move in step."""

@@ -142,6 +142,18 @@ async def test_a_mark_comes_before_a_requeue_and_replaces_it(recorder: Recorder)
     assert recorder.times == [0.0, 10.0, 70.0]
 
 
+async def test_replaced_requeues_take_no_room(recorder: Recorder) -> None:
+    recorder.result = Result(requeue_after=86400)
+    async with running(recorder) as loop:
+        for _ in range(300):
+            loop.mark(A)
+            await recorder.clock.advance(1)
+        assert len(recorder.runs) == 300
+        assert len(loop._heap) < 100
+        await recorder.clock.advance(86400)
+        assert len(recorder.runs) == 301
+
+
 async def test_failures_wait_twice_as_long_each_time_up_to_five_minutes(recorder: Recorder) -> None:
     recorder.error = Unavailable(503, "", "down")
     async with running(recorder, random=0.999999999) as loop:
@@ -218,6 +230,21 @@ async def test_what_is_said_of_failures(
     assert "OllamaNode/default/a" in record.getMessage()
     assert bool(record.exc_info) == traceback
     assert traceback or str(error) in record.getMessage()
+
+
+async def test_an_absent_api_server_is_told_once_not_for_every_object(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder.error = Unavailable(0, "Unreachable", "API server https://x: gone")
+    with caplog.at_level(logging.INFO):
+        async with running(recorder) as loop:
+            for number in range(50):
+                loop.mark(Key(OLLAMA_NODE, "default", f"k{number}"))
+            await recorder.clock.advance(10)
+            assert len(recorder.ended) > 100
+            assert len(caplog.records) == 1
+            await recorder.clock.advance(60)
+    assert 2 <= len(caplog.records) <= 3
 
 
 async def test_one_keys_failure_leaves_the_others_alone(recorder: Recorder) -> None:
