@@ -24,6 +24,8 @@ KUBERNETES = "v1.36.3"
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
 SOURCE = Path(__file__).resolve().parent.parent / "controlplane"
 
+_DRAFT = ".making-"
+
 Say = Callable[[str], None]
 
 
@@ -87,7 +89,9 @@ def _named(directory: Path) -> ControlPlane:
 
 def _make(cache: Path, say: Say) -> None:
     """Fill the cache in one step, from the releases or else by a build."""
-    work = Path(tempfile.mkdtemp(prefix=".making-", dir=cache.parent))
+    for left in cache.parent.glob(f"{_DRAFT}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=cache.parent))
     try:
         try:
             releases.download(work, KUBERNETES, say)

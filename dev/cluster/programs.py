@@ -69,7 +69,10 @@ def prepare(directory: Path) -> Layout:
 
 
 def etcd(layout: Layout) -> list[str]:
-    """Flags for etcd: durable enough for a cluster that is thrown away."""
+    """Flags for etcd: durable enough for a cluster that is thrown away.
+
+    It asks for no certificate, so whoever has an account on this machine can read the cluster.
+    """
     client, peer = (
         f"http://{LOOPBACK}:{port}" for port in (layout.etcd_port, layout.etcd_peer_port)
     )

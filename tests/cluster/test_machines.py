@@ -305,6 +305,14 @@ def test_a_pod_may_do_what_its_role_allows_and_no_more(here: Namespace) -> None:
     assert f'User "system:serviceaccount:{here.name}:reader" cannot list resource "secrets"' in said
 
 
+def test_a_kubeconfig_can_act_as_a_service_account(here: Namespace, tmp_path: Path) -> None:
+    path = here.cluster.token_kubeconfig(here.name, "default", tmp_path / "kubeconfig")
+    who = here.kubectl("auth", "whoami", f"--kubeconfig={path}", "-o", "jsonpath={..username}")
+    assert who == f"system:serviceaccount:{here.name}:default"
+    with pytest.raises(ClusterError, match="not found"):
+        here.cluster.token_kubeconfig(here.name, "nobody", tmp_path / "kubeconfig")
+
+
 def test_a_pod_without_a_token_is_nobody(here: Namespace) -> None:
     script = "import os; print('KUBECONFIG' in os.environ)"
     here.apply(pod("mute", script, automountServiceAccountToken=False, restartPolicy="Never"))
