@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from random import SystemRandom
+from typing import Any
 
 from ollama_fleet.controllers.clock import Clock, SystemClock
 from ollama_fleet.controllers.context import Context, Reconcilers, Settings
@@ -158,31 +159,32 @@ class Operator:
         )
         reconcilers.update(self._build(context))
         feed = Feed(kube, store, loop, self._clock, self._random, settings.namespaces)
-        parts = [asyncio.create_task(leader.hold(), name="lease")] if leader.leading else []
+        parts: list[asyncio.Task[Any]] = []
         watches: Watches | None = None
+        watching: asyncio.Task[None] | None = None
+
+        def start(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+            parts.append(asyncio.create_task(work))
+            return parts[-1]
+
+        lease = [start(leader.hold())] if leader.leading else []
         try:
-            await self._fill(feed)
+            await _first_end(start(self._fill(feed)), *lease)
+            endless = [*lease, start(loop.run()), start(feed.run())]
             watches = Watches(kube, feed, settings.namespaces)
-            parts.append(asyncio.create_task(loop.run(), name="loop"))
-            parts.append(asyncio.create_task(feed.run(), name="lists"))
-            watching = asyncio.create_task(watches.run(), name="watches")
+            watching = asyncio.create_task(watches.run())
             self._loop, self._feed = loop, feed
             self._metrics.queue.set_function(lambda: len(loop))
-            await asyncio.wait(
-                {watching, asyncio.create_task(watches.started.wait())},
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await _first_end(start(watches.started.wait()), *endless, watching)
             # kopf has taken the signals; they are ours to answer.
             self._catch_signals()
             log.info("reconciling %s", ", ".join(settings.namespaces) or "every namespace")
-            done, _ = await asyncio.wait({*parts, watching}, return_when=asyncio.FIRST_COMPLETED)
-            for part in done:
-                part.result()
+            await _first_end(*endless, watching)
         finally:
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, context.background.stop(), return_exceptions=True)
-            if watches is not None:
+            if watches is not None and watching is not None:
                 watches.stop()
                 await asyncio.wait({watching}, timeout=_GOODBYE)
                 watching.cancel()
@@ -214,3 +216,10 @@ class Operator:
         running = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, self._stopping.set)
+
+
+async def _first_end(*tasks: asyncio.Task[Any]) -> None:
+    """Until one of the tasks ends; raises what it raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()

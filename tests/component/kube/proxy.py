@@ -1,9 +1,10 @@
 """A network between a client and the API server that fails when told to."""
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 
 class Proxy:
@@ -12,7 +13,7 @@ class Proxy:
     def __init__(self, host: str, port: int) -> None:
         self._to = (host, port)
         self._server: asyncio.Server | None = None
-        self._pipes: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._open = asyncio.Event()
         self._open.set()
@@ -52,13 +53,22 @@ class Proxy:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        self._start(self._connect(reader, writer, self._open))
+
+    async def _connect(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_open: asyncio.Event
+    ) -> None:
         there, back = await asyncio.open_connection(*self._to)
-        self._writers |= {writer, back}
-        for source, sink in ((reader, back), (there, writer)):
-            pipe = asyncio.create_task(self._pipe(source, sink, self._open))
-            self._pipes.add(pipe)
-            pipe.add_done_callback(self._pipes.discard)
+        self._writers.add(back)
+        self._start(self._pipe(reader, back, is_open))
+        self._start(self._pipe(there, writer, is_open))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _pipe(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, is_open: asyncio.Event
@@ -71,10 +81,14 @@ class Proxy:
         sink.close()
 
     async def _drop(self) -> None:
-        pipes, writers = list(self._pipes), list(self._writers)
-        for pipe in pipes:
-            pipe.cancel()
-        await asyncio.gather(*pipes, return_exceptions=True)
+        while tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        writers = list(self._writers)
+        self._writers.clear()
         for writer in writers:
             writer.transport.abort()
-        self._writers.clear()
+        for writer in writers:
+            with suppress(OSError):
+                await writer.wait_closed()
