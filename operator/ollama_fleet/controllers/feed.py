@@ -125,12 +125,12 @@ class Feed:
             pause = INTERVAL * (0.9 + 0.2 * self._random())
 
     async def _list(self, kind: Kind) -> None:
-        scopes = self._namespaces if kind.namespaced and self._namespaces else (None,)
-        for namespace in scopes:
+        news: list[Object] = []
+        for namespace in self._namespaces if kind.namespaced and self._namespaces else (None,):
             found = await self._kube.list_all(kind, namespace, self.kinds[kind])
-            news = self._store.replace_all(kind, found.items, found.resource_version, namespace)
-            missed = bool(news) and kind not in self._heard
-            self._missed[kind] = self._missed.get(kind, 0) + 1 if missed else 0
+            news += self._store.replace_all(kind, found.items, found.resource_version, namespace)
+        missed = bool(news) and kind not in self._heard
+        self._missed[kind] = self._missed.get(kind, 0) + 1 if missed else 0
         self._heard.discard(kind)
 
     def _wake(self, obj: Object, before: Object | None) -> None:
