@@ -188,6 +188,11 @@ class ChunkScanner:
         self._last = False
         self._line = b""
 
+    @property
+    def announced(self) -> int:
+        """Payload bytes of the current chunk still to come."""
+        return max(0, self._left - 2)
+
     def feed(self, data: bytes, pos: int = 0, sink: list[bytes] | None = None) -> int:
         """Follow `data` from `pos`; returns where the body's part of it ends.
 

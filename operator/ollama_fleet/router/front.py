@@ -1,6 +1,8 @@
 """The client's side of a connection: requests in, in order, and answers out."""
 
 import asyncio
+import socket
+import struct
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,6 +31,7 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES = 1 << 20
 PIPELINE_BYTES = 64 << 10
 SMALL_BODY = 64 << 10
+_RESET = struct.pack("ii", 1, 0)  # linger for 0 s: closing resets the connection
 
 
 class Handler(Protocol):
@@ -192,6 +195,8 @@ class Front(asyncio.Protocol):
         if delimited:
             self._close()
         else:
+            connection = self._transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.abort()
 
     def abort(self) -> None:
@@ -305,7 +310,7 @@ class Front(asyncio.Protocol):
         self._buffer = self._buffer[end:]
         self._got += sum(map(len, self._parts[before:]))
         limit = self._frontage.body_bytes
-        if self._got > limit:
+        if self._got + chunks.announced > limit:
             raise FramingError(413, f"the request body is over {limit} bytes")
         if not chunks.done:
             self.deadline = self._frontage.loop.time() + BODY_SECONDS

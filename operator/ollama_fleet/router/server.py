@@ -40,7 +40,10 @@ class Router:
         )
         self._operators = self._new_frontage(Operators(self._not_ready, metrics.render))
         self._operators.connections = _OPERATOR_CONNECTIONS
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: dict[Frontage, list[asyncio.Server]] = {
+            self._frontage: [],
+            self._operators: [],
+        }
         self._tick_handle = loop.call_later(TICK_SECONDS, self._tick)
 
     def configure(self, settings: Settings) -> None:
@@ -72,7 +75,7 @@ class Router:
         self._leaving = True
         log.info("leaving: %d requests under way", self.relay.exchanges)
         await asyncio.sleep(pause)
-        for listener in self._listeners:
+        for listener in self._listeners[self._frontage]:
             listener.close()
         self._frontage.drain()
         with suppress(TimeoutError):
@@ -85,9 +88,9 @@ class Router:
     async def close(self) -> None:
         """End now."""
         self._tick_handle.cancel()
-        for listener in self._listeners:
-            listener.close()
-        for frontage in (self._frontage, self._operators):
+        for frontage, listeners in self._listeners.items():
+            for listener in listeners:
+                listener.close()
             frontage.abort()
         self.relay.close()
         await self.prober.close()
@@ -96,7 +99,7 @@ class Router:
         listener = await self._loop.create_server(
             lambda: Front(frontage), host, port, backlog=BACKLOG
         )
-        self._listeners.append(listener)
+        self._listeners[frontage].append(listener)
         return int(listener.sockets[0].getsockname()[1])
 
     def _new_frontage(self, handler: Handler) -> Frontage:

@@ -218,17 +218,17 @@ class Client:
             return reply
 
     async def _chunks(self) -> bytes:
-        body = b""
+        pieces: list[bytes] = []
         while True:
             try:
                 size = int((await self.reader.readuntil(b"\r\n"))[:-2], 16)
                 data = await self.reader.readexactly(size + 2)
             except asyncio.IncompleteReadError as error:
-                raise asyncio.IncompleteReadError(body + error.partial, None) from None
+                raise asyncio.IncompleteReadError(b"".join(pieces) + error.partial, None) from None
             assert data[-2:] == b"\r\n"
             if not size:
-                return body
-            body += data[:-2]
+                return b"".join(pieces)
+            pieces.append(data[:-2])
 
     async def closed(self) -> bytes:
         """Wait for the end; what came until then."""

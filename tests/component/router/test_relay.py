@@ -173,7 +173,7 @@ async def test_pipelined_requests_are_answered_in_order(start: Start, serve: Ser
 
 async def test_a_slow_client_slows_the_server_and_loses_nothing(start: Start, serve: Serve) -> None:
     sent = 0
-    piece, pieces = chunk(b"x" * 65536), 800
+    piece, pieces = chunk(b"x" * 65536), 400
 
     async def answer(exchange: Exchange) -> None:
         nonlocal sent
