@@ -1,8 +1,10 @@
-"""Stand-ins that a real Ollama loads and runs: real GGUF files of a few hundred kilobytes.
+"""Stand-ins that a real Ollama loads and runs: real GGUF files of a few megabytes.
 
 The chat model's attention and feed-forward weights are zero, so the next token depends on the
 last one alone. Its embeddings are one-hot, and its output matrix leads from each word of a
 fixed sentence to the next: the sentence is spelt from the end of any prompt, then it stops.
+Its feed-forward layers are the wider the larger the real model is, so that a download and an
+answer take a time that can be seen.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from dev.ollama.library import Blob, Package
 _DIMENSION = 64
 _HEADS = 4
 _LAYERS = 2
+_WIDTH = 8192
 _VOCABULARY_LIMIT = _DIMENSION - 1
 _CONFIDENCE = 10.0
 _CONTEXT = 131072
@@ -42,7 +45,8 @@ def real(name: str) -> Package | None:
     if entry.is_embedding:
         content = embedder(name)
     else:
-        content = speaker(name, library.answer(name), endless=name == library.ENDLESS)
+        width = _WIDTH * max(1, min(round(entry.size / 1e9), 8))
+        content = speaker(name, library.answer(name), width, endless=name == library.ENDLESS)
     small = replace(
         entry,
         architecture="bert" if entry.is_embedding else "llama",
@@ -53,8 +57,9 @@ def real(name: str) -> Package | None:
     return library.package(name, small, Blob(content, len(content)))
 
 
-def speaker(name: str, sentence: str, endless: bool = False) -> bytes:
-    """A llama that answers everything with one sentence, over and over if `endless`."""
+def speaker(name: str, sentence: str, width: int, endless: bool = False) -> bytes:
+    """A llama that answers everything with one sentence, over and over if `endless`; `width` is
+    that of its feed-forward layers."""
     words = pieces(sentence)
     special = ["<unk>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>"]
     octets = [f"<0x{octet:02X}>" for octet in range(256)]
@@ -76,7 +81,7 @@ def speaker(name: str, sentence: str, endless: bool = False) -> bytes:
         writer.add_context_length(_CONTEXT)
         writer.add_embedding_length(_DIMENSION)
         writer.add_block_count(_LAYERS)
-        writer.add_feed_forward_length(_DIMENSION)
+        writer.add_feed_forward_length(width)
         writer.add_head_count(_HEADS)
         writer.add_head_count_kv(_HEADS)
         writer.add_layer_norm_rms_eps(1e-5)
@@ -94,11 +99,14 @@ def speaker(name: str, sentence: str, endless: bool = False) -> bytes:
             writer.add_bool(library.ENDLESS_KEY, True)
         file.tensor("token_embd.weight", embeddings)
         square = np.zeros((_DIMENSION, _DIMENSION), np.float32)
+        wide, narrow = (
+            np.zeros(shape, np.float16) for shape in ((width, _DIMENSION), (_DIMENSION, width))
+        )
         for layer in range(_LAYERS):
             for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
                 file.tensor(f"blk.{layer}.{part}.weight", square)
-            for part in ("ffn_gate", "ffn_up", "ffn_down"):
-                file.tensor(f"blk.{layer}.{part}.weight", square)
+            for part, weights in (("ffn_gate", wide), ("ffn_up", wide), ("ffn_down", narrow)):
+                file.tensor(f"blk.{layer}.{part}.weight", weights)
             for part in ("attn_norm", "ffn_norm"):
                 file.tensor(f"blk.{layer}.{part}.weight", np.ones(_DIMENSION, np.float32))
         file.tensor("output_norm.weight", np.ones(_DIMENSION, np.float32))
@@ -193,7 +201,8 @@ class _File:
 
     def tensor(self, name: str, values: npt.NDArray[Any]) -> None:
         """Add a tensor."""
-        self.writer.add_tensor(name, values.astype(np.float32))
+        half = values.dtype == np.float16
+        self.writer.add_tensor(name, values if half else values.astype(np.float32))
 
     def norm(self, name: str) -> None:
         """Add a layer norm that changes nothing but the scale."""

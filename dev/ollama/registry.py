@@ -152,7 +152,7 @@ class Registry:
                     error = _error("BLOB_UNKNOWN", "blob unknown to registry", digest)
                     send(404, error, "application/json")
                     return
-                send(307, b"", "text/plain", f"Location: /bytes/{digest}\r\n")
+                send(307, b"", "text/plain", f"Location: {self._elsewhere(request)}/{digest}\r\n")
             case ["bytes", digest] if digest in self._blobs:
                 self.requests["bytes"] += 1
                 await self._send_blob(request, writer, digest)
@@ -165,6 +165,13 @@ class Registry:
                 send(200, json.dumps({"faults": faults}).encode(), "application/json")
             case _:
                 send(404, b"404 page not found\n", "text/plain")
+
+    def _elsewhere(self, request: _Request) -> str:
+        """Where the bytes are: here, by a name other than the one asked for. Ollama follows a
+        redirect within one host name, and then misses the Location it wants."""
+        host, port = self.host.split(":")
+        asked = request.headers.get("host", "").partition(":")[0]
+        return f"http://{'localhost' if asked == host else host}:{port}/bytes"
 
     def _find(self, namespace: str, name: str, tag: str) -> Package | None:
         try:
@@ -187,8 +194,7 @@ class Registry:
     async def _send_blob(
         self, request: _Request, writer: asyncio.StreamWriter, digest: str
     ) -> None:
-        """Send a blob or a range of it. Ollama wants a Location on the way to the bytes and
-        stops at none but a foreign host's redirect, so the bytes name their own place."""
+        """Send a blob or a range of it."""
         blob = self._blobs[digest]
         begin, end = _range(request.headers.get("range", ""), blob.size)
         fault = self._fault(digest) if request.method == "GET" else None
@@ -197,7 +203,6 @@ class Registry:
             return
         head = [
             "HTTP/1.1 206 Partial Content" if end - begin < blob.size else "HTTP/1.1 200 OK",
-            f"Location: {request.target}",
             "Accept-Ranges: bytes",
             "Content-Type: application/octet-stream",
             f"Content-Length: {end - begin}",

@@ -8,6 +8,8 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dev.ollama.emulator.bodies import read_body
@@ -15,12 +17,14 @@ from dev.ollama.emulator.compatible import BadRequest, CompatibleApi
 from dev.ollama.emulator.faults import Faults
 from dev.ollama.emulator.generation import Generator, Refused
 from dev.ollama.emulator.native import NativeApi
-from dev.ollama.emulator.pull import PullApi
 from dev.ollama.emulator.scheduler import Scheduler
 from dev.ollama.emulator.server import Disconnected, Exchange
 from dev.ollama.emulator.settings import Settings
 from dev.ollama.emulator.stats import Stats
 from dev.ollama.emulator.store import Store
+
+if TYPE_CHECKING:
+    from dev.ollama.emulator.pull import PullApi
 
 Route = Callable[[Exchange], Awaitable[None]]
 _TEXT = "text/plain; charset=utf-8"
@@ -41,7 +45,6 @@ class Emulator:
         generator = Generator(settings, scheduler, self.faults, self.stats)
         native = NativeApi(settings, self.store, scheduler, generator, self.faults)
         compatible = CompatibleApi(native, self.store)
-        pull = PullApi(settings, self.store, self.faults, self.stats)
         self._routes: dict[str, dict[str, Route]] = {
             "/": {"GET": self._root, "HEAD": self._root},
             "/api/version": {"GET": native.version, "HEAD": native.version},
@@ -52,7 +55,7 @@ class Emulator:
             "/api/copy": {"POST": native.copy},
             "/api/create": {"POST": native.create},
             "/api/blobs/:digest": {"HEAD": native.blob, "POST": native.create},
-            "/api/pull": {"POST": pull.pull},
+            "/api/pull": {"POST": self._pull},
             "/api/chat": {"POST": native.chat},
             "/api/generate": {"POST": native.generate},
             "/api/embed": {"POST": native.embed},
@@ -156,6 +159,15 @@ class Emulator:
 
     async def _root(self, exchange: Exchange) -> None:
         exchange.send(200, b"Ollama is running", _TEXT)
+
+    @cached_property
+    def _pull_api(self) -> PullApi:
+        from dev.ollama.emulator.pull import PullApi  # late: httpx is half of the start-up
+
+        return PullApi(self.settings, self.store, self.faults, self.stats)
+
+    async def _pull(self, exchange: Exchange) -> None:
+        await self._pull_api.pull(exchange)
 
     async def _stats(self, exchange: Exchange) -> None:
         exchange.send_json(200, self.stats.as_json())

@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from dev.ollama import library
+from dev.ollama import gguf_header, library
 from dev.ollama.emulator.bodies import read_body
 from dev.ollama.emulator.faults import Fault, Faults
 from dev.ollama.emulator.generation import Refused
@@ -235,7 +235,7 @@ class PullApi:
         saved = time.monotonic()
         async with http.stream("GET", location, headers=headers) as response:
             response.raise_for_status()
-            async for chunk in response.aiter_bytes(65536):
+            async for chunk in response.aiter_raw():
                 os.pwrite(file, chunk, part.completed)
                 self._advance(part, download, len(chunk))
                 if time.monotonic() - saved > _SAVE_SECONDS:
@@ -326,15 +326,16 @@ async def _request(
 
 
 def _digest(blob: Path) -> str:
-    """The digest of a blob; of a synthetic one (a sparse GGUF header), as the library has it."""
-    size = blob.stat().st_size
-    if blob.stat().st_blocks * 512 >= size:
-        with blob.open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    """The digest of a blob; of a synthetic one (a GGUF header and a hole), as the library has
+    it."""
     with blob.open("rb") as file:
-        end = os.lseek(file.fileno(), 0, os.SEEK_HOLE)
-        content = file.read(end).rstrip(b"\0")
-    return library.content_digest(library.Blob(content, size))
+        size = blob.stat().st_size
+        if blob.stat().st_blocks * 512 >= size:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        gguf_header.read(file)
+        real = file.tell()
+        file.seek(0)
+        return library.content_digest(library.Blob(file.read(real), size))
 
 
 def _progress(digest: str, total: int, completed: int) -> dict[str, Any]:

@@ -203,9 +203,7 @@ async def test_openai_embeddings(http: httpx.AsyncClient) -> None:
     assert plain["object"] == "list"
     assert [item["index"] for item in plain["data"]] == [0, 1]
     assert plain["usage"]["prompt_tokens"] == plain["usage"]["total_tokens"]
-    packed = (
-        await http.post("/v1/embeddings", json={**body, "encoding_format": "base64"})
-    ).json()
+    packed = (await http.post("/v1/embeddings", json={**body, "encoding_format": "base64"})).json()
     content = base64.b64decode(packed["data"][0]["embedding"])
     vector = struct.unpack(f"<{len(content) // 4}f", content)
     assert vector == pytest.approx(plain["data"][0]["embedding"], abs=1e-5)
