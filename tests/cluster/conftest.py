@@ -24,9 +24,14 @@ class Kubectl(Protocol):
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[Cluster]:
     """A started cluster with the machines gpu-24g, gpu-12g and gpu-6g; crashes back off 1 s."""
-    started = Cluster.start(tmp_path_factory.mktemp("cluster"), backoff=1.0, say=print)
+    # Making the control plane takes minutes the first time: say so past pytest's capture.
+    terminal = pytestconfig.pluginmanager.get_plugin("terminalreporter")
+    say = terminal.write_line if terminal else print
+    started = Cluster.start(tmp_path_factory.mktemp("cluster"), backoff=1.0, say=say)
     yield started
     started.stop()
 

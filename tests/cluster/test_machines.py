@@ -178,6 +178,20 @@ def test_environment_secrets_and_volumes_reach_the_process(here: Namespace) -> N
     assert list(said["files"].values()) == ["hello", "s3cret", 'app="env"']
 
 
+def test_the_clusters_own_environment_is_given_to_every_pod(here: Namespace) -> None:
+    path = here.cluster.directory / "environment.json"
+    before = path.read_text() if path.exists() else "{}"
+    path.write_text(json.dumps({**json.loads(before), "GIVEN": "all", "OWN": "all"}))
+    try:
+        own = {"env": [{"name": "OWN", "value": "pod"}]}
+        script = "import os; print(os.environ['GIVEN'], os.environ['OWN'])"
+        here.apply(pod("given", script, own, restartPolicy="Never"))
+        here.wait("pod/given", "jsonpath={.status.phase}=Succeeded")
+    finally:
+        path.write_text(before)
+    assert here.logs("given") == "all pod\n"
+
+
 def test_a_missing_secret_is_waited_for(here: Namespace) -> None:
     key = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "late", "key": "key"}}}
     here.apply(pod("waits", "import os; print(os.environ['KEY'])", {"env": [key]}))

@@ -122,9 +122,7 @@ def test_up_and_down(directory: Path) -> None:
     assert len(up.stdout.splitlines()) <= 8
     assert f"export KUBECONFIG={directory}/kubeconfig" in up.stdout
     assert (directory / "kubeconfig").stat().st_mode & 0o777 == 0o600
-    took = re.search(r"^Up in ([\d.]+) s", up.stdout, re.MULTILINE)
-    assert took is not None
-    assert float(took[1]) < 15
+    assert re.search(r"^Up in [\d.]+ s", up.stdout, re.MULTILINE)
 
     again = cli(directory, "up")
     assert again.returncode == 0
@@ -173,16 +171,44 @@ def test_down_without_a_cluster_is_no_error(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "No cluster runs.\n")
 
 
+def stand_ins(directory: Path, **scripts: str) -> str:
+    """A control plane of shell scripts that wait, but for those given."""
+    directory.mkdir()
+    for name in binary.PROGRAMS:
+        program = directory / name
+        program.write_text(f"#!/bin/sh\n{scripts.get(name, 'sleep 600')}\n")
+        program.chmod(0o755)
+    return str(directory)
+
+
+def test_an_interrupted_start_leaves_no_process(tmp_path: Path, directory: Path) -> None:
+    given = {
+        "OLLAMA_FLEET_CLUSTER_DIR": str(directory),
+        "OLLAMA_FLEET_CONTROLPLANE": stand_ins(tmp_path / "programs"),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "dev.cluster", "up"],
+        cwd=REPOSITORY,
+        env={**os.environ, **given},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as up:
+        eventually(
+            "the programs run",
+            lambda: "/kube-apiserver --etcd" in " ".join(processes_of(directory)),
+        )
+        up.send_signal(signal.SIGINT)
+        _, said = up.communicate(timeout=30)
+    assert (up.returncode, said) == (130, "cluster: interrupted\n")
+    assert processes_of(directory) == []
+
+
 def test_a_failed_start_quotes_the_log_and_leaves_no_process(
     tmp_path: Path, directory: Path
 ) -> None:
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    for name in binary.PROGRAMS:
-        script = "echo the disk is on fire; exit 7" if name == "etcd" else "exec sleep 600"
-        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
-        (programs / name).chmod(0o755)
-    up = cli(directory, "up", OLLAMA_FLEET_CONTROLPLANE=str(programs))
+    programs = stand_ins(tmp_path / "programs", etcd="echo the disk is on fire; exit 7")
+    up = cli(directory, "up", OLLAMA_FLEET_CONTROLPLANE=programs)
     assert up.returncode == 1
     assert up.stderr.splitlines() == [
         "cluster: the cluster did not start: etcd ended with exit code 7. Its log ends with:",
