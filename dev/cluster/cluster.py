@@ -28,7 +28,7 @@ from dev.machines.machine import DEFAULT, Machine, load_all
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _START_WITHIN = 200.0
 _STOP_WITHIN = 30.0
-_CHANGE_WITHIN = 30.0
+_CHANGE_WITHIN = 60.0
 _OLLAMA_PORT = 11434
 
 

@@ -65,7 +65,7 @@ class Namespace:
         document: Object = json.loads(found or "{}")
         return document
 
-    def wait(self, what: str, condition: str, seconds: int = 30) -> None:
+    def wait(self, what: str, condition: str, seconds: int = 60) -> None:
         self.kubectl("wait", "-n", self.name, what, f"--for={condition}", f"--timeout={seconds}s")
 
     def logs(self, name: str) -> str:

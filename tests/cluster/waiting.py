@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(what: str, check: Callable[[], T], *, within: float = 30.0) -> T:
+def eventually(what: str, check: Callable[[], T], *, within: float = 60.0) -> T:
     """Call `check` until it returns something true, and return that; AssertionError in the end."""
     deadline = time.monotonic() + within
     while True:
