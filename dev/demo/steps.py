@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from dev.cluster import DEFAULT_MACHINES, Cluster, Machine
 from dev.cluster.cluster import REPOSITORY
@@ -26,7 +27,7 @@ NAMESPACE = "default"
 EVERYWHERE = "llama3.2:1b"
 """The sample fleet has this model on every server."""
 NEW_MACHINE = Machine("gpu-48g", gpus=1, gpu_memory=48 * 2**30)
-REAL_RATE = "2M"
+REAL_RATE = "30M"
 EMULATED_RATE = "4G"
 _SAMPLE = "manifests/samples/demo.yaml"
 
@@ -162,8 +163,9 @@ class Demo:
         stop = asyncio.Event()
         streams = self.streams
         running = asyncio.create_task(load(self.url, EVERYWHERE, streams, stop, limit=20 * streams))
-        victim = await self._pod_on("gpu-12g")
         await self._until("the load does not reach the servers", self._answered(streams), 60)
+        name = await self._busiest()
+        victim = await self._pod_of(name)
         retried = await self._metric("ollama_fleet_router_retries_total")
         self.cluster.kill_pod_process(NAMESPACE, victim["metadata"]["name"])
         killed = Stopwatch()
@@ -176,9 +178,7 @@ class Demo:
         result.retried = int(await self._metric("ollama_fleet_router_retries_total") - retried)
         if result.failed or result.whole == 0:
             raise DemoFailed(f"the load failed: {_load(result)}; {result.reasons[:3]}")
-        self.screen.line(
-            "failure", f"killed fleet-gpu-12g under {streams} streams: {_load(result)}"
-        )
+        self.screen.line("failure", f"killed {name} under {streams} streams: {_load(result)}")
         self.screen.more(f"the server was back by itself in {back:.1f} s")
 
     async def _growth(self) -> None:
@@ -193,13 +193,9 @@ class Demo:
             client.base_url = httpx.URL(self.url)
 
             async def answers() -> bool:
-                answer = Answer()
-                try:
-                    async for _ in chat(client, EVERYWHERE, "hi", answer):
-                        pass
-                except ChatFailed as error:
-                    raise DemoFailed(f"the chat after growth failed: {error}") from error
-                return answer.server == name
+                answers = [Answer() for _ in range(2 * (len(DEFAULT_MACHINES) + 1))]
+                await asyncio.gather(*(self._ask(client, answer) for answer in answers))
+                return any(answer.server == name for answer in answers)
 
             await self._until(f"{name} answers no chat", answers, 60)
         self.screen.line(
@@ -207,6 +203,13 @@ class Demo:
             f"machine {NEW_MACHINE.name} joined: server Ready {ready:.1f} s, "
             f"models installed {installed:.1f} s, first answer {watch.seconds:.1f} s",
         )
+
+    async def _ask(self, client: httpx.AsyncClient, answer: Answer) -> None:
+        try:
+            async for _ in chat(client, EVERYWHERE, "hi", answer):
+                pass
+        except ChatFailed as error:
+            raise DemoFailed(f"the chat after growth failed: {error}") from error
 
     def _answered(self, count: int) -> Callable[[], Awaitable[bool]]:
         """Whether the router has finished that many requests since now."""
@@ -222,34 +225,45 @@ class Demo:
 
     async def _metric(self, name: str) -> float:
         """A metric of the routers, added up over routers and labels."""
-        total = 0.0
+        return sum([value for labels, value in await self._samples(name)])
+
+    async def _busiest(self) -> str:
+        """The server with the most requests under way."""
+        samples = await self._samples("ollama_fleet_router_in_flight")
+        if not samples:
+            raise DemoFailed("no server is busy, so there is none to kill under load")
+        labels, _ = max(samples, key=lambda sample: sample[1])
+        return labels["server"]
+
+    async def _samples(self, name: str) -> list[tuple[dict[str, str], float]]:
+        """The samples of one metric, of all routers."""
+        found: list[tuple[dict[str, str], float]] = []
         async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
             for pod in await self.kube.list(
                 POD, NAMESPACE, label_selector="ollamafleet.dev/router=chat"
             ):
-                address = pod["status"].get("podIP")
-                if not address:
-                    continue
-                metrics = (await client.get(f"http://{address}:9090/metrics")).text
-                total += sum(
-                    float(line.rsplit(" ", 1)[1])
-                    for line in metrics.splitlines()
-                    if line.startswith((f"{name}{{", f"{name} "))
-                )
-        return total
+                if address := pod["status"].get("podIP"):
+                    text = (await client.get(f"http://{address}:9090/metrics")).text
+                    found += [
+                        (dict(sample.labels), sample.value)
+                        for family in text_string_to_metric_families(text)
+                        for sample in family.samples
+                        if sample.name == name
+                    ]
+        return found
 
     async def _restarted(self, victim: Object) -> bool:
         pod = await self.kube.get(POD, victim["metadata"]["name"], NAMESPACE)
         statuses = ((pod or {}).get("status") or {}).get("containerStatuses") or [{}]
         return bool(statuses[0].get("restartCount")) and bool(statuses[0].get("ready"))
 
-    async def _pod_on(self, machine: str) -> Object:
+    async def _pod_of(self, server: str) -> Object:
         for pod in await self.kube.list(
             POD, NAMESPACE, label_selector="ollamafleet.dev/ollamanode=fleet"
         ):
-            if pod["spec"].get("nodeName") == machine:
+            if f"fleet-{pod['spec'].get('nodeName')}" == server:
                 return pod
-        raise DemoFailed(f"no server runs on {machine}")
+        raise DemoFailed(f"{server} has no pod")
 
     async def _tasks(self) -> tuple[list[Mapping[str, Any]], Mapping[str, Any]]:
         distribution = await self.kube.get(MODEL_DISTRIBUTION, "base", NAMESPACE) or {}
