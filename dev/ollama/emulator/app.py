@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -115,7 +115,8 @@ class Emulator:
 
     def _allowed(self, exchange: Exchange) -> bool:
         origin = exchange.headers.get("origin")
-        if origin is None and not _is_foreign_host(self.settings.host, exchange):
+        host = exchange.headers.get("host", "")
+        if origin is None and not _is_foreign_host(self.settings.host, host):
             return True
         if origin is not None and self._is_known(origin, exchange):
             if exchange.method != "OPTIONS":
@@ -223,14 +224,15 @@ def _send_error(exchange: Exchange, error: Refused) -> None:
     exchange.send_json(error.status, body)
 
 
-def _is_foreign_host(listening: str, exchange: Exchange) -> bool:
+@lru_cache(maxsize=1024)
+def _is_foreign_host(listening: str, header: str) -> bool:
     """Whether the Host header is a stranger's; asked only on loopback, as Ollama does."""
     try:
         if not ipaddress.ip_address(listening).is_loopback:
             return False
     except ValueError:
         return False
-    host = urlsplit("//" + exchange.headers.get("host", "")).hostname or ""
+    host = urlsplit("//" + header).hostname or ""
     try:
         address = ipaddress.ip_address(host)
         return not (address.is_loopback or address.is_private or address.is_unspecified)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,7 +96,7 @@ class Generator:
         self._stats.prompt_tokens += prompt_tokens
         self._stats.cached_prompt_tokens += prompt_tokens - fresh
         if self._settings.prompt_tokens_per_second:
-            await _sleep(fresh / self._settings.prompt_tokens_per_second)
+            await asyncio.sleep(fresh / self._settings.prompt_tokens_per_second)
         evaluated = time.perf_counter_ns()
         tokens, reason = self._answer(wanted)
         speed = self._settings.tokens_per_second
@@ -113,7 +113,7 @@ class Generator:
             )
 
         if not wanted.stream:
-            await _sleep(len(tokens) / speed if speed else 0)
+            await asyncio.sleep(len(tokens) / speed if speed else 0)
             self._stats.tokens += len(tokens)
             text = "".join(orjson.loads(token) for token in tokens)
             exchange.send_json(200, wanted.format.whole(text, reason, metrics()), JSON)
@@ -223,7 +223,3 @@ class _Stream:
 def count_tokens(text: str) -> int:
     """About how many tokens a text has."""
     return (len(text) + 3) // 4
-
-
-def _sleep(seconds: float) -> Awaitable[None]:
-    return asyncio.sleep(seconds)

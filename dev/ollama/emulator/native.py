@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from dev.ollama.emulator.faults import Faults
 from dev.ollama.emulator.formats import Format, NativeChat, NativeGenerate, now
 from dev.ollama.emulator.generation import Completion, Generator, Refused, count_tokens
 from dev.ollama.emulator.scheduler import Runner, Scheduler
-from dev.ollama.emulator.server import JSON, Exchange
+from dev.ollama.emulator.server import Exchange
 from dev.ollama.emulator.settings import Settings, duration
 from dev.ollama.emulator.store import Model, Store
 from ollama_fleet.api.names import InvalidModelName, ModelName
@@ -216,13 +217,16 @@ class NativeApi:
         model = self._store.get(parse_name(name, 404, f"model '{name}' not found"))
         if model is None:
             raise Refused(404, f'model "{name}" not found, try pulling it first')
-        vectors = await self._embed(model, body, texts)
+        began = time.perf_counter_ns()
+        await self._load_only(model, body.get("options", {}), read_keep_alive(body))
+        loaded = time.perf_counter_ns()
+        vectors = _vectors(model, texts)
         dimensions = body.get("dimensions") or None
         return {
             "model": name,
             "embeddings": [_normalised(vector[:dimensions]) for vector in vectors],
-            "total_duration": 1,
-            "load_duration": 1,
+            "total_duration": time.perf_counter_ns() - began,
+            "load_duration": loaded - began,
             "prompt_eval_count": sum(count_tokens(text) for text in texts),
         }
 
@@ -234,18 +238,9 @@ class NativeApi:
         if model is None:
             raise Refused(404, f'model "{name}" not found, try pulling it first')
         prompt = body.get("prompt", "")
-        vectors = await self._embed(model, body, [prompt] if prompt else [])
+        await self._load_only(model, body.get("options", {}), read_keep_alive(body))
+        vectors = _vectors(model, [prompt] if prompt else [])
         exchange.send_json(200, {"embedding": vectors[0] if vectors else []})
-
-    async def _embed(
-        self, model: Model, body: dict[str, Any], texts: list[str]
-    ) -> list[list[float]]:
-        runner = await self._generator.load(model, body.get("options", {}), read_keep_alive(body))
-        try:
-            length = model.header.get(f"{model.config['model_family']}.embedding_length", 64)
-            return [_vector(text, int(length)) for text in texts]
-        finally:
-            self._scheduler.release(runner)
 
     async def _load_only(
         self, model: Model, options: dict[str, Any], keep_alive: float | None
@@ -276,11 +271,6 @@ def read_keep_alive(body: dict[str, Any]) -> float | None:
         raise Refused(400, str(error)) from None
 
 
-def json_type(stream: bool) -> str:
-    """The content type of an unstreamed or streamed answer."""
-    return "application/x-ndjson" if stream else JSON
-
-
 def _chat_notice(name: str, reason: str) -> dict[str, Any]:
     message = {"role": "assistant", "content": ""}
     return {"model": name, "created_at": now().decode(), "message": message, **_done(reason)}
@@ -300,6 +290,11 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return ""
+
+
+def _vectors(model: Model, texts: list[str]) -> list[list[float]]:
+    length = model.header.get(f"{model.header['general.architecture']}.embedding_length", 64)
+    return [_vector(text, int(length)) for text in texts]
 
 
 def _vector(text: str, length: int) -> list[float]:

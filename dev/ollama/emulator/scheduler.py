@@ -16,6 +16,7 @@ from dev.ollama.emulator.stats import Stats
 from dev.ollama.emulator.store import Model
 
 _CUDA_CONTEXT = 512 * 2**20
+_SLOTS_COMPARED = 32
 _LOAD_OPTIONS = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread")
 
 
@@ -65,7 +66,8 @@ class Runner:
                     self._wake()
                 raise
             self.promised -= 1
-        slot = max(self.free, key=lambda slot: shared_prefix(slot.prompt, prompt))
+        latest = self.free[-_SLOTS_COMPARED:]
+        slot = max(latest, key=lambda slot: shared_prefix(slot.prompt, prompt))
         self.free.remove(slot)
         return slot
 

@@ -29,10 +29,9 @@ class Exchange:
     """One request and its answer."""
 
     def __init__(self, connection: Connection, method: str, target: bytes) -> None:
-        raw_path, _, query = target.partition(b"?")
+        raw_path = target.partition(b"?")[0]
         self.method = method
         self.path = unquote(raw_path.decode("latin-1"))
-        self.query = query.decode("latin-1")
         self.headers: dict[str, str] = {}
         self.body = b""
         self.keep_alive = True

@@ -62,6 +62,7 @@ class Store:
         self._manifests.mkdir(parents=True, exist_ok=True)
         self._blobs.mkdir(parents=True, exist_ok=True)
         self._cache: dict[Path, tuple[int, Model]] = {}
+        self._paths: dict[ModelName, Path] = {}
 
     def all(self) -> list[Model]:
         """All installed models, the latest first."""
@@ -70,8 +71,7 @@ class Store:
 
     def get(self, name: ModelName) -> Model | None:
         """One installed model; names are compared without regard to case."""
-        path = self._path(name)
-        model = self._read(path)
+        model = self._read(self._path(name))
         if model is not None:
             return model
         for path in self._manifest_paths():
@@ -141,7 +141,12 @@ class Store:
         return [path for path in self._manifests.glob("*/*/*/*") if path.is_file()]
 
     def _path(self, name: ModelName) -> Path:
-        return self._manifests / name.host / name.namespace / name.model / name.tag
+        path = self._paths.get(name)
+        if path is None:
+            path = self._manifests / name.host / name.namespace / name.model / name.tag
+            if path.exists():
+                self._paths[name] = path
+        return path
 
     def _name(self, path: Path) -> ModelName:
         return ModelName(*path.relative_to(self._manifests).parts)

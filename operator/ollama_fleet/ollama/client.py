@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from functools import cache
 from types import TracebackType
@@ -121,11 +121,12 @@ class OllamaClient:
 
     async def pull(
         self, model: str, insecure: bool = False, idle_timeout: float = _PULL_IDLE_TIMEOUT
-    ) -> AsyncIterator[PullProgress]:
+    ) -> AsyncGenerator[PullProgress, None]:
         """Download a model, giving each progress line; it ends only after `success`.
 
-        `insecure` means plain HTTP to the registry. Leaving the loop early cancels the
-        download; the next pull resumes it. Raises PullFailed and ModelNotFound besides.
+        `insecure` means plain HTTP to the registry. Closing the generator early (as
+        contextlib.aclosing does) cancels the download; the next pull resumes it. Raises
+        PullFailed and ModelNotFound besides.
         """
         body = {"model": model, "insecure": insecure, "stream": True}
         status = ""

@@ -169,13 +169,13 @@ async def test_more_waiting_loads_than_the_queue_holds_are_refused(start: Start)
     first = asyncio.create_task(client.load("llama3.1:8b"))
 
     async def loading() -> bool:
-        return (await stats(client))["requests"].get("/api/generate") == 1
+        return bool((await stats(client))["requests"].get("/api/generate") == 1)
 
     await until(loading, "the first load is in hand")
     second = asyncio.create_task(client.load("llama3.2:1b"))
 
     async def waiting() -> bool:
-        return (await stats(client))["requests"].get("/api/generate") == 2
+        return bool((await stats(client))["requests"].get("/api/generate") == 2)
 
     await until(waiting, "the second load waits")
     with pytest.raises(Busy, match="maximum pending requests exceeded"):
@@ -191,7 +191,7 @@ async def test_slots_work_side_by_side(start: Start) -> None:
 
     async def two() -> bool:
         nonlocal highest
-        highest = max(highest, (await stats(client))["generating"])
+        highest = max(highest, int((await stats(client))["generating"]))
         return highest == 2
 
     await until(two, "two generate at once")
@@ -205,7 +205,7 @@ async def test_a_load_takes_its_time_and_ends_with_its_client(start: Start) -> N
         await client.load("llama3.1:8b", timeout=0.3)
 
     async def aborted() -> bool:
-        return (await stats(client))["aborted_loads"] == 1
+        return bool((await stats(client))["aborted_loads"] == 1)
 
     await until(aborted, "the load is aborted")
     assert await resident(client) == {}
@@ -389,9 +389,9 @@ async def test_a_killed_server_resumes_its_pull(
                 _ = [line async for line in lines]
     with process.server("emulator", tmp_path, env) as second:
         async with OllamaClient(second.url) as client:
-            lines = [line async for line in client.pull("gpt-oss:20b")]
-            assert next(line.completed for line in lines if line.total) > 2 * 10**9
-            assert lines[-1].status == "success"
+            again = [line async for line in client.pull("gpt-oss:20b")]
+            assert next(line.completed for line in again if line.total) > 2 * 10**9
+            assert again[-1].status == "success"
 
 
 async def test_a_stuck_pull_resumes_after_it_is_left(

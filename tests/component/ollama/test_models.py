@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -220,7 +221,8 @@ async def test_load_keeps_and_unload_takes_away(client: OllamaClient) -> None:
 
 
 async def test_load_and_unload_answer_with_their_reason(http: httpx.AsyncClient) -> None:
-    for path, body in (("/api/generate", {}), ("/api/chat", {"messages": []})):
+    bodies: dict[str, dict[str, Any]] = {"/api/generate": {}, "/api/chat": {"messages": []}}
+    for path, body in bodies.items():
         for keep_alive, reason in ((-1, "load"), (0, "unload")):
             response = await http.post(path, json={"model": CHAT, "keep_alive": keep_alive, **body})
             answer = response.json()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ollama_fleet.api.names import InvalidModelName, ModelName, canonical, same
@@ -74,6 +74,7 @@ def test_paths() -> None:
     assert name.blob_path("sha256:00") == "/v2/team/model/blobs/sha256:00"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_parsing_either_fails_or_is_stable(text: str) -> None:
     try:

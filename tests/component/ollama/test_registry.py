@@ -1,0 +1,99 @@
+"""The local registry by itself: the protocol, ranges, the proxy, the two forms."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import ssl
+
+import httpx
+import pytest
+
+from dev.ollama import library, model
+from dev.ollama.registry import Registry
+from ollama_fleet.ollama.errors import ModelNotFound, Unreachable
+from ollama_fleet.ollama.registry import RegistryClient
+from tests.component.ollama.conftest import CHAT
+
+
+async def test_every_blob_has_its_digest_and_size() -> None:
+    async with Registry() as registry, RegistryClient(base=registry.url) as client:
+        manifest = await client.manifest(CHAT)
+        async with httpx.AsyncClient(verify=False, trust_env=False) as http:
+            for layer in (*manifest.layers, manifest.config):
+                url = f"{registry.url}/v2/library/llama3.1/blobs/{layer.digest}"
+                moved = await http.get(url)
+                assert moved.status_code == 307
+                content = (await http.get(moved.headers["location"])).content
+                assert len(content) == layer.size
+                assert f"sha256:{hashlib.sha256(content).hexdigest()}" == layer.digest
+                headers = {"Range": "bytes=10-19"}
+                part = await http.get(moved.headers["location"], headers=headers)
+                assert part.status_code == 206
+                assert part.headers["content-range"] == f"bytes 10-19/{layer.size}"
+                assert part.content == content[10:20]
+        assert registry.served_bytes == sum(
+            layer.size + 10 for layer in (*manifest.layers, manifest.config)
+        )
+
+
+async def test_an_unknown_model() -> None:
+    async with Registry() as registry:
+        async with RegistryClient(base=registry.url) as client:
+            with pytest.raises(ModelNotFound):
+                await client.manifest("llama3.1:9b")
+            with pytest.raises(ModelNotFound):
+                await client.manifest("team/llama3.1:8b")
+        async with httpx.AsyncClient(verify=False, trust_env=False) as http:
+            answer = await http.get(f"{registry.url}/v2/library/nope/manifests/latest")
+            assert answer.status_code == 404
+            assert answer.json()["errors"][0]["code"] == "MANIFEST_UNKNOWN"
+            assert (await http.get(f"{registry.url}/v2/_catalog")).status_code == 404
+
+
+async def test_no_registry_at_all() -> None:
+    async with RegistryClient(base="http://127.0.0.1:1") as client:
+        with pytest.raises(Unreachable, match="cannot be reached"):
+            await client.manifest(CHAT)
+
+
+async def test_the_proxy_leads_to_the_default_registry_and_nowhere_else() -> None:
+    async with Registry() as registry:
+        env = registry.environment()
+        trust = ssl.create_default_context(cafile=env["SSL_CERT_FILE"])
+        async with httpx.AsyncClient(
+            proxy=env["HTTPS_PROXY"], verify=trust, trust_env=False
+        ) as http:
+            path = "/v2/library/llama3.1/manifests/8b"
+            answer = await http.head(f"https://registry.ollama.ai{path}")
+            assert answer.status_code == 200
+            assert answer.headers["content-type"] == library.MANIFEST_TYPE
+            with pytest.raises(httpx.ProxyError, match="403"):
+                await http.get("https://example.com/")
+
+
+async def test_the_rate_is_kept_over_all_downloads() -> None:
+    async with Registry(rate=2e6) as registry, RegistryClient(base=registry.url) as client:
+        layer = (await client.manifest(CHAT)).layers[0]
+        url = f"{registry.url}/bytes/{layer.digest}"
+        async with httpx.AsyncClient(verify=False, trust_env=False) as http:
+            began = asyncio.get_running_loop().time()
+            await asyncio.gather(*(http.get(url) for _ in range(3)))
+            elapsed = asyncio.get_running_loop().time() - began
+    assert elapsed >= 3 * layer.size / 2e6 * 0.9
+
+
+def test_the_stand_ins_are_the_same_bytes_each_time() -> None:
+    for name in (CHAT, "all-minilm:latest"):
+        assert model.real.__wrapped__(name) == model.real.__wrapped__(name)
+
+
+@pytest.mark.parametrize("name", sorted(library.LIBRARY))
+def test_all_of_the_library_comes_in_both_forms(name: str) -> None:
+    for package in (model.real(name), library.sized(name)):
+        assert package is not None
+        manifest = json.loads(package.manifest)
+        layers = [*manifest["layers"], manifest["config"]]
+        assert {layer["digest"] for layer in layers} == set(package.blobs)
+        assert all(package.blobs[layer["digest"]].size == layer["size"] for layer in layers)
