@@ -33,6 +33,7 @@ class Prober:
         self._fleet = fleet
         self._probes: dict[str, _Probe] = {}
         self._settled = False
+        self._closed = False
         fleet.on_change(self._follow)
         self._follow(fleet.snapshot)
 
@@ -50,12 +51,15 @@ class Prober:
 
     async def close(self) -> None:
         """Stop probing."""
+        self._closed = True
         probes, self._probes = list(self._probes.values()), {}
         for probe in probes:
             probe.task.cancel()
         await asyncio.gather(*(probe.task for probe in probes), return_exceptions=True)
 
     def _follow(self, snapshot: Snapshot) -> None:
+        if self._closed:
+            return
         endpoints = {server.name: server.endpoint for server in snapshot.servers}
         for name, probe in list(self._probes.items()):
             if endpoints.get(name) != probe.endpoint:
@@ -122,9 +126,9 @@ class _Probe:
 
 async def observe(client: httpx.AsyncClient, known: Server) -> Server:
     """Ask a server for what it is and has; raises `ProbeError`."""
-    version, tags, resident = await asyncio.gather(
-        _get(client, "/api/version"), _get(client, "/api/tags"), _get(client, "/api/ps")
-    )
+    version = await _get(client, "/api/version")
+    tags = await _get(client, "/api/tags")
+    resident = await _get(client, "/api/ps")
     installed = {}
     for entry in _models(tags)[:MAX_MODELS]:
         model = Model(str(entry["name"]), str(entry.get("digest", "")), entry)
@@ -182,5 +186,5 @@ def _client(endpoint: Endpoint, seconds: float) -> httpx.AsyncClient:
         timeout=seconds,
         verify=verify,
         trust_env=False,
-        limits=httpx.Limits(max_connections=3, keepalive_expiry=60),
+        limits=httpx.Limits(max_connections=1, keepalive_expiry=60),
     )

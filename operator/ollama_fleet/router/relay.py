@@ -107,6 +107,7 @@ class Exchange:
         "_server",
         "_started",
         "_status",
+        "_streamed",
         "_tried",
         "_upstream",
         "attempt",
@@ -128,6 +129,7 @@ class Exchange:
         self._tried: tuple[str, ...] = ()
         self._fresh_tried = False
         self._status = 0
+        self._streamed = False
         self._pieces: deque[bytes] = deque(maxlen=_PIECES_FOR_USAGE)
         self._began = 0.0
         self._delimited = True
@@ -283,6 +285,7 @@ class Exchange:
         if not self._delimited:
             self._request.keep_alive = False
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._streamed = _is_stream(response)
         head = response_head(
             response, self._explanation(), chunked=self.rechunks, keep_alive=front.keeps_alive
         )
@@ -315,7 +318,7 @@ class Exchange:
                 now - self._started,
                 first,
                 tail_of(self._pieces),
-                streamed=now > self._began,
+                streamed=self._streamed,
             )
             if self._model not in server.loaded:
                 relay.fleet.learned_resident(server.name, self._model)
@@ -410,3 +413,10 @@ class Exchange:
         wait = max(1, round(settings.interval))
         sentence = f"{servers} with '{name}' {verb} not ready; try again in {wait} s"
         return Refusal(503, sentence, reason="NotReady", retry_after=wait)
+
+
+def _is_stream(response: Response) -> bool:
+    for name, value in response.fields:
+        if name == b"content-type":
+            return value.startswith((b"application/x-ndjson", b"text/event-stream"))
+    return False
