@@ -57,7 +57,7 @@ test: check test-unit test-component test-cluster ## everything
 
 .PHONY: cluster
 cluster: .venv.stamp ## a real Kubernetes on this machine, with simulated GPUs
-	@$(BIN)/python -m dev.cluster up
+	@$(BIN)/python -m dev.cluster up --fleet
 
 .PHONY: cluster-down
 cluster-down: .venv.stamp ## stop it, and leave nothing behind

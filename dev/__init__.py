@@ -1,0 +1,1 @@
+"""What developing needs: a local Kubernetes, an Ollama to run on it, generators, the demo."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dev import fleet
 from dev.cluster.binary import KUBERNETES
 from dev.cluster.cluster import REPOSITORY, Cluster
 from dev.cluster.errors import ClusterError
@@ -51,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
-    command("up", _up, "start the cluster; it runs until `down`")
+    up = command("up", _up, "start the cluster; it runs until `down`")
+    up.add_argument("--fleet", action="store_true", help="with the operator and the sample fleet")
     command("down", _down, "stop every process and remove the cluster's directory")
     command("status", _status, "say what runs")
     command("machines", _machines, "list the machines")
@@ -68,11 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _up(_options: argparse.Namespace) -> int:
+def _up(options: argparse.Namespace) -> int:
     running = Cluster.open(directory())
     if running:
         print(f"The cluster runs already, in {running.directory}.")
-        _print_usage(running)
+        _print_usage(running, options.fleet)
         return 0
     started = time.monotonic()
     print("ollama-fleet local cluster")
@@ -87,21 +89,30 @@ def _up(_options: argparse.Namespace) -> int:
     def on_step(step: str, seconds: float) -> None:
         print(f"  {step:<15}  {steps[step]:<62}{seconds:5.1f} s", flush=True)
 
-    cluster = Cluster.start(directory(), detached=True, say=say, on_step=on_step)
+    models = fleet.prepare(directory()) if options.fleet else ""
+    cluster = Cluster.start(directory(), detached=True, models=models, say=say, on_step=on_step)
+    if options.fleet:
+        steps["operator"] = f"manifests/, and the sample fleet on {fleet.servers()}"
+        fleet.install(cluster)
+        fleet.apply_sample(cluster)
+        on_step("operator", time.monotonic() - started)
     print(f"Up in {time.monotonic() - started:.1f} s, in {cluster.directory}.")
-    _print_usage(cluster)
+    _print_usage(cluster, options.fleet)
     return 0
 
 
-def _print_usage(cluster: Cluster) -> None:
+def _print_usage(cluster: Cluster, with_fleet: bool) -> None:
     kubectl = "kubectl" if shutil.which("kubectl") else str(cluster.kubectl)
+    python = os.path.relpath(sys.executable)
     print(f"  export KUBECONFIG={cluster.kubeconfig}")
-    if kubectl == "kubectl":
-        print(f"  kubectl get nodes              (version {KUBERNETES}: {cluster.kubectl})")
+    own = f"      (version {KUBERNETES}: {cluster.kubectl})" if kubectl == "kubectl" else ""
+    if with_fleet:
+        print(f"  {kubectl} get ollama -A{own}")
+        print(f"  {kubectl} apply -f manifests/samples/")
     else:
-        print(f"  {kubectl} get nodes")
-    print(f"  {_COMMAND} add-machine gpu-48g --gpu-memory 48Gi")
-    print(f"  {_COMMAND} down              stops it and removes the directory")
+        print(f"  {kubectl} get nodes{own}")
+    print(f"  {python} -m dev.cluster add-machine gpu-48g --gpu-memory 48Gi")
+    print("  make cluster-down              stops it and removes the directory")
 
 
 def _down(_options: argparse.Namespace) -> int:

@@ -15,21 +15,17 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from dev import fleet
 from dev.cluster import DEFAULT_MACHINES, Cluster, Machine
-from dev.cluster.cluster import REPOSITORY
 from dev.demo.chats import Answer, ChatFailed, Load, chat, load
 from dev.demo.screen import ACCENT, Screen, Stopwatch
-from dev.ollama import binary
 from ollama_fleet.kube import Kube, Object
-from ollama_fleet.kube.kinds import DEPLOYMENT, MODEL_DISTRIBUTION, OLLAMA_NODE, POD, ROUTER
+from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, POD, ROUTER
 
 NAMESPACE = "default"
 EVERYWHERE = "llama3.2:1b"
 """The sample fleet has this model on every server."""
 NEW_MACHINE = Machine("gpu-48g", gpus=1, gpu_memory=48 * 2**30)
-REAL_RATE = "30M"
-EMULATED_RATE = "4G"
-_SAMPLE = "manifests/samples/demo.yaml"
 
 
 class DemoFailed(Exception):  # noqa: N818
@@ -73,16 +69,13 @@ class Demo:
             self.screen.console.print(text, markup=False)
 
     async def _cluster(self, stack: contextlib.AsyncExitStack) -> None:
-        real = binary.find() if os.environ.get("OLLAMA_FLEET_SERVER") != "emulator" else None
         watch = Stopwatch()
         at: dict[str, float] = {}
-        if real is None:
-            speed = {"EMULATOR_PULL_BYTES_PER_SECOND": EMULATED_RATE}
-            (self.directory / "environment.json").write_text(json.dumps(speed))
+        models = fleet.prepare(self.directory)
         self.cluster = await asyncio.to_thread(
             Cluster.start,
             self.directory,
-            models=f"real:{REAL_RATE}" if real else "sized:0",
+            models=models,
             say=self.screen.more,
             on_step=lambda step, seconds: at.update({step: watch.seconds}),
         )
@@ -94,35 +87,27 @@ class Demo:
             at.get("control plane", watch.seconds),
         )
         machines = ", ".join(machine.name for machine in DEFAULT_MACHINES)
-        server = f"Ollama {binary.VERSION} (real)" if real else "emulated Ollama"
-        self.screen.line("machines", f"{machines} (simulated GPUs), {server}", watch.seconds)
         self.screen.line(
-            "models",
-            "stand-ins from a local registry, under the library's names: "
-            + ("real files, no knowledge" if real else "their real sizes, simulated bytes"),
+            "machines", f"{machines} (simulated GPUs), {fleet.servers()}", watch.seconds
         )
-        if real is None:
+        form = "real files, no knowledge" if fleet.is_real() else "real sizes, simulated bytes"
+        self.screen.line("models", f"stand-ins under the library's names ({form}), pulled locally")
+        if not fleet.is_real():
             self.screen.more("for the real Ollama: python -m dev.ollama.binary builds it")
         os.environ["KUBECONFIG"] = str(self.cluster.kubeconfig)
         self.kube = await stack.enter_async_context(await Kube.connect())
 
     async def _operator(self) -> None:
         watch = Stopwatch()
-        await self._kubectl("apply", "--server-side", "-k", "manifests/")
-
-        async def available() -> bool:
-            deployment = await self.kube.get(DEPLOYMENT, "ollama-fleet", "ollama-fleet")
-            return bool(((deployment or {}).get("status") or {}).get("availableReplicas"))
-
-        await self._until("the operator is not available", available, 60)
+        await asyncio.to_thread(fleet.install, self.cluster)
         self.screen.line(
             "operator", "kubectl apply -k manifests/: three kinds, rights, operator", watch.seconds
         )
 
     async def _fleet(self) -> None:
         watch = Stopwatch()
-        await self._kubectl("apply", "-n", NAMESPACE, "-f", _SAMPLE)
-        self.screen.line("fleet", f"kubectl apply -f {_SAMPLE}")
+        await asyncio.to_thread(fleet.apply_sample, self.cluster, NAMESPACE)
+        self.screen.line("fleet", f"kubectl apply -f {fleet.SAMPLE}")
         self.screen.blank()
         with self.screen.pulls() as pulls:
 
@@ -324,19 +309,6 @@ class Demo:
                 reason = f" ({await why()})" if why else ""
                 raise DemoFailed(f"{otherwise} after {seconds:.0f} s{reason}")
             await asyncio.sleep(0.1)
-
-    async def _kubectl(self, *arguments: str) -> None:
-        process = await asyncio.create_subprocess_exec(
-            str(self.cluster.kubectl),
-            *arguments,
-            cwd=REPOSITORY,
-            env={**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig)},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        _, problems = await process.communicate()
-        if process.returncode:
-            raise DemoFailed(f"kubectl {' '.join(arguments)}: {problems.decode().strip()[:500]}")
 
 
 def _condition(obj: Mapping[str, Any], kind: str) -> Mapping[str, Any]:

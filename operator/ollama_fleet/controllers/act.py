@@ -1,4 +1,4 @@
-"""Carrying out a plan: apply what differs, delete, report the status, write Events."""
+"""Carrying out a plan: apply what differs, report the status, write Events."""
 
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
@@ -33,9 +33,6 @@ async def act(context: Context, owner: Object, plan: Plan) -> None:
     """
     for wanted in plan.apply:
         await _apply(context, wanted)
-    for unwanted in plan.delete:
-        meta = unwanted["metadata"]
-        await context.kube.delete(kind_of(unwanted), meta["name"], meta.get("namespace"))
     await report(context, owner, plan)
 
 

@@ -1,4 +1,4 @@
-"""What a plan says: objects to have, objects to be rid of, the status to report."""
+"""What a plan says: objects to have, and the status to report."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,6 @@ class Plan:
     """The outcome of planning one custom resource."""
 
     apply: tuple[Object, ...] = ()
-    delete: tuple[Object, ...] = ()
     status: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     requeue_after: float | None = None
