@@ -27,12 +27,14 @@ def set_up(style: LogFormat = "auto", level: str = "info", stream: TextIO = sys.
 def _calm_kopf(record: logging.LogRecord) -> bool:
     """Drop what kopf says of each attempt at a request, and the tracebacks of its own frames.
 
+    Signals it shall not see, so it need not warn of that either.
+
     The lease, the lists and the loop say once that the API server is away.
     """
     if not record.name.startswith("kopf._"):
         return True
     record.exc_info = None
-    return record.module != "api"
+    return record.module != "api" and "OS signals are ignored" not in record.getMessage()
 
 
 class TextFormatter(logging.Formatter):

@@ -78,7 +78,7 @@ class Operator:
         except LeadershipLostError as error:
             log.error("no longer the leader, stopping: %s", error)
         except WatchesLostError as error:
-            log.error("the watches ended, stopping: %s", error)
+            log.error("the watches ended (why is above), stopping: %s", error)
         finally:
             await endpoints.stop()
         return 1
@@ -160,8 +160,6 @@ class Operator:
         reconcilers.update(self._build(context))
         feed = Feed(kube, store, loop, self._clock, self._random, settings.namespaces)
         parts: list[asyncio.Task[Any]] = []
-        watches: Watches | None = None
-        watching: asyncio.Task[None] | None = None
 
         def start(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
             parts.append(asyncio.create_task(work))
@@ -170,24 +168,15 @@ class Operator:
         lease = [start(leader.hold())] if leader.leading else []
         try:
             await _first_end(start(self._fill(feed)), *lease)
-            endless = [*lease, start(loop.run()), start(feed.run())]
-            watches = Watches(kube, feed, settings.namespaces)
-            watching = asyncio.create_task(watches.run())
             self._loop, self._feed = loop, feed
             self._metrics.queue.set_function(lambda: len(loop))
-            await _first_end(start(watches.started.wait()), *endless, watching)
-            # kopf has taken the signals; they are ours to answer.
-            self._catch_signals()
             log.info("reconciling %s", ", ".join(settings.namespaces) or "every namespace")
-            await _first_end(*endless, watching)
+            watches = Watches(kube, feed, settings.namespaces)
+            await _first_end(*lease, start(loop.run()), start(feed.run()), start(watches.run()))
         finally:
             for part in parts:
                 part.cancel()
             await asyncio.gather(*parts, context.background.stop(), return_exceptions=True)
-            if watches is not None and watching is not None:
-                watches.stop()
-                await asyncio.wait({watching}, timeout=_GOODBYE)
-                watching.cancel()
 
     async def _fill(self, feed: Feed) -> None:
         delay = _FIRST_RETRY

@@ -5,6 +5,8 @@ neither annotations nor finalizers.
 """
 
 import asyncio
+from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 import kopf
@@ -12,22 +14,28 @@ import kopf
 from ollama_fleet.controllers.feed import Feed
 from ollama_fleet.kube import Kube
 
+_GOODBYE = 1.0
+"""Seconds that kopf has to end."""
+
 
 class WatchesLostError(Exception):
     """kopf ended: nothing is watched any more."""
 
 
 class Watches:
-    """Runs kopf inside this event loop, from `run()` until `stop()`."""
+    """Runs kopf for as long as `run()` is awaited.
+
+    kopf has a thread and an event loop of its own: it takes the main thread's signals otherwise,
+    and at its end waits for, and cancels, every task of the loop it shares.
+    """
 
     def __init__(self, kube: Kube, feed: Feed, namespaces: tuple[str, ...] = ()) -> None:
         self._feed = feed
         self._namespaces = namespaces
+        self._main = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._registry = kopf.OperatorRegistry()
         self._settings = _settings()
-        self.started = asyncio.Event()
-        """Set when kopf is up, its signal handlers included."""
         kopf.on.login(registry=self._registry, id="kubeconfig-or-service-account")(_login(kube))
         for kind, selector in feed.kinds.items():
             kopf.on.event(
@@ -39,30 +47,44 @@ class Watches:
                 )
 
     async def run(self) -> None:
-        """Watch until stopped; raises WatchesLostError for what kopf cannot live with."""
+        """Watch until cancelled; raises WatchesLostError for what kopf cannot live with."""
+        ended: asyncio.Future[str] = self._main.create_future()
+        beside = asyncio.new_event_loop()
+        Thread(target=self._watch, args=(beside, ended), name="kopf", daemon=True).start()
         try:
-            await kopf.operator(
-                registry=self._registry,
-                settings=self._settings,
-                clusterwide=not self._namespaces,
-                namespaces=self._namespaces,
-                stop_flag=self._stop,
-                ready_flag=self.started,
-            )
-        except Exception as error:
-            raise WatchesLostError(str(error) or type(error).__name__) from error
-        if not self._stop.is_set():
-            raise WatchesLostError("kopf ended by itself")
+            raise WatchesLostError(await asyncio.shield(ended))
+        finally:
+            with suppress(RuntimeError):  # its loop is closed: kopf has ended by itself
+                beside.call_soon_threadsafe(self._stop.set)
+            await asyncio.wait({ended}, timeout=_GOODBYE)
 
-    def stop(self) -> None:
-        """Let `run()` end."""
-        self._stop.set()
+    def _watch(self, beside: asyncio.AbstractEventLoop, ended: "asyncio.Future[str]") -> None:
+        reason = "kopf ended"
+        try:
+            with asyncio.Runner(loop_factory=lambda: beside) as runner:
+                runner.run(self._kopf())
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+        with suppress(RuntimeError):  # the main loop is closed: nobody waits any more
+            self._main.call_soon_threadsafe(_settle, ended, reason)
+
+    async def _kopf(self) -> None:
+        await kopf.operator(
+            registry=self._registry,
+            settings=self._settings,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            stop_flag=self._stop,
+        )
 
     async def _on_event(self, event: Any, **_: Any) -> None:
-        if event["type"] == "DELETED":
-            self._feed.deleted(event["object"])
-        else:
-            self._feed.changed(event["object"])
+        tell = self._feed.deleted if event["type"] == "DELETED" else self._feed.changed
+        self._main.call_soon_threadsafe(tell, event["object"])
+
+
+def _settle(ended: "asyncio.Future[str]", reason: str) -> None:
+    if not ended.done():
+        ended.set_result(reason)
 
 
 def _settings() -> kopf.OperatorSettings:

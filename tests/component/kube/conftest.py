@@ -43,6 +43,14 @@ async def namespace(kube: Kube) -> str:
 
 
 @pytest.fixture
+async def weak(cluster: Cluster, kube: Kube, namespace: str, tmp_path: Path) -> Path:
+    """The kubeconfig of a service account that may do nothing."""
+    meta = {"name": "weak", "namespace": namespace}
+    await kube.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta})
+    return cluster.token_kubeconfig(namespace, "weak", tmp_path / "weak")
+
+
+@pytest.fixture
 async def proxy(cluster: Cluster) -> AsyncIterator[Proxy]:
     address = urlsplit(cluster.url)
     async with Proxy(address.hostname or "", address.port or 443) as proxy:

@@ -172,14 +172,6 @@ async def test_what_the_schema_rejects(kube: Kube, namespace: str) -> None:
     assert not caught.value.transient
 
 
-@pytest.fixture
-async def weak(cluster: Cluster, kube: Kube, namespace: str, tmp_path: Path) -> Path:
-    """The kubeconfig of a service account that may do nothing."""
-    meta = {"name": "weak", "namespace": namespace}
-    await kube.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta})
-    return cluster.token_kubeconfig(namespace, "weak", tmp_path / "weak")
-
-
 async def test_what_rbac_forbids(weak: Path, namespace: str) -> None:
     async with await Kube.connect(str(weak)) as kube:
         with pytest.raises(Forbidden, match="cannot list resource"):
