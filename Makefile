@@ -40,16 +40,20 @@ lock: ## pin every package again, with hashes (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --group dev pyproject.toml -c requirements.txt -o requirements-dev.txt
 	@echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -c requirements-dev.txt - -o requirements-build.txt
 
+.PHONY: tools
+tools: .venv.stamp ## make Kubernetes, Ollama and helm ready (minutes, once)
+	@$(BIN)/python -m dev.tools
+
 .PHONY: test-unit
 test-unit: .venv.stamp ## the pure tests (under 10 s)
 	@$(BIN)/pytest tests/unit
 
 .PHONY: test-component
-test-component: .venv.stamp ## one program at a time, against real peers
+test-component: tools ## one program at a time, against real peers
 	@$(BIN)/pytest tests/component
 
 .PHONY: test-cluster
-test-cluster: .venv.stamp ## the whole, on a real Kubernetes
+test-cluster: tools ## the whole, on a real Kubernetes
 	@$(BIN)/pytest tests/cluster
 
 .PHONY: test

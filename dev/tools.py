@@ -1,0 +1,34 @@
+"""Make ready what the tests run against: Kubernetes, the real Ollama, helm. Cached once made."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from dev import chart
+from dev.cluster import ClusterError, binary
+from dev.ollama import binary as ollama
+
+
+def main() -> int:
+    """Find or make each; one line says where it is, or what is missing."""
+
+    def say(line: str) -> None:
+        print(f"  {line}", flush=True)
+
+    try:
+        for name, find in (
+            ("Kubernetes", lambda: binary.find(say).directory),
+            ("Ollama", ollama.ensure),
+            ("helm", lambda: chart.find_helm(say)),
+        ):
+            began = time.monotonic()
+            print(f"{name}: {find()} ({time.monotonic() - began:.0f} s)", flush=True)
+    except (ClusterError, ollama.CannotBuild) as error:
+        print(f"tools: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
