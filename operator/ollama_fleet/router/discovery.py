@@ -32,6 +32,7 @@ class Discovery:
         self._pods: dict[str, Object] = {}
         self._unsynced = {ROUTER.kind, OLLAMA_NODE.kind, POD.kind}
         self._generation: object = None
+        self._spec: Object = {}
         router.waiting_for = "the API server"
 
     async def run(self) -> None:
@@ -72,17 +73,18 @@ class Discovery:
         if self._generation is None:
             return
         self._router.waiting_for = ""
-        self._router.fleet.want(self._endpoints(own.get("spec") or {}))
+        self._router.fleet.want(self._endpoints())
 
     def _configure(self, own: Object) -> None:
         generation = own["metadata"].get("generation")
         if generation == self._generation:
             return
-        self._router.configure(settings_of(own.get("spec") or {}))
-        self._generation = generation
+        spec = own.get("spec") or {}
+        self._router.configure(settings_of(spec))
+        self._generation, self._spec = generation, spec
 
-    def _endpoints(self, router_spec: Mapping[str, Any]) -> list[Endpoint]:
-        selected = _selection(router_spec)
+    def _endpoints(self) -> list[Endpoint]:
+        selected = _selection(self._spec)
         found: dict[str, Endpoint] = {}
         for name, obj in self._ollamanodes.items():
             if not selected(name, obj["metadata"].get("labels") or {}):

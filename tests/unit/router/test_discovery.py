@@ -1,0 +1,185 @@
+"""Objects of Kubernetes become servers; nothing the API server does takes servers away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+from ollama_fleet.kube.client import Kube
+from ollama_fleet.kube.kinds import Kind, Object
+from ollama_fleet.kube.watch import EventType, WatchEvent
+from ollama_fleet.router.config import settings_of
+from ollama_fleet.router.discovery import Discovery
+from ollama_fleet.router.server import Router
+from ollama_fleet.router.snapshot import Endpoint, State
+
+
+class Watches:
+    """A Kube whose watches say what the test says."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, asyncio.Queue[WatchEvent]] = {}
+
+    def queue(self, kind: str) -> asyncio.Queue[WatchEvent]:
+        return self._queues.setdefault(kind, asyncio.Queue())
+
+    async def watch(
+        self, kind: Kind, namespace: str, label: str | None = None
+    ) -> AsyncIterator[WatchEvent]:
+        assert namespace == "llm"
+        while True:
+            yield await self.queue(kind.kind).get()
+
+
+class World:
+    """A discovery at work on a router that listens nowhere."""
+
+    def __init__(self) -> None:
+        self.watches = Watches()
+        self.router = Router(settings_of({}))
+        kube = cast(Kube, self.watches)
+        self.task = asyncio.create_task(Discovery(kube, self.router, "llm", "chat").run())
+
+    async def say(self, kind: str, obj: Object | None = None, event: EventType = "ADDED") -> None:
+        """Have a watch tell of `obj`, or that it has told all there was."""
+        self.watches.queue(kind).put_nowait(
+            WatchEvent("SYNCED") if obj is None else WatchEvent(event, obj)
+        )
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def synced(self) -> None:
+        for kind in ("Router", "OllamaNode", "Pod"):
+            await self.say(kind)
+
+    @property
+    def servers(self) -> dict[str, Endpoint]:
+        return {one.name: one.endpoint for one in self.router.fleet.snapshot.servers}
+
+    async def close(self) -> None:
+        self.task.cancel()
+        await asyncio.wait((self.task,))
+        await self.router.close()
+
+
+def router(spec: Object | None = None, generation: int = 1) -> Object:
+    return {"metadata": {"name": "chat", "generation": generation}, "spec": spec or {}}
+
+
+def ollamanode(name: str, labels: dict[str, str] | None = None, **spec: Any) -> Object:
+    return {"metadata": {"name": name, "labels": labels or {}}, "spec": spec or {"replicas": 1}}
+
+
+def pod(name: str, of: str, *, ready: bool = True, ip: str = "127.9.9.9", **meta: Any) -> Object:
+    labels = {"ollamafleet.dev/ollamanode": of, **meta.pop("labels", {})}
+    return {
+        "metadata": {"name": name, "labels": labels, **meta},
+        "spec": {"nodeName": "gpu-24g"},
+        "status": {
+            "podIP": ip,
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+        },
+    }
+
+
+async def test_pods_become_servers() -> None:
+    world = World()
+    assert world.router._not_ready() == "waiting for the API server"
+    await world.say("Router", router())
+    server = {"parallel": 4}
+    await world.say("OllamaNode", ollamanode("a", replicas=2, weight=50, server=server))
+    await world.say("OllamaNode", ollamanode("d", perNode={}))
+    await world.say("Pod", pod("a-0", "a"))
+    await world.say("Pod", pod("d-x7k", "d"))
+    await world.say("Pod", pod("stranger", "nobody"))
+    await world.say("Pod", {**pod("a-1", "a"), "status": {}})
+    assert not world.servers  # half a picture would look like servers that went
+    await world.synced()
+    assert set(world.servers) == {"a-0", "d-gpu-24g"}
+    one = world.servers["a-0"]
+    assert (one.host, one.port, one.weight, one.parallel, one.held) == (
+        "127.9.9.9", 11434, 50, 4, None,
+    )  # fmt: skip
+    await world.close()
+
+
+async def test_what_kubernetes_says_of_a_server() -> None:
+    world = World()
+    await world.say("Router", router())
+    await world.say("OllamaNode", ollamanode("a"))
+    await world.synced()
+    for changed, held in (
+        (pod("a-0", "a", ready=False), State.STARTING),
+        (pod("a-0", "a"), None),
+        (pod("a-0", "a", labels={"ollamafleet.dev/draining": "true"}), State.DRAINING),
+        (pod("a-0", "a", deletionTimestamp="2026-03-01T00:00:00Z"), State.DRAINING),
+    ):
+        await world.say("Pod", changed, "MODIFIED")
+        assert world.servers["a-0"].held is held
+    await world.say("Pod", pod("a-0", "a"), "MODIFIED")
+    await world.say("OllamaNode", ollamanode("a", replicas=1, cordoned=True), "MODIFIED")
+    assert world.servers["a-0"].held is State.DRAINING
+    await world.say("Pod", pod("a-0", "a"), "DELETED")
+    assert not world.servers
+    await world.close()
+
+
+async def test_selection_externals_and_backends() -> None:
+    world = World()
+    spec = {
+        "select": {"selector": {"matchLabels": {"tier": "gold"}}},
+        "backends": [{"url": "http://box:1"}],
+    }
+    await world.say("Router", router(spec))
+    await world.say("OllamaNode", ollamanode("a", {"tier": "gold"}))
+    await world.say("OllamaNode", ollamanode("b"))
+    external = {"url": "http://gpu-box.lan:11434/"}
+    await world.say("OllamaNode", ollamanode("e", {"tier": "gold"}, external=external))
+    await world.say("Pod", pod("a-0", "a"))
+    await world.say("Pod", pod("b-0", "b"))
+    await world.synced()
+    assert set(world.servers) == {"a-0", "e", "box:1"}
+    assert world.servers["e"].url == "http://gpu-box.lan:11434"
+    await world.say("Router", router({"select": {"ollamaNodes": ["b"]}}, 2), "MODIFIED")
+    assert set(world.servers) == {"b-0"}
+    await world.close()
+
+
+async def test_settings_follow_the_router() -> None:
+    world = World()
+    await world.say("Router", router({"retry": {"attempts": 4}}))
+    await world.synced()
+    assert world.router.relay.settings.attempts == 4
+    await world.say("Router", router({"retry": {"attempts": 0}}, 2), "MODIFIED")
+    assert world.router.relay.settings.attempts == 4  # the last good ones
+    await world.say("Router", router({"retry": {"attempts": 5}}, 3), "MODIFIED")
+    assert world.router.relay.settings.attempts == 5
+    await world.close()
+
+
+async def test_nothing_is_served_without_the_protection_asked_for() -> None:
+    world = World()
+    await world.say("Router", router())
+    await world.say("OllamaNode", ollamanode("a"))
+    await world.say("Pod", pod("a-0", "a"))
+    await world.synced()
+    assert world.servers
+    auth = {"auth": {"keysSecretRef": {"name": "keys"}}}
+    await world.say("Router", router(auth, 2), "MODIFIED")
+    assert not world.servers
+    assert "auth" in world.router._not_ready()
+    await world.say("Router", router({}, 3), "MODIFIED")
+    assert world.servers
+    await world.close()
+
+
+async def test_a_router_that_is_not_there() -> None:
+    world = World()
+    await world.synced()
+    assert world.router._not_ready() == "waiting for Router llm/chat"
+    await world.say("Router", router())
+    await world.say("OllamaNode", ollamanode("a"))
+    await world.say("Pod", pod("a-0", "a"))
+    assert world.servers
+    await world.say("Router", router(), "DELETED")
+    assert world.servers  # until our own pod goes too
+    await world.close()
