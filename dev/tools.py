@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from dev import chart
 from dev.cluster import ClusterError, binary
@@ -17,11 +19,12 @@ def main() -> int:
         print(f"  {line}", flush=True)
 
     try:
-        for name, find in (
-            ("Kubernetes", lambda: binary.find(say).directory),
-            ("Ollama", ollama.ensure),
-            ("helm", lambda: chart.find_helm(say)),
-        ):
+        steps: dict[str, Callable[[], Path]] = {
+            "Kubernetes": lambda: binary.find(say).directory,
+            "Ollama": ollama.ensure,
+            "helm": lambda: chart.find_helm(say),
+        }
+        for name, find in steps.items():
             began = time.monotonic()
             print(f"{name}: {find()} ({time.monotonic() - began:.0f} s)", flush=True)
     except (ClusterError, ollama.CannotBuild) as error:

@@ -39,16 +39,15 @@ class Probes:
         self._timeout = timeout
         self._followed: dict[str, _Followed] = {}
         self._groups: dict[str, frozenset[str]] = {}
+        self._met: set[str] = set()
 
     def follow(self, group: str, urls: Iterable[str], changed: Callable[[], None]) -> None:
-        """Probe these servers for ``group`` (an OllamaNode) and no others; an empty set ends it.
+        """Probe these servers for ``group`` (an OllamaNode) and no others.
 
         ``changed`` is called whenever one of them says something new.
         """
         wanted = frozenset(urls)
         self._groups[group] = wanted
-        if not wanted:
-            del self._groups[group]
         for url in wanted:
             one = self._followed.setdefault(url, _Followed())
             one.changed = changed
@@ -60,18 +59,31 @@ class Probes:
             if task is not None:
                 task.cancel()
 
+    def forget(self, group: str) -> None:
+        """Probe nothing for ``group`` any more: it is gone."""
+        self.follow(group, (), lambda: None)
+        del self._groups[group]
+        self._met.discard(group)
+
+    def follows(self, url: str) -> bool:
+        """Whether this server is probed already."""
+        return url in self._followed
+
+    def met(self, group: str) -> bool:
+        """Whether ``group``'s servers have had their first chance to answer."""
+        return group in self._met
+
     def seen(self) -> Mapping[str, Probe]:
         """The latest of every server."""
         return {url: one.probe for url, one in self._followed.items()}
 
-    async def settled(self, urls: Iterable[str], timeout: float) -> None:
-        """Until each of these has been asked once, or ``timeout`` seconds have passed."""
-        waiting = [
-            one.answered.wait() for url in urls if (one := self._followed.get(url)) is not None
-        ]
+    async def settled(self, group: str, timeout: float) -> None:
+        """Until each of ``group`` has been asked once, or ``timeout`` seconds have passed."""
+        asked = [self._followed[url].answered.wait() for url in self._groups.get(group, ())]
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await asyncio.gather(*waiting)
+                await asyncio.gather(*asked)
+        self._met.add(group)
 
     async def refresh(self, url: str) -> None:
         """Ask this server again now, and wait for the answer."""

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 FIRST_PROBE = 3.0
 """Seconds a reconcile waits for the first word of a server it has only just met."""
+NOT_YET = 0.5
+"""Seconds until it is looked again whether a fresh operator has met every server."""
 
 
 def build(context: Context) -> Reconcilers:
@@ -64,12 +66,13 @@ class OllamaNodes:
         node = _living(self._context, OLLAMA_NODE, namespace, name)
         group = f"{namespace}/{name}"
         if node is None:
-            self._probes.follow(group, (), lambda: None)
+            if self._probes.met(group):
+                self._probes.forget(group)
             return Result()
         pods = pods_of(self._context, node)
-        urls = _urls(node, pods)
+        urls = self._urls(node, pods)
         self._probes.follow(group, urls, lambda: self._changed(namespace, name))
-        await self._probes.settled(urls, FIRST_PROBE)
+        await self._probes.settled(group, FIRST_PROBE)
         external, per_node = (node["spec"].get(one) is not None for one in ("external", "perNode"))
         workload = None
         if not external:
@@ -86,6 +89,19 @@ class OllamaNodes:
         except ValidationError as error:
             plan = _invalid(self._context, node, error)
         return await _carry_out(self._context, node, plan)
+
+    def _urls(self, node: Object, pods: list[Object]) -> list[str]:
+        """Where to ask: pods once they are ready, and from then on until they go."""
+        external = node["spec"].get("external")
+        if external is not None:
+            return [str(external["url"]).rstrip("/")]
+        return [
+            url
+            for pod in pods
+            if (url := probe_url(pod)) is not None
+            and not pod["metadata"].get("deletionTimestamp")
+            and (pod_ready(pod) or self._probes.follows(url))
+        ]
 
     def _changed(self, namespace: str, name: str) -> None:
         """A server said something new: its OllamaNode, and whoever uses its models."""
@@ -115,6 +131,8 @@ class ModelDistributions:
             self._pulls.keep(owner, ())
             self._pulls.forgive(owner)
             return Result()
+        if not _fleet_known(self._context, self._probes, namespace):
+            return Result(NOT_YET)
         try:
             spec = ModelDistributionSpec.model_validate(wanted["spec"])
         except ValidationError as error:
@@ -182,6 +200,8 @@ class Routers:
         wanted = _living(context, ROUTER, namespace, name)
         if wanted is None:
             return Result()
+        if not _fleet_known(context, self._probes, namespace):
+            return Result(NOT_YET)
         observed = router.Observed(
             deployment=context.store.get(DEPLOYMENT, namespace, f"{name}-router"),
             service=context.store.get(SERVICE, namespace, name),
@@ -202,11 +222,16 @@ def _living(context: Context, kind: Kind, namespace: str, name: str) -> Object |
     return None if obj is None or obj["metadata"].get("deletionTimestamp") else obj
 
 
-def _urls(node: Object, pods: list[Object]) -> list[str]:
-    external = node["spec"].get("external")
-    if external is not None:
-        return [str(external["url"]).rstrip("/")]
-    return [url for pod in pods if pod_ready(pod) and (url := probe_url(pod)) is not None]
+def _fleet_known(context: Context, probes: Probes, namespace: str) -> bool:
+    """Whether every OllamaNode has been looked at since this operator started.
+
+    Before that, servers that are up would be taken for missing, and status would tell so.
+    """
+    return all(
+        probes.met(f"{namespace}/{node['metadata']['name']}")
+        for node in context.store.list(OLLAMA_NODE, namespace)
+        if not node["metadata"].get("deletionTimestamp")
+    )
 
 
 async def _carry_out(context: Context, obj: Object, plan: Plan) -> Result:

@@ -13,7 +13,7 @@ from ollama_fleet.api.ollamanode import (
     OllamaNodeStatus,
     ServerStatus,
 )
-from ollama_fleet.api.quantity import gib
+from ollama_fleet.api.quantity import bytes_of, gib
 from ollama_fleet.api.servers import OLLAMANODE_LABEL, labels, selector
 from ollama_fleet.plan import unsupported
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
@@ -162,11 +162,28 @@ def _verdict(spec: OllamaNodeSpec, observed: Observed, servers: list[Server]) ->
             "no machine matches: GPU machines need the labels of the vendor's feature discovery; "
             "or set gpu.vendor to none, or correct spec.template.nodeSelector.",
         )
+    if (grown := _grown(spec, observed.workload)) is not None:
+        return grown
     if ready < wanted or len(servers) > wanted:
         return Verdict.underway(told)
     if _updated(spec, observed.workload, ready) < wanted:
         return Verdict.underway(f"{told}, an update rolls")
     return Verdict.good(told)
+
+
+def _grown(spec: OllamaNodeSpec, workload: Object | None) -> Verdict | None:
+    """Volumes keep the size they were made with; who wants another is told so."""
+    claims = ((workload or {}).get("spec") or {}).get("volumeClaimTemplates") or ()
+    for claim in claims:
+        size = claim["spec"]["resources"]["requests"]["storage"]
+        if spec.storage.size and bytes_of(size) != bytes_of(spec.storage.size):
+            return Verdict.stuck(
+                Reason.UNSUPPORTED,
+                f"the volumes have {size}, and growing them is not served by this version. Set "
+                f"spec.storage.size back to {size}.",
+                ready=True,
+            )
+    return None
 
 
 def _status(

@@ -38,10 +38,23 @@ def test_replicas_make_a_stateful_set_with_a_volume_each_and_its_service() -> No
 
 
 def test_a_claim_template_that_is_there_is_never_changed() -> None:
-    there = [{"metadata": {"name": "models"}, "spec": {"whatever": "was"}}]
+    size = {"requests": {"storage": "10Gi"}}
+    there = [{"metadata": {"name": "models"}, "spec": {"resources": size, "was": "else"}}]
     node = resource("OllamaNode", "a", {"replicas": 1, "storage": {"size": "50Gi"}})
     plan = plan_ollamanode(node, observe({"spec": {"volumeClaimTemplates": there}}), NOW)
     assert plan.apply[1]["spec"]["volumeClaimTemplates"] == there
+
+
+def test_a_size_the_volumes_cannot_have_is_said() -> None:
+    made = {"spec": {"resources": {"requests": {"storage": "50Gi"}}}}
+    workload = {**stateful(), "spec": {"volumeClaimTemplates": [made]}}
+    node = resource("OllamaNode", "a", {"replicas": 1, "storage": {"size": "80Gi"}})
+    plan = plan_ollamanode(node, observe(workload, pod("a-0")), NOW)
+    assert conditions(plan.status)["Stalled"] == ("True", "Unsupported")
+    assert "back to 50Gi" in plan.status["conditions"][0]["message"]
+    same = resource("OllamaNode", "a", {"replicas": 1, "storage": {"size": "51200Mi"}})
+    plan = plan_ollamanode(same, observe(workload, pod("a-0")), NOW)
+    assert conditions(plan.status)["Stalled"][0] == "False"
 
 
 def test_per_node_makes_a_daemon_set_on_gpu_machines_alone() -> None:
