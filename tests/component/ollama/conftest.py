@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from dev.ollama import process
 from dev.ollama.library import ENDLESS
 from ollama_fleet.ollama.client import OllamaClient
+from tests.component.ollama.emulating import BASE, Start
 
 CHAT = "llama3.1:8b"
 EMBED = "all-minilm:latest"
@@ -79,3 +82,21 @@ async def http(server: process.Server) -> AsyncIterator[httpx.AsyncClient]:
 async def client(server: process.Server) -> AsyncIterator[OllamaClient]:
     async with OllamaClient(server.url, timeout=20) as client:
         yield client
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts emulators; each call gives a client of a new one."""
+    running: list[tuple[AbstractContextManager[process.Server], OllamaClient]] = []
+
+    def begin(**env: str) -> OllamaClient:
+        directory = tmp_path / str(len(running))
+        context = process.server("emulator", directory, {**BASE, **env})
+        client = OllamaClient(context.__enter__().url, timeout=10)
+        running.append((context, client))
+        return client
+
+    yield begin
+    for context, client in running:
+        await client.close()
+        context.__exit__(None, None, None)
