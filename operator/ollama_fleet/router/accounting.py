@@ -1,5 +1,6 @@
 """Counts kept while relaying: plain numbers, turned into metrics only when somebody asks."""
 
+import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
@@ -9,6 +10,10 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 
 TOKEN_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.2, 0.5, 1.0, 2.5)
 TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
 TAIL_BYTES = 4096
+
+_TAKEN = (b"prompt_eval_count", b"prompt_tokens", b"input_tokens")
+_GIVEN = (b"eval_count", b"completion_tokens", b"output_tokens")
+_COUNT = re.compile(rb'"(%s)": ?([0-9]{1,12})' % b"|".join(_TAKEN + _GIVEN))
 
 
 class Histogram:
@@ -45,7 +50,7 @@ class Accounting:
 
     def __init__(self) -> None:
         self.models: dict[str, ModelCounts] = {}
-        self.requests: Counter[tuple[str, str]] = Counter()
+        self.requests: Counter[tuple[bytes, int]] = Counter()
         self.retries: Counter[str] = Counter()
         self.decisions: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
@@ -82,20 +87,14 @@ def usage_of(tail: bytes) -> tuple[int | None, int | None]:
 
     Inside a JSON string a quote is escaped, so generated text cannot be taken for a count.
     """
-    if b'"eval_count":' in tail or b'"prompt_eval_count":' in tail:
-        return _number(tail, b'"prompt_eval_count":'), _number(tail, b'"eval_count":')
-    if b'"prompt_tokens":' in tail:
-        return _number(tail, b'"prompt_tokens":'), _number(tail, b'"completion_tokens":')
-    return _number(tail, b'"input_tokens":'), _number(tail, b'"output_tokens":')
+    counts = dict(_COUNT.findall(tail))
+    if not counts:
+        return None, None
+    return _number(counts, _TAKEN), _number(counts, _GIVEN)
 
 
-def _number(tail: bytes, key: bytes) -> int | None:
-    start = tail.rfind(key)
-    if start < 0:
-        return None
-    start += len(key)
-    digits = tail[start : start + 12].lstrip()
-    end = 0
-    while end < len(digits) and 48 <= digits[end] <= 57:
-        end += 1
-    return int(digits[:end]) if end else None
+def _number(counts: dict[bytes, bytes], names: tuple[bytes, ...]) -> int | None:
+    for name in names:
+        if name in counts:
+            return int(counts[name])
+    return None

@@ -12,42 +12,37 @@ class BreakerState(IntEnum):
 
 
 class Breaker:
-    """Opens after `failures` in a row, for `cooldown` seconds, doubling to `max_cooldown`.
+    """Opens after `failures` in a `row`, for `cooldown` seconds, doubling to `max_cooldown`.
 
     After the cooldown one request at a time may try; its success closes the breaker.
     """
 
-    __slots__ = ("_cooldown", "_failures", "_max_cooldown", "_next", "_row", "open_until")
+    __slots__ = ("_cooldown", "_failures", "_max_cooldown", "_next", "open_until", "row")
 
     def __init__(self, failures: int, cooldown: float, max_cooldown: float) -> None:
         self._failures = failures
         self._cooldown = cooldown
         self._max_cooldown = max_cooldown
         self._next = cooldown
-        self._row = 0
+        self.row = 0
         self.open_until = 0.0
-
-    @property
-    def quiet(self) -> bool:
-        """Whether the last thing that happened was a success."""
-        return self._row == 0
 
     def state(self, now: float) -> BreakerState:
         """The state at `now`, in seconds of the clock that `failed` is told."""
-        if self._row < self._failures:
+        if self.row < self._failures:
             return BreakerState.CLOSED
         return BreakerState.OPEN if now < self.open_until else BreakerState.HALF_OPEN
 
     def failed(self, now: float) -> None:
         """Count a failure."""
-        self._row += 1
-        if self._row >= self._failures and now >= self.open_until:
+        self.row += 1
+        if self.row >= self._failures and now >= self.open_until:
             self.open_until = now + self._next
             self._next = min(self._next * 2, self._max_cooldown)
 
     def trying(self, now: float) -> None:
         """A request was sent: while half open, hold back the others for one more cooldown."""
-        if self._row >= self._failures:
+        if self.row >= self._failures:
             self.open_until = now + self._cooldown
 
     def may_try(self) -> None:
@@ -56,6 +51,6 @@ class Breaker:
 
     def succeeded(self) -> None:
         """Close."""
-        self._row = 0
+        self.row = 0
         self._next = self._cooldown
         self.open_until = 0.0

@@ -1,16 +1,13 @@
 """Which server answers: filter, score, pick. Pure; the clock and the dice are arguments."""
 
-from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from typing import NamedTuple
 
 from ollama_fleet.router.breaker import BreakerState
 from ollama_fleet.router.snapshot import MAX_IN_FLIGHT, Server, State
 
-Filter = Callable[[Sequence[Server], str, float], Sequence[Server]]
 
-
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """A server, or None, and why. The counts say how many servers each step left over."""
 
     server: Server | None
@@ -35,25 +32,28 @@ def choose(
     `tried` are server names not to be used again, `now` is on the loads' clock, and `draw` is
     uniform in [0, 1).
     """
-    able = [server for server in holders if server.name not in tried and can_take(server, now)]
+    able = [server for server in holders if can_take(server, tried, now)]
     if not able:
-        return Decision(None, _why_none(holders, tried, now), len(holders), 0, 0)
-    steady = [server for server in able if is_steady(server, model, now)] or able
-    weighted = [server for server in steady if server.endpoint.weight] or steady
-    warm = [server for server in weighted if has_warm_slot(server, model)]
+        return Decision(None, _why_none(holders, tried), len(holders), 0, 0)
+    preferred = [server for server in able if is_steady(server, model, now)] or able
+    preferred = [server for server in preferred if server.endpoint.weight] or preferred
+    warm = [server for server in preferred if has_warm_slot(server, model)]
     if warm:
-        return Decision(least_loaded(warm, draw), "Resident", len(holders), len(able), len(warm))
-    reason = "LeastLoad" if len(weighted) > 1 else "OnlyOne"
-    return Decision(least_loaded(weighted, draw), reason, len(holders), len(able), len(weighted))
+        reason, preferred = "Resident", warm
+    else:
+        reason = "LeastLoad" if len(preferred) > 1 else "OnlyOne"
+    chosen = least_loaded(preferred, draw)
+    return Decision(chosen, reason, len(holders), len(able), len(preferred))
 
 
-def can_take(server: Server, now: float) -> bool:
-    """Ready, reachable as far as is known, and not full."""
+def can_take(server: Server, tried: Container[str], now: float) -> bool:
+    """Ready, not tried before, reachable as far as is known, and not full."""
     load = server.load
     return (
         server.state is State.READY
         and load.in_flight < MAX_IN_FLIGHT
-        and load.breaker.state(now) is not BreakerState.OPEN
+        and server.endpoint.name not in tried
+        and (not load.breaker.row or load.breaker.state(now) is not BreakerState.OPEN)
     )
 
 
@@ -62,7 +62,7 @@ def is_steady(server: Server, model: str, now: float) -> bool:
     load = server.load
     if server.missed or now < load.busy_until:
         return False
-    fault = load.faults.get(model)
+    fault = load.faults.get(model) if load.faults else None
     return fault is None or fault.state(now) is not BreakerState.OPEN
 
 
@@ -86,7 +86,7 @@ def _burden(server: Server) -> float:
     return (server.load.in_flight + 1) / (server.endpoint.weight or 1)
 
 
-def _why_none(holders: Sequence[Server], tried: Container[str], now: float) -> str:
+def _why_none(holders: Sequence[Server], tried: Container[str]) -> str:
     if not holders:
         return "NoModel"
     ready = [server for server in holders if server.state is State.READY]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ollama_fleet.router.framing import HOP_BY_HOP, Field, Request, Response
+from ollama_fleet.router.framing import EXPLAIN, HOP_BY_HOP, Field, Request, Response
 from ollama_fleet.router.snapshot import Endpoint
 from ollama_fleet.router.status import status_line
 
@@ -18,7 +18,7 @@ _NOT_TO_SERVERS = HOP_BY_HOP | {
     b"x-forwarded-for",
     b"x-forwarded-host",
     b"x-forwarded-proto",
-    b"x-ollama-fleet-decision",
+    EXPLAIN,
 }
 _NOT_TO_CLIENTS = HOP_BY_HOP | {b"server", b"set-cookie", b"via"}
 

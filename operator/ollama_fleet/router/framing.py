@@ -6,6 +6,10 @@ refused rather than repaired, so that no server behind the router can read it di
 """
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ollama_fleet.router.routes import Route
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _FIELDS = rb"((?:" + _TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n"
@@ -41,6 +45,20 @@ HOP_BY_HOP = frozenset(
 )
 """Fields that speak of one connection; each side writes its own."""
 
+EXPLAIN = b"x-ollama-fleet-decision"
+"""A client that sends this field is told which server was chosen, and why."""
+
+_MEANINGFUL = frozenset(
+    (
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"connection",
+        b"expect",
+        b"upgrade",
+        EXPLAIN,
+    )
+)
 _NO_NAMES: frozenset[bytes] = frozenset()
 
 
@@ -54,18 +72,20 @@ class FramingError(Exception):
 
 
 class Request:
-    """A request as received: its head, and in time its body."""
+    """A request as received: its head, what it means, and in time its body."""
 
     __slots__ = (
         "body",
         "chunked",
         "expects",
+        "explains",
         "fields",
         "keep_alive",
         "length",
         "method",
         "minor",
         "nominated",
+        "route",
         "target",
         "upgrade",
     )
@@ -79,16 +99,11 @@ class Request:
         self.chunked = False
         self.keep_alive = minor == 1
         self.expects = False
+        self.explains = False
         self.upgrade = b""
+        self.route: Route | None = None
         self.nominated = _NO_NAMES
         self.body = b""
-
-    def field(self, name: bytes) -> bytes | None:
-        """The value of the first field called `name` (lower case), stripped."""
-        for key, value in self.fields:
-            if key == name:
-                return value.rstrip()
-        return None
 
 
 class Response:
@@ -116,6 +131,8 @@ def parse_request(head: bytes) -> Request:
     hosts = 0
     lengths = 0
     for name, value in fields:
+        if name not in _MEANINGFUL:
+            continue
         if name == b"host":
             hosts += 1
             if _HOST.fullmatch(value.rstrip()) is None:
@@ -137,6 +154,8 @@ def parse_request(head: bytes) -> Request:
             request.expects = request.minor == 1
         elif name == b"upgrade":
             request.upgrade = value.rstrip().lower()
+        else:
+            request.explains = True
     if hosts > 1 or (hosts == 0 and request.minor == 1):
         raise FramingError(400, "a request needs exactly one Host header")
     if lengths > 1 or (lengths and request.chunked):

@@ -55,7 +55,7 @@ class Metrics:
             _PREFIX + "requests", "Requests a server answered.", labels=("path", "status")
         )
         for (path, status), count in counts.requests.items():
-            requests.add_metric((path, status), count)
+            requests.add_metric((path.decode(), str(status)), count)
         yield requests
         yield GaugeMetricFamily(
             _PREFIX + "connections", "Open client connections.", value=self._connections()

@@ -165,7 +165,7 @@ class Exchange:
         self._tried += (server.name,)
         load = server.load
         load.acquire(self._model)
-        if not load.breaker.quiet:
+        if load.breaker.row:
             load.breaker.trying(relay.loop.time())
         pool = relay.pool(server)
         upstream = pool.take()
@@ -237,14 +237,14 @@ class Exchange:
     def responded(self, response: Response) -> bool:
         """A response head has come; False where the request goes to another server instead."""
         status = response.status
-        now = self._relay.loop.time()
         server = self._server
         assert server is not None
         load = server.load
-        load.breaker.succeeded()
         if status < 500:
-            load.fault(self._model).succeeded()
+            load.succeeded(self._model)
             return True
+        load.breaker.succeeded()
+        now = self._relay.loop.time()
         if status == 503:
             load.busy_until = now + BUSY_SECONDS
         else:
@@ -309,7 +309,7 @@ class Exchange:
         server = self._server
         assert server is not None
         self._release()
-        relay.accounting.requests[self._route.path.decode(), str(self._status)] += 1
+        relay.accounting.requests[self._route.path, self._status] += 1
         if self._status == 200 and not self._route.shows:
             now = relay.loop.time()
             first = self._began - self._started
@@ -355,7 +355,7 @@ class Exchange:
 
     def _wait(self, seconds: float) -> None:
         until = self._relay.loop.time() + seconds if seconds else _FOREVER
-        self._front.deadline = min(until, self._end_by)
+        self._front.deadline = until if until < self._end_by else self._end_by
 
     def _truncate(self, reason: str) -> None:
         self._relay.accounting.rejected[reason] += 1
@@ -387,10 +387,9 @@ class Exchange:
         self._relay.exchanges -= 1
 
     def _explanation(self) -> Sequence[Field]:
-        if self._request.field(b"x-ollama-fleet-decision") is None or self._decision is None:
-            return ()
         server = self._server
-        assert server is not None
+        if not self._request.explains or self._decision is None or server is None:
+            return ()
         return (
             (b"x-ollama-fleet-server", server.name.encode()),
             (b"x-ollama-fleet-decision", self._decision.explain().encode()),

@@ -40,6 +40,13 @@ class Load:
             found = self.faults[model] = self._new_breaker()
         return found
 
+    def succeeded(self, model: str) -> None:
+        """The server answered, and `model` works there."""
+        if self.breaker.row:
+            self.breaker.succeeded()
+        if self.faults:
+            self.faults.pop(model, None)
+
     def acquire(self, model: str) -> None:
         """A request for `model` is sent."""
         self.in_flight += 1

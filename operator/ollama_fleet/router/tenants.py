@@ -27,11 +27,12 @@ class Tenants:
 
     def admit(self, request: Request) -> None:
         """Decide on the path and method; raises `Refusal`."""
-        self._route(request)
+        request.route = self._route(request)
 
     def handle(self, front: Front, request: Request) -> None:
         """Answer, or hand over to an exchange; raises `Refusal`."""
-        found = self._route(request)
+        found = request.route
+        assert found is not None
         if found.action is Action.RELAY:
             self._relayed(front, request, found)
         else:
