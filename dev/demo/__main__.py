@@ -27,11 +27,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=sys.stdin.isatty() and sys.stdout.isatty(),
         help="stay up until Ctrl-C (on a terminal)",
     )
+    parser.add_argument("--record", type=Path, metavar="FILE", help="draw what was shown (SVG)")
     options = parser.parse_args(arguments)
-    screen = Screen()
+    screen = Screen.recorded() if options.record else Screen()
     with tempfile.TemporaryDirectory(prefix="ollama-fleet-demo-") as directory:
         try:
-            return asyncio.run(_run(screen, Path(directory), options))
+            code = asyncio.run(_run(screen, Path(directory), options))
+            if options.record:
+                options.record.write_text(screen.picture("make demo"))
+            return code
         except (DemoFailed, ClusterError, KubeError) as error:
             screen.console.print(f"demo: {error}", style="bold", markup=False)
             return 1

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -26,10 +27,20 @@ class Screen:
         default_factory=lambda: Console(highlight=False, soft_wrap=True, emoji=False)
     )
 
+    @classmethod
+    def recorded(cls) -> Self:
+        """A screen that can be drawn afterwards."""
+        return cls(Console(highlight=False, emoji=False, record=True, width=_WIDTH + 14))
+
     @property
     def live(self) -> bool:
         """Whether somebody watches on a terminal."""
-        return self.console.is_terminal
+        return self.console.is_terminal and not self.console.record
+
+    def picture(self, title: str) -> str:
+        """What was shown, as an SVG that needs nothing from elsewhere."""
+        drawn = self.console.export_svg(title=title)
+        return re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
 
     def title(self, text: str) -> None:
         """The first line."""

@@ -317,6 +317,6 @@ def _condition(obj: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 
 
 def _load(result: Load) -> str:
-    """How a load ended, in one line."""
-    cut = f" (cut after their first byte: {result.begun_and_cut})" if result.begun_and_cut else ""
-    return f"{result.asked} requests, {result.lost} lost{cut}, {result.retried} retried"
+    """How a load ended, in one line; failed chats end the demo, so that what is lost was begun."""
+    lost = f"{result.lost} lost in mid-answer" if result.lost else "0 lost"
+    return f"{result.asked} requests, {lost}, {result.retried} retried"
