@@ -179,7 +179,7 @@ async def _get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
 
 
 def _client(endpoint: Endpoint, seconds: float) -> httpx.AsyncClient:
-    verify = ssl.create_default_context(cadata=endpoint.ca or None) if endpoint.tls else False
+    verify = ssl.create_default_context() if endpoint.tls else False
     return httpx.AsyncClient(
         base_url=endpoint.url,
         headers=[*endpoint.headers],

@@ -60,7 +60,7 @@ class Relay:
         attempt = exchange.attempt
         try:
             upstream = await pool.connect(self.settings.connect)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a name that IDNA cannot encode is the latter
             log.info("cannot connect to %s: %s", pool.endpoint.name, error or "timed out")
             if exchange.attempt == attempt:
                 exchange.connect_failed()

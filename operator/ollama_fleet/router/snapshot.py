@@ -66,8 +66,8 @@ class Load:
 class Endpoint:
     """How to reach a server and how to count it.
 
-    `headers` are its own credentials, `prefix` a path that comes before every other, `ca` the
-    PEM certificates that vouch for it, `held` a state imposed from outside.
+    `headers` are its own credentials, `prefix` a path that comes before every other, `held` a
+    state imposed from outside.
     """
 
     name: str
@@ -78,7 +78,6 @@ class Endpoint:
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     tls: bool = False
     prefix: str = ""
-    ca: str = field(default="", repr=False)
     held: State | None = None
 
     @property

@@ -243,7 +243,7 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: "Endpoint") -> None:
         self._loop = loop
         self._idle: list[Upstream] = []
-        self._tls = _tls_context(endpoint) if endpoint.tls else None
+        self._tls = _tls_context() if endpoint.tls else None
         self.endpoint = endpoint
         self.opening = opening_for(endpoint)
         self.connections: set[Upstream] = set()
@@ -252,7 +252,7 @@ class Pool:
     def serves(self, endpoint: "Endpoint") -> bool:
         """Whether connections from here are connections to `endpoint`, with its credentials."""
         mine = self.endpoint
-        return (mine.url, mine.headers, mine.ca) == (endpoint.url, endpoint.headers, endpoint.ca)
+        return (mine.url, mine.headers) == (endpoint.url, endpoint.headers)
 
     def take(self) -> Upstream | None:
         """An idle connection, if there is one."""
@@ -297,7 +297,7 @@ class Pool:
         return upstream
 
 
-def _tls_context(endpoint: "Endpoint") -> ssl.SSLContext:
-    context = ssl.create_default_context(cadata=endpoint.ca or None)
+def _tls_context() -> ssl.SSLContext:
+    context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
