@@ -19,7 +19,7 @@ from ollama_fleet.router.framing import (
 from ollama_fleet.router.status import status_line
 
 if TYPE_CHECKING:
-    from ollama_fleet.router.relay import Exchange
+    from ollama_fleet.router.exchange import Exchange
 
 JSON = b"application/json; charset=utf-8"
 TEXT = b"text/plain; charset=utf-8"

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 from ollama_fleet.router.body import model_of
 from ollama_fleet.router.errors import Api, Refusal
+from ollama_fleet.router.exchange import Exchange
 from ollama_fleet.router.framing import Request
 from ollama_fleet.router.front import TEXT, Front
 from ollama_fleet.router.listing import Listing
 from ollama_fleet.router.names import is_cloud, is_host_qualified, lookup_key
-from ollama_fleet.router.relay import Exchange, Relay
+from ollama_fleet.router.relay import Relay
 from ollama_fleet.router.routes import Action, Route, api_of_target, route
 from ollama_fleet.router.snapshot import State
 

@@ -15,7 +15,7 @@ from ollama_fleet.router.framing import (
 )
 
 if TYPE_CHECKING:
-    from ollama_fleet.router.relay import Exchange
+    from ollama_fleet.router.exchange import Exchange
     from ollama_fleet.router.snapshot import Endpoint
 
 HEAD_BYTES = 64 << 10

@@ -1,0 +1,356 @@
+"""A request's way from a client to the best server and back, retried while nobody can notice."""
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from random import random
+
+from ollama_fleet.router.accounting import tail_of
+from ollama_fleet.router.choose import Decision, choose
+from ollama_fleet.router.errors import Refusal
+from ollama_fleet.router.forward import request_head, response_head
+from ollama_fleet.router.framing import Field, Request, Response
+from ollama_fleet.router.front import Front
+from ollama_fleet.router.relay import Relay
+from ollama_fleet.router.routes import Route
+from ollama_fleet.router.snapshot import Server
+from ollama_fleet.router.upstream import Pool, Upstream
+
+log = logging.getLogger(__name__)
+
+BUSY_SECONDS = 1.0
+_FOREVER = float("inf")
+_PIECES_FOR_USAGE = 4
+
+
+class Exchange:
+    """One request, from its first byte to its accounting."""
+
+    __slots__ = (
+        "_began",
+        "_decision",
+        "_delimited",
+        "_end_by",
+        "_fresh_tried",
+        "_front",
+        "_model",
+        "_name",
+        "_pieces",
+        "_relay",
+        "_request",
+        "_route",
+        "_server",
+        "_started",
+        "_status",
+        "_streamed",
+        "_tried",
+        "_upstream",
+        "attempt",
+        "rechunks",
+    )
+
+    def __init__(
+        self, relay: Relay, front: Front, request: Request, route: Route, name: str, model: str
+    ) -> None:
+        self._relay = relay
+        self._front = front
+        self._request = request
+        self._route = route
+        self._name = name
+        self._model = model
+        self._server: Server | None = None
+        self._upstream: Upstream | None = None
+        self._decision: Decision | None = None
+        self._tried: tuple[str, ...] = ()
+        self._fresh_tried = False
+        self._status = 0
+        self._streamed = False
+        self._pieces: deque[bytes] = deque(maxlen=_PIECES_FOR_USAGE)
+        self._began = 0.0
+        self._delimited = True
+        self._started = relay.loop.time()
+        total = relay.settings.total
+        self._end_by = self._started + total if total else _FOREVER
+        self.attempt = 0
+        self.rechunks = request.minor == 1
+        front.exchange = self
+        relay.exchanges += 1
+
+    # choosing and asking
+
+    def start(self) -> None:
+        """Choose a server and send it the request; may raise `Refusal` at once."""
+        decision = self._choose()
+        if decision.server is None:
+            self._over()
+            raise self._none_left(decision)
+        self._ask(decision)
+
+    def _choose(self) -> Decision:
+        holders = self._relay.fleet.snapshot.holders.get(self._model, ())
+        return choose(holders, self._model, self._tried, self._relay.loop.time(), random())  # noqa: S311
+
+    def _ask(self, decision: Decision) -> None:
+        server = decision.server
+        assert server is not None
+        relay = self._relay
+        relay.accounting.decisions[decision.reason] += 1
+        self._decision = decision
+        self._server = server
+        self._tried += (server.name,)
+        load = server.load
+        load.acquire(self._model)
+        if load.breaker.row:
+            load.breaker.trying(relay.loop.time())
+        pool = relay.pool(server)
+        upstream = pool.take()
+        if upstream is None:
+            self._connect(pool)
+        else:
+            self.connected(upstream)
+
+    def _connect(self, pool: Pool) -> None:
+        self.attempt += 1
+        self._front.deadline = _FOREVER  # connecting has its own time limit
+        self._relay.connect(self, pool)
+
+    def connected(self, upstream: Upstream) -> None:
+        """There is a connection: send the request on it."""
+        assert self._server is not None
+        self._upstream = upstream
+        self._wait(self._relay.settings.first_byte)
+        head = request_head(self._request, self._route.path, upstream.opening)
+        upstream.send(self, head, self._request.body)
+
+    def connect_failed(self) -> None:
+        """The server cannot be reached."""
+        assert self._server is not None
+        self._server.load.breaker.failed(self._relay.loop.time())
+        self._elsewhere("ConnectFailure")
+
+    def lost(self, why: str, *, untouched: bool) -> None:
+        """The connection broke; `untouched`: not one byte of a response had come."""
+        upstream, self._upstream = self._upstream, None
+        server = self._server
+        assert upstream is not None
+        assert server is not None
+        if self._status:
+            log.warning("%s broke off an answer with %s: %s", server.name, self._name, why)
+            self._truncate("BrokenStream")
+            return
+        if untouched and upstream.reused and not self._fresh_tried:
+            # Most likely closed by the server while idle: not a failure, and no retry.
+            self._fresh_tried = True
+            self._connect(self._relay.pool(server))
+            return
+        server.load.breaker.failed(self._relay.loop.time())
+        self._elsewhere("ConnectFailure")
+
+    def _elsewhere(self, cause: str) -> None:
+        """The server is out of the question: another one, or the end."""
+        self._release()
+        decision = self._retry(cause)
+        if decision is None:
+            tried = len(self._tried)
+            sentence = f"no server with '{self._name}' could be reached; tried {tried}"
+            self._refuse(Refusal(503, sentence, reason="Unreachable", retry_after=1))
+        else:
+            self._ask(decision)
+
+    def _retry(self, cause: str) -> Decision | None:
+        settings = self._relay.settings
+        if len(self._tried) >= settings.attempts or cause not in settings.retry_on:
+            return None
+        decision = self._choose()
+        if decision.server is None:
+            return None
+        self._relay.accounting.retries[cause] += 1
+        return decision
+
+    # answering
+
+    def responded(self, response: Response) -> bool:
+        """A response head has come; False where the request goes to another server instead."""
+        status = response.status
+        server = self._server
+        assert server is not None
+        load = server.load
+        if status < 500:
+            load.succeeded(self._model)
+            return True
+        load.breaker.succeeded()
+        now = self._relay.loop.time()
+        if status == 503:
+            load.busy_until = now + BUSY_SECONDS
+        else:
+            load.fault(self._model).failed(now)
+        if status not in (502, 503):
+            return True
+        decision = self._retry("502") if status == 502 else self._retry_busy()
+        if decision is None:
+            return True
+        self._upstream = None
+        self._release()
+        # The server's connection is dealt with first, then the request goes on.
+        self._relay.loop.call_soon(self._go_on, decision, self._mark())
+        return False
+
+    def _retry_busy(self) -> Decision | None:
+        settings = self._relay.settings
+        return self._retry("Busy" if "Busy" in settings.retry_on else "503")
+
+    def _mark(self) -> int:
+        self.attempt += 1
+        return self.attempt
+
+    def _go_on(self, decision: Decision, mark: int) -> None:
+        if self.attempt == mark:
+            self._ask(decision)
+
+    def begin(self, response: Response, pieces: list[bytes]) -> None:
+        """Send the head to the client, and with it what has come of the body."""
+        front = self._front
+        self._status = response.status
+        self._began = self._relay.loop.time()
+        self._delimited = (
+            response.length is not None
+            or (response.chunked and self.rechunks)
+            or response.status in (204, 304)
+        )
+        if not self._delimited:
+            self._request.keep_alive = False
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._streamed = _is_stream(response)
+        head = response_head(
+            response, self._explanation(), chunked=self.rechunks, keep_alive=front.keeps_alive
+        )
+        if body:
+            self._pieces.append(body)
+        front.write(head + body)
+        self._wait(self._relay.settings.idle)
+        if front.writing_paused:
+            self.pause()
+
+    def relay_piece(self, piece: bytes) -> None:
+        """Send a piece of the body on."""
+        self._pieces.append(piece)
+        self._front.write(piece)
+        self._wait(self._relay.settings.idle)
+
+    def finished(self) -> None:
+        """The answer is complete."""
+        relay, front = self._relay, self._front
+        self._upstream = None
+        server = self._server
+        assert server is not None
+        self._release()
+        relay.accounting.requests[self._route.path, self._status] += 1
+        if self._status == 200 and not self._route.shows:
+            now = relay.loop.time()
+            first = self._began - self._started
+            relay.accounting.answered(
+                self._model,
+                now - self._started,
+                first,
+                tail_of(self._pieces),
+                streamed=self._streamed,
+            )
+            if self._model not in server.loaded:
+                relay.fleet.learned_resident(server.name, self._model)
+        keep_alive = front.keeps_alive
+        self._over()
+        front.finish(keep_alive)
+
+    # ending early
+
+    def client_left(self) -> None:
+        """The client is gone: have the server stop at once, whether or not it has begun."""
+        self._relay.accounting.rejected["ClientLeft"] += 1
+        self._stop()
+        self._over()
+
+    def expired(self) -> None:
+        """The deadline has passed; a load may be in progress there, so no other server is asked."""
+        self._stop()
+        if self._status:
+            self._truncate("IdleTimeout")
+        else:
+            sentence = f"the server did not begin to answer with '{self._name}' in time"
+            self._refuse(Refusal(504, sentence, reason="FirstByteTimeout"))
+
+    def pause(self) -> None:
+        """The client is slow."""
+        if self._upstream is not None:
+            self._upstream.pause()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        if self._upstream is not None:
+            self._upstream.resume()
+
+    def _wait(self, seconds: float) -> None:
+        until = self._relay.loop.time() + seconds if seconds else _FOREVER
+        self._front.deadline = until if until < self._end_by else self._end_by
+
+    def _truncate(self, reason: str) -> None:
+        self._relay.accounting.rejected[reason] += 1
+        self._release()
+        front = self._front
+        self._over()
+        front.truncate(self._delimited)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._relay.accounting.rejected[refusal.reason] += 1
+        front = self._front
+        self._over()
+        front.refuse(refusal)
+
+    def _stop(self) -> None:
+        self.attempt += 1
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+        self._release()
+
+    def _release(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.load.release(self._model)
+
+    def _over(self) -> None:
+        self._front.exchange = None
+        self._relay.exchanges -= 1
+
+    def _explanation(self) -> Sequence[Field]:
+        server = self._server
+        if not self._request.explains or self._decision is None or server is None:
+            return ()
+        return (
+            (b"x-ollama-fleet-server", server.name.encode()),
+            (b"x-ollama-fleet-decision", self._decision.explain().encode()),
+        )
+
+    def _none_left(self, decision: Decision) -> Refusal:
+        count, name = decision.holders, self._name
+        servers = "the server" if count == 1 else f"all {count} servers"
+        verb = "is" if count == 1 else "are"
+        fails = "keeps failing" if count == 1 else "keep failing"
+        settings = self._relay.settings
+        if decision.reason == "AllFull":
+            return Refusal(
+                503, f"{servers} with '{name}' {verb} busy", reason="Busy", retry_after=1
+            )
+        if decision.reason == "AllFailing":
+            wait = max(1, round(settings.cooldown))
+            sentence = f"{servers} with '{name}' {fails}; try again in {wait} s"
+            return Refusal(503, sentence, reason="Failing", retry_after=wait)
+        wait = max(1, round(settings.interval))
+        sentence = f"{servers} with '{name}' {verb} not ready; try again in {wait} s"
+        return Refusal(503, sentence, reason="NotReady", retry_after=wait)
+
+
+def _is_stream(response: Response) -> bool:
+    for name, value in response.fields:
+        if name == b"content-type":
+            return value.startswith((b"application/x-ndjson", b"text/event-stream"))
+    return False
