@@ -39,7 +39,7 @@ def model_of(body: bytes, *, may_use_name: bool = False) -> str:
     for key in value:
         if key not in _KEYS and len(key) < 6 and key.lower() in _KEYS:
             raise _refused(f"the key {key!r} is ambiguous: write it in lower case")
-    if _may_repeat(body):
+    if _may_repeat(body, named="name" in value):
         _refuse_repeats(body)
     name = value.get("model")
     if not name and may_use_name:
@@ -52,12 +52,13 @@ def model_of(body: bytes, *, may_use_name: bool = False) -> str:
     return name
 
 
-def _may_repeat(body: bytes) -> bool:
+def _may_repeat(body: bytes, *, named: bool) -> bool:
     """Whether `model` or `name` might be a key twice; cheap, and true too often."""
     return (
         body.count(b'"model"') > 1
-        or body.count(b'"name"') > 1
-        or b"\\u00" in body  # a key can be spelled with escapes
+        or (named and body.count(b'"name"') > 1)
+        # A key can be spelled with escapes. One byte is looked for many times faster than five.
+        or (b"\\" in body and b"\\u00" in body)
     )
 
 
