@@ -16,7 +16,11 @@ OPERATOR = ("ollama-fleet", "deployment/ollama-fleet")
 """The namespace of the operator, and its Deployment."""
 _REAL = "real:30M"
 _EMULATED = "sized:0"
-_EMULATOR = {"EMULATOR_PULL_BYTES_PER_SECOND": "4G"}
+_EMULATOR = {
+    "EMULATOR_PULL_BYTES_PER_SECOND": "4G",
+    "EMULATOR_LOAD_BYTES_PER_SECOND": "10G",
+    "EMULATOR_TOKENS_PER_SECOND": "400",
+}
 _AVAILABLE_WITHIN = "90s"
 
 

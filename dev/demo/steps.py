@@ -122,6 +122,8 @@ class Demo:
         self.screen.blank()
         router = await self._ready(ROUTER, "chat", 60)
         self.url = str(router["status"]["url"])
+        models = {task["model"] for task in (await self._tasks())[0]}
+        await self._until("the router does not offer every model", self._offers(models), 30)
         self.screen.line("router", f"{self.url}  the fleet is ready", watch.seconds)
 
     async def _chat(self) -> None:
@@ -195,6 +197,16 @@ class Demo:
                 pass
         except ChatFailed as error:
             raise DemoFailed(f"the chat after growth failed: {error}") from error
+
+    def _offers(self, models: set[str]) -> Callable[[], Awaitable[bool]]:
+        """Whether the router lists these models."""
+
+        async def check() -> bool:
+            async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
+                listed = (await client.get("/api/tags")).json()["models"]
+            return models <= {model["name"] for model in listed}
+
+        return check
 
     def _answered(self, count: int) -> Callable[[], Awaitable[bool]]:
         """Whether the router has finished that many requests since now."""
