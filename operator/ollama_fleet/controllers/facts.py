@@ -72,4 +72,4 @@ class RegistryFacts:
                 return RegistryFact(missing=True)
             except OllamaError as error:
                 return RegistryFact(error=str(error))
-        return RegistryFact(digest=manifest.digest, size=manifest.size)
+        return RegistryFact(digest=f"sha256:{manifest.digest}", size=manifest.size)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -21,6 +21,7 @@ from ollama_fleet.plan.tasks import Failure, Running
 log = logging.getLogger(__name__)
 
 REPORT_INTERVAL = 2.0
+"""Seconds for which an owner's figures stand: its status is written no more often for them."""
 _BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 
 
@@ -39,10 +40,21 @@ class _Pull:
     changed: Callable[[], None]
     progress: Progress
     verifying: bool = False
+    shown: Running | None = None
     task: asyncio.Task[None] | None = None
     reported: float = 0.0
     grew: float = 0.0
     size: int = -1
+
+    def now(self, time: float) -> Running:
+        """How it stands at this moment."""
+        return Running(
+            state="Verifying" if self.verifying else "Pulling",
+            completed=self.progress.completed,
+            total=self.progress.total,
+            speed=int(self.progress.speed(time)),
+            eta=self.progress.eta(time),
+        )
 
 
 class Pulls:
@@ -57,6 +69,8 @@ class Pulls:
         self._running: dict[str, _Pull] = {}
         self._failures: dict[str, Failure] = {}
         self._owners: dict[str, str] = {}
+        self._shown_at: dict[str, float] = {}
+        self._recalled: set[str] = set()
         self._bytes = Counter(
             "ollama_fleet_pull_bytes", "Bytes that servers have pulled.", registry=metrics
         )
@@ -68,24 +82,22 @@ class Pulls:
             registry=metrics,
         )
 
-    def running(self, tasks: Iterable[str]) -> dict[str, Running]:
-        """How the pulls of these tasks stand."""
+    def running(self, owner: str) -> dict[str, Running]:
+        """How an owner's pulls stand, by task. The figures change every REPORT_INTERVAL at most,
+        so that what is made of them does not differ each time it is looked at."""
         now = self._clock.monotonic()
-        return {
-            task: Running(
-                state="Verifying" if pull.verifying else "Pulling",
-                completed=pull.progress.completed,
-                total=pull.progress.total,
-                speed=int(pull.progress.speed(now)),
-                eta=pull.progress.eta(now),
-            )
-            for task in tasks
-            if (pull := self._running.get(task)) is not None
-        }
-
-    def ids(self, owner: str) -> set[str]:
-        """The tasks of an owner that run."""
-        return {task for task, pull in self._running.items() if pull.owner == owner}
+        # a report comes with a line of the pull, so two are not exactly so far apart
+        stale = now - self._shown_at.get(owner, -REPORT_INTERVAL) >= 0.9 * REPORT_INTERVAL
+        if stale:
+            self._shown_at[owner] = now
+        shown = {}
+        for task, pull in self._running.items():
+            if pull.owner != owner:
+                continue
+            if stale or pull.shown is None or (pull.shown.state == "Verifying") != pull.verifying:
+                pull.shown = pull.now(now)
+            shown[task] = pull.shown
+        return shown
 
     def failures(self, owner: str) -> dict[str, Failure]:
         """How the latest pulls of an owner's tasks failed, by task."""
@@ -96,17 +108,22 @@ class Pulls:
         }
 
     def recall(self, owner: str, failures: dict[str, Failure]) -> None:
-        """Take over failures that an earlier run of the operator left in status."""
+        """Take over failures that an earlier run of the operator left in status, once: what
+        status says later is but an echo, and may be of a pull that has succeeded since."""
+        if owner in self._recalled:
+            return
+        self._recalled.add(owner)
         for task, failure in failures.items():
-            if task not in self._failures:
-                self._failures[task] = failure
-                self._owners[task] = owner
+            self._failures.setdefault(task, failure)
+            self._owners[task] = owner
 
     def forgive(self, owner: str) -> None:
-        """Forget an owner's failures: the spec has changed."""
+        """Forget an owner's failures: the spec has changed, or it is gone."""
+        self._recalled.add(owner)
         for task in [task for task, of in self._owners.items() if of == owner]:
             self._failures.pop(task, None)
             del self._owners[task]
+        self._shown_at.pop(owner, None)
 
     def start(
         self, owner: str, order: PullOrder, attempts: int, changed: Callable[[], None]
@@ -120,9 +137,14 @@ class Pulls:
         name = f"pull {order.model} to {order.server}"
         pull.task = self._background.start(name, self._run(pull, attempts))
 
-    def keep(self, owner: str, wanted: Iterable[str]) -> None:
+    def keep(self, owner: str, wanted: Collection[str]) -> None:
         """Stop those of an owner's pulls that are wanted no longer; a later one resumes."""
-        for task in self.ids(owner) - set(wanted):
+        unwanted = [
+            task
+            for task, pull in self._running.items()
+            if pull.owner == owner and task not in wanted
+        ]
+        for task in unwanted:
             pull = self._running.pop(task)
             log.info("pull of %s to %s stopped", pull.order.model, pull.order.server)
             if pull.task is not None:
@@ -140,13 +162,22 @@ class Pulls:
             log.info("pull completed: %s on %s (task %s)", order.model, order.server, order.task)
         except _PullError as error:
             result = "failed"
-            failure = Failure(self._clock.now(), attempts + 1, error.reason, str(error))
-            self._failures[order.task] = failure
-            log.warning("pull failed: %s to %s: %s", order.model, order.server, error)
+            self._fail(pull, attempts, error.reason, str(error))
+        except Exception as error:
+            # without a failure on record it would be tried again at once, for ever
+            result = "failed"
+            log.exception("pull of %s to %s: failed by a defect", order.model, order.server)
+            self._fail(pull, attempts, Reason.PULL_FAILED, f"{type(error).__name__}: {error}.")
         finally:
             self._duration.labels(result).observe(self._clock.monotonic() - began)
             if self._running.get(order.task) is pull:
                 await self._end(pull)
+
+    def _fail(self, pull: _Pull, attempts: int, reason: Reason, message: str) -> None:
+        order = pull.order
+        self._failures[order.task] = Failure(self._clock.now(), attempts + 1, reason, message)
+        self._owners[order.task] = pull.owner
+        log.warning("pull failed: %s to %s: %s", order.model, order.server, message)
 
     async def _end(self, pull: _Pull) -> None:
         try:

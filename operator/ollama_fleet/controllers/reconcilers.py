@@ -141,7 +141,7 @@ class ModelDistributions:
         models = distribution.models_named(spec)
         seen = Seen(
             registry=await self._facts.of(spec.source, models),
-            running=self._pulls.running(self._pulls.ids(owner)),
+            running=self._pulls.running(owner),
             failures=self._pulls.failures(owner),
         )
         made = distribution.plan_distribution(

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ollama_fleet.api.conditions import Reason
@@ -229,8 +229,8 @@ def _not_installed(
                 task,
                 reason=Reason.BACKING_OFF,
                 next_attempt=due,
-                message=f"{failure.message} Attempt {failure.attempts + 1} of {attempts} in "
-                f"{span((due - now).total_seconds())}.",
+                message=f"{failure.message} Attempt {failure.attempts + 1} of {attempts} at "
+                f"{due.astimezone(UTC):%H:%M:%S} UTC.",
             )
     if not task.server.reachable:
         return replace(

@@ -176,7 +176,7 @@ def test_a_failed_pull_is_tried_again_at_a_computed_time() -> None:
     failures = {TASK: Failure(NOW, 2, Reason.PULL_FAILED, "the connection was reset.")}
     made = plan(WANT, server(), failures=failures)
     assert made.plan.requeue_after == 40
-    assert "Attempt 3 of 3 in 40s" in only_task(made)["message"]
+    assert "Attempt 3 of 3 at 12:00:40 UTC" in only_task(made)["message"]
 
 
 def test_failures_outlive_the_operator_and_end_with_a_new_spec() -> None:

@@ -1,0 +1,137 @@
+"""Pulls under way: what is told of them, and what is remembered."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ollama_fleet.api.conditions import Reason
+from ollama_fleet.controllers.context import Background
+from ollama_fleet.controllers.pulls import REPORT_INTERVAL, Pulls
+from ollama_fleet.ollama.wire import InstalledModel, PullProgress
+from ollama_fleet.plan.distribution import PullOrder
+from ollama_fleet.plan.tasks import Failure
+from tests.unit.controllers.conftest import FakeClock, settle
+
+MODEL = "llama3.2:1b"
+DIGEST = "sha256:" + "a" * 64
+ORDER = PullOrder("task", "a-0", "http://a-0", MODEL, MODEL, False, DIGEST, 1000, 60.0)
+
+
+class FakeServer:
+    """Says the lines it is told to say, and lists one model."""
+
+    lines: "asyncio.Queue[PullProgress | Exception | None]"
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def pull(self, *_: Any) -> AsyncIterator[PullProgress]:
+        while (line := await self.lines.get()) is not None:
+            if isinstance(line, Exception):
+                raise line
+            yield line
+
+    async def tags(self) -> list[InstalledModel]:
+        return [InstalledModel(name=MODEL, digest="a" * 64, size=1000)]
+
+
+class FakeProbes:
+    async def refresh(self, _: str) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> type[FakeServer]:
+    monkeypatch.setattr("ollama_fleet.controllers.pulls.OllamaClient", FakeServer)
+    monkeypatch.setattr(FakeServer, "lines", asyncio.Queue(), raising=False)
+    return FakeServer
+
+
+@pytest.fixture
+def pulls(clock: FakeClock) -> Pulls:
+    probes: Any = FakeProbes()
+    return Pulls(Background(), probes, clock, CollectorRegistry())
+
+
+def bytes_done(count: int) -> PullProgress:
+    return PullProgress(status="pulling a", digest=DIGEST, total=1000, completed=count)
+
+
+async def test_figures_stand_until_the_next_report(
+    clock: FakeClock, server: type[FakeServer], pulls: Pulls
+) -> None:
+    woken: list[float] = []
+    pulls.start("ns/m", ORDER, 0, lambda: woken.append(clock.time))
+    assert pulls.running("ns/m")["task"].completed == 0
+    for count in range(100, 900, 100):
+        await clock.advance(0.5)
+        server.lines.put_nowait(bytes_done(count))
+        await settle()
+        first, second = pulls.running("ns/m"), pulls.running("ns/m")
+        assert first == second
+        assert first["task"].completed == (count // 400) * 400
+    assert woken == [2.0, 4.0]
+
+
+async def test_figures_of_two_pulls_change_together(
+    clock: FakeClock, server: type[FakeServer], pulls: Pulls
+) -> None:
+    pulls.start("ns/m", ORDER, 0, lambda: None)
+    pulls.running("ns/m")
+    await clock.advance(REPORT_INTERVAL / 2)
+    pulls.start("ns/m", PullOrder(**{**vars(ORDER), "task": "other"}), 0, lambda: None)
+    before = pulls.running("ns/m")
+    for count in (100, 200):
+        await settle()
+        server.lines.put_nowait(bytes_done(count))
+    await settle()
+    assert pulls.running("ns/m") == before
+    await clock.advance(REPORT_INTERVAL / 2)
+    after = pulls.running("ns/m")
+    assert {pull.completed for pull in after.values()} == {100, 200}
+
+
+async def test_a_failure_by_a_defect_counts_as_one(
+    clock: FakeClock, server: type[FakeServer], pulls: Pulls, caplog: pytest.LogCaptureFixture
+) -> None:
+    pulls.start("ns/m", ORDER, 1, lambda: None)
+    server.lines.put_nowait(RuntimeError("oh"))
+    await settle()
+    assert pulls.running("ns/m") == {}
+    failure = pulls.failures("ns/m")["task"]
+    assert (failure.attempts, failure.reason) == (2, Reason.PULL_FAILED)
+    assert failure.message == "RuntimeError: oh."
+    assert "failed by a defect" in caplog.text
+
+
+async def test_a_failure_after_the_spec_has_changed_is_known(
+    clock: FakeClock, server: type[FakeServer], pulls: Pulls
+) -> None:
+    pulls.start("ns/m", ORDER, 0, lambda: None)
+    pulls.forgive("ns/m")
+    server.lines.put_nowait(RuntimeError("oh"))
+    await settle()
+    assert pulls.failures("ns/m").keys() == {"task"}
+
+
+async def test_status_is_recalled_once(
+    clock: FakeClock, server: type[FakeServer], pulls: Pulls
+) -> None:
+    told = {"task": Failure(clock.now(), 2, Reason.PULL_FAILED, "no space")}
+    pulls.recall("ns/m", told)
+    assert pulls.failures("ns/m") == told
+    pulls.start("ns/m", ORDER, 2, lambda: None)
+    server.lines.put_nowait(PullProgress(status="success"))
+    server.lines.put_nowait(None)
+    await settle()
+    pulls.recall("ns/m", told)  # the status of before the success
+    assert pulls.failures("ns/m") == {}
