@@ -50,9 +50,18 @@ class Discovery:
                 case "DELETED":
                     store.pop(event.object["metadata"]["name"], None)
                 case _:
-                    store[event.object["metadata"]["name"]] = event.object
+                    name = event.object["metadata"]["name"]
+                    if kind == OLLAMA_NODE and name in store:
+                        self._ask_again(_told(store[name]), _told(event.object))
+                    store[name] = event.object
             if not self._unsynced:
                 self._apply()
+
+    def _ask_again(self, before: Mapping[str, object], now: Mapping[str, object]) -> None:
+        """Probe at once whoever has something new, so that a model is routed to as it arrives."""
+        for name, told in now.items():
+            if before.get(name) != told:
+                self._router.prober.poke(name)
 
     def _apply(self) -> None:
         own = self._routers.get(self._name)
@@ -131,6 +140,15 @@ class Discovery:
             )
         except ConfigError as error:
             log.error("OllamaNode %s: spec.%s", ollamanode, error)
+
+
+def _told(ollamanode: Object) -> dict[str, object]:
+    """What the operator last told of each server, but for the time."""
+    servers = (ollamanode.get("status") or {}).get("servers") or ()
+    return {
+        one["name"]: {key: value for key, value in one.items() if key != "lastSeen"}
+        for one in servers
+    }
 
 
 def _selection(router_spec: Mapping[str, Any]) -> Callable[[str, Mapping[str, str]], bool]:

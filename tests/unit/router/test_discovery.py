@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import pytest
+
 from ollama_fleet.kube.client import Kube
 from ollama_fleet.kube.kinds import Kind, Object
 from ollama_fleet.kube.watch import EventType, WatchEvent
@@ -120,6 +122,27 @@ async def test_what_kubernetes_says_of_a_server() -> None:
     assert world.servers["a-0"].held is State.DRAINING
     await world.say("Pod", pod("a-0", "a"), "DELETED")
     assert not world.servers
+    await world.close()
+
+
+async def test_a_server_with_something_new_is_asked_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    asked: list[str] = []
+    monkeypatch.setattr(world.router.prober, "poke", asked.append)
+
+    def told(installed: int, seen: str) -> Object:
+        server = {"name": "a-0", "installed": installed, "lastSeen": seen}
+        return {**ollamanode("a"), "status": {"servers": [server]}}
+
+    await world.say("Router", router())
+    await world.say("OllamaNode", told(0, "12:00"))
+    await world.synced()
+    await world.say("OllamaNode", told(0, "12:05"), "MODIFIED")
+    assert asked == []
+    await world.say("OllamaNode", told(1, "12:05"), "MODIFIED")
+    assert asked == ["a-0"]
     await world.close()
 
 
