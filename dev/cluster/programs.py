@@ -12,6 +12,19 @@ from dev.cluster.kubeconfig import certificate_user, write_kubeconfig
 LOOPBACK = "127.0.0.1"
 _SERVICES = "10.96.0.0/16"
 
+# Who asked for what, and was it denied: of pods' service accounts, Kubernetes' own left out.
+_AUDIT_POLICY = """\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules:
+- level: None
+  userGroups: ["system:serviceaccounts:kube-system"]
+- level: Metadata
+  userGroups: ["system:serviceaccounts"]
+- level: None
+"""
+
 # A cluster takes one block 127.X.0.0/16 for its pods, and the machine agent 127.X.0.1 in it.
 AGENT_ADDRESSES = tuple(f"127.{block}.0.1" for block in range(64, 128))
 
@@ -45,11 +58,17 @@ class Layout:
         """The directory of the programs' logs."""
         return self.directory / "logs"
 
+    @property
+    def audit_policy(self) -> Path:
+        """What the API server writes down in logs/audit.log."""
+        return self.directory / "audit-policy.yaml"
+
 
 def prepare(directory: Path) -> Layout:
     """Choose free ports and write certificates and kubeconfigs."""
     layout = Layout(directory, *free_ports(3))
     layout.logs.mkdir(parents=True, exist_ok=True)
+    layout.audit_policy.write_text(_AUDIT_POLICY)
     authority = Authority(layout.certificates)
     hosts = (LOOPBACK, "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
     authority.issue("apiserver", "kube-apiserver", hosts=hosts)
@@ -111,6 +130,8 @@ def apiserver(layout: Layout) -> list[str]:
         f"--service-cluster-ip-range={_SERVICES}",
         "--endpoint-reconciler-type=none",
         "--allow-privileged=true",
+        f"--audit-policy-file={layout.audit_policy}",
+        f"--audit-log-path={layout.logs / 'audit.log'}",
         "--profiling=false",
     ]
 

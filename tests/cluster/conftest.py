@@ -12,6 +12,9 @@ from typing import Protocol
 import pytest
 
 from dev.cluster import Cluster
+from dev.cluster.cluster import REPOSITORY
+from ollama_fleet.kube.kinds import SERVICE_ACCOUNT
+from tests.cluster.fleet import OPERATOR, Api, Fleet, Registry
 from tests.cluster.waiting import eventually
 
 _NUMBERS = itertools.count(1)
@@ -27,11 +30,14 @@ class Kubectl(Protocol):
 def cluster(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> Iterator[Cluster]:
-    """A started cluster with the machines gpu-24g, gpu-12g and gpu-6g; crashes back off 1 s."""
+    """A started cluster with the machines gpu-24g, gpu-12g and gpu-6g, and a registry of models
+    that gives 30 MB/s; crashes back off 1 s."""
     # Making the control plane takes minutes the first time: say so past pytest's capture.
     terminal = pytestconfig.pluginmanager.get_plugin("terminalreporter")
     say = terminal.write_line if terminal else print
-    started = Cluster.start(tmp_path_factory.mktemp("cluster"), backoff=1.0, say=say)
+    started = Cluster.start(
+        tmp_path_factory.mktemp("cluster"), models="real:30M", backoff=1.0, say=say
+    )
     yield started
     started.stop()
 
@@ -74,3 +80,39 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
     # takes Kubernetes another five seconds, which nobody has to wait for.
     kubectl("delete", "namespace", name, "--wait=false")
     kubectl("delete", "all", "--all", "-n", name, "--timeout=60s")
+
+
+@pytest.fixture(scope="session")
+def api(cluster: Cluster) -> Api:
+    """The API server."""
+    return Api(cluster)
+
+
+@pytest.fixture(scope="session")
+def registry(cluster: Cluster) -> Registry:
+    """Where the fleet's models come from."""
+    return Registry(cluster)
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Cluster, kubectl: Kubectl) -> None:
+    """The operator, installed from manifests/ as a user would."""
+    kubectl("apply", "--server-side", "-k", str(REPOSITORY / "manifests"))
+    kubectl("rollout", "status", f"deployment/{OPERATOR}", "-n", OPERATOR, "--timeout=60s")
+
+
+@pytest.fixture
+def fleet(cluster: Cluster, api: Api, operator: None) -> Iterator[Fleet]:
+    """A namespace with an operator that serves it. Whoever is denied anything fails the test."""
+    name = f"fleet-{next(_NUMBERS)}"
+    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    api.call("POST", "/api/v1/namespaces", made)
+    eventually(
+        f"{name} has its service account",
+        lambda: api.get(SERVICE_ACCOUNT, "default", name),
+    )
+    here = Fleet(cluster, api, name)
+    yield here
+    denied = here.denied()
+    here.end()
+    assert not denied

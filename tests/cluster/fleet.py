@@ -1,0 +1,389 @@
+"""A namespace with a fleet in it, as its user and its operator's overseer see it."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from dev.cluster import Cluster
+from ollama_fleet.kube.kinds import (
+    EVENT,
+    KINDS,
+    MODEL_DISTRIBUTION,
+    OLLAMA_NODE,
+    POD,
+    ROUTER,
+    Kind,
+    Object,
+)
+from tests.cluster.waiting import eventually
+
+T = TypeVar("T")
+
+OPERATOR = "ollama-fleet"
+"""The operator's namespace, Deployment and service account."""
+SMALL = "llama3.2:1b"
+"""13 MB in the local registry."""
+LARGE = "llama3.1:8b"
+"""32 MB in the local registry."""
+_READS = ("get", "list", "watch")
+
+
+def ollama_node(name: str = "a", **spec: Any) -> Object:
+    """Emulated servers without GPUs that think they have 8 GiB; `spec` overrides any field.
+
+    Fields of `server_env` are added to the servers' environment.
+    """
+    env = {"OLLAMA_FLEET_SERVER": "emulator", **spec.pop("server_env", {})}
+    given = [{"name": key, "value": value} for key, value in env.items()]
+    made: Object = {
+        "replicas": 1,
+        "gpu": {"vendor": "none"},
+        "storage": {"ephemeral": True},
+        "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "8Gi"}},
+        "server": {"env": given},
+    }
+    if "perNode" in spec:
+        del made["replicas"]
+    return resource("OllamaNode", name, {**made, **spec})
+
+
+def external(name: str, url: str) -> Object:
+    """A server that runs elsewhere."""
+    return resource("OllamaNode", name, {"external": {"url": url}, "gpu": {"memory": "8Gi"}})
+
+
+def distribution(name: str = "m", *models: str, **spec: Any) -> Object:
+    """Models on every server of the namespace; a failed pull is tried again after 1 s."""
+    made: Object = {"rollout": {"retry": {"backoff": "1s"}}}
+    if models:
+        made["models"] = [{"name": model} for model in models]
+    return resource("ModelDistribution", name, {**made, **spec})
+
+
+def router(name: str = "chat", **spec: Any) -> Object:
+    """A router that this machine can reach."""
+    return resource("Router", name, {"service": {"type": "LoadBalancer"}, **spec})
+
+
+def resource(kind: str, name: str, spec: Object) -> Object:
+    return {
+        "apiVersion": "ollamafleet.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a resource says it stands, about its present generation."""
+
+    ready: bool
+    stalled: bool
+    reason: str
+    message: str
+
+
+def standing(obj: Object) -> Standing | None:
+    """None while the status is of an older generation."""
+    status = obj.get("status") or {}
+    if status.get("observedGeneration") != obj["metadata"]["generation"]:
+        return None
+    by_type = {one["type"]: one for one in status["conditions"]}
+    ready = by_type["Ready"]
+    return Standing(
+        ready["status"] == "True",
+        by_type["Stalled"]["status"] == "True",
+        ready["reason"],
+        ready["message"],
+    )
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call to the API server, from its audit log."""
+
+    user: str
+    verb: str
+    resource: str
+    namespace: str
+    name: str
+    code: int
+    at: str
+    """RFC 3339 with microseconds: sorts as text."""
+
+    @property
+    def writes(self) -> bool:
+        return self.verb not in _READS
+
+
+class Audit:
+    """What pods have asked of the API server, from the moment it is made."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._path = cluster.directory / "logs" / "audit.log"
+        self._begin = self._path.stat().st_size if self._path.exists() else 0
+
+    def calls(self) -> list[Call]:
+        with self._path.open("rb") as log:
+            log.seek(self._begin)
+            return [_call(json.loads(line)) for line in log if line.endswith(b"\n")]
+
+    def of(self, user: str) -> list[Call]:
+        """The calls of one service account, `namespace:name`."""
+        return [call for call in self.calls() if call.user == f"system:serviceaccount:{user}"]
+
+
+def _call(entry: Object) -> Call:
+    target: Object = entry.get("objectRef") or {}
+    sub = f"/{target['subresource']}" if "subresource" in target else ""
+    return Call(
+        entry["user"]["username"],
+        entry["verb"],
+        str(target.get("resource", entry["requestURI"])) + sub,
+        target.get("namespace", ""),
+        target.get("name", ""),
+        entry["responseStatus"]["code"],
+        entry["stageTimestamp"],
+    )
+
+
+class Api:
+    """The API server, as the administrator."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        certificates = cluster.directory / "certificates"
+        context = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
+        context.load_cert_chain(certificates / "admin.crt", certificates / "admin.key")
+        self.http = httpx.Client(base_url=cluster.url, verify=context, timeout=20, trust_env=False)
+
+    def call(self, method: str, path: str, body: Any = None, content_type: str = "") -> Object:
+        """One request; AssertionError for what is refused."""
+        headers = {"Content-Type": content_type or "application/json"}
+        content = None if body is None else json.dumps(body)
+        answer = self.http.request(method, path, content=content, headers=headers)
+        assert answer.status_code < 400, f"{method} {path}: {answer.json()['message']}"
+        found: Object = answer.json()
+        return found
+
+    def get(self, kind: Kind, name: str, namespace: str = "") -> Object | None:
+        answer = self.http.get(kind.path(namespace, name))
+        if answer.status_code == 404:
+            return None
+        found: Object = answer.raise_for_status().json()
+        return found
+
+    def all(self, kind: Kind, namespace: str = "", labels: str = "") -> list[Object]:
+        query = {"labelSelector": labels} if labels else {}
+        answer = self.http.get(kind.path(namespace), params=query).raise_for_status()
+        return list(answer.json()["items"])
+
+
+class Fleet:
+    """What a test does in its namespace."""
+
+    def __init__(self, cluster: Cluster, api: Api, namespace: str) -> None:
+        self.cluster = cluster
+        self.api = api
+        self.namespace = namespace
+        self.audit = Audit(cluster)
+
+    def apply(self, *objects: Object) -> None:
+        """Server-side apply, as kubectl does."""
+        for obj in objects:
+            kind = KINDS[obj["apiVersion"], obj["kind"]]
+            path = kind.path(self.namespace, obj["metadata"]["name"])
+            query = "?fieldManager=tests&force=true&fieldValidation=Strict"
+            self.api.call("PATCH", path + query, obj, "application/apply-patch+yaml")
+
+    def patch(self, kind: Kind, name: str, change: Object) -> Object:
+        """JSON merge patch."""
+        path = kind.path(self.namespace, name)
+        return self.api.call("PATCH", path, change, "application/merge-patch+json")
+
+    def delete(self, kind: Kind, name: str, **options: Any) -> None:
+        self.api.call("DELETE", kind.path(self.namespace, name), options or None)
+
+    def get(self, kind: Kind, name: str) -> Object | None:
+        return self.api.get(kind, name, self.namespace)
+
+    def all(self, kind: Kind, labels: str = "") -> list[Object]:
+        return self.api.all(kind, self.namespace, labels)
+
+    def gone(self, kind: Kind, name: str, within: float = 60.0) -> None:
+        eventually(f"{kind} {name} is gone", lambda: self.get(kind, name) is None, within=within)
+
+    def status(self, kind: Kind, name: str) -> Object:
+        """What the resource reports; empty before it does."""
+        status: Object = (self.get(kind, name) or {}).get("status") or {}
+        return status
+
+    def until(
+        self, kind: Kind, name: str, check: Callable[[Object], T | None], within: float = 60.0
+    ) -> T:
+        """Wait until `check` of the object is true, and return what it gave."""
+        last: Object = {}
+
+        def look() -> T | None:
+            nonlocal last
+            last = self.get(kind, name) or {}
+            return check(last) if last else None
+
+        try:
+            found = eventually(f"{kind} {name}", look, within=within)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it is {json.dumps(last.get('status'))}") from None
+        assert found is not None
+        return found
+
+    def ready(self, kind: Kind, name: str, within: float = 60.0) -> Object:
+        """Wait for Ready, and return the object."""
+
+        def check(obj: Object) -> Object | None:
+            return obj if (now := standing(obj)) and now.ready else None
+
+        return self.until(kind, name, check, within)
+
+    def stalls(self, kind: Kind, name: str, reason: str, within: float = 60.0) -> str:
+        """Wait until it is Stalled for that reason, and return the message."""
+
+        def message(obj: Object) -> str:
+            now = standing(obj)
+            return now.message if now and now.stalled and now.reason == reason else ""
+
+        return self.until(kind, name, message, within)
+
+    def servers(self, name: str) -> dict[str, Object]:
+        """The servers an OllamaNode reports, by name."""
+        return {one["name"]: one for one in self.status(OLLAMA_NODE, name).get("servers", ())}
+
+    def tasks(self, name: str) -> list[Object]:
+        """The tasks a ModelDistribution reports."""
+        return list(self.status(MODEL_DISTRIBUTION, name).get("tasks", ()))
+
+    def events(self, kind: Kind, name: str) -> list[Object]:
+        """The operator's Events about an object, in order."""
+        found = [
+            event
+            for event in self.all(EVENT)
+            if event["regarding"]["kind"] == kind.kind
+            and event["regarding"]["name"] == name
+            and event["reportingController"] == "ollamafleet.dev/operator"
+        ]
+        return sorted(found, key=lambda event: str(event["eventTime"]))
+
+    def reasons(self, kind: Kind, name: str) -> list[str]:
+        """The reasons of its Events, in order."""
+        return [event["reason"] for event in self.events(kind, name)]
+
+    def tells(self, kind: Kind, name: str, *reasons: str) -> None:
+        """Wait until its Events give exactly these reasons; they follow the status they tell of.
+
+        Progressing, which tells that it is no longer Stalled, is left out.
+        """
+
+        def others() -> list[str]:
+            return [reason for reason in self.reasons(kind, name) if reason != "Progressing"]
+
+        eventually(f"{kind} {name} tells {reasons}", lambda: others() == list(reasons), within=20)
+
+    def writes(self) -> list[Call]:
+        """What the operator has written in this namespace."""
+        calls = self.audit.of(f"{OPERATOR}:{OPERATOR}")
+        return [call for call in calls if call.writes and call.namespace == self.namespace]
+
+    def denied(self) -> list[Call]:
+        """Calls of the operator and of this namespace's pods that RBAC refused."""
+        return [
+            call
+            for call in self.audit.calls()
+            if call.code in (401, 403) and call.namespace in ("", OPERATOR, self.namespace)
+        ]
+
+    def pods(self, ollamanode: str) -> list[Object]:
+        """The pods of an OllamaNode."""
+        return self.all(POD, f"ollamafleet.dev/ollamanode={ollamanode}")
+
+    def emulator(self, pod: Object) -> Emulator:
+        """The emulated server in a pod."""
+        return Emulator(f"http://{pod['status']['podIP']}:11434")
+
+    def url(self, name: str = "chat") -> str:
+        """Where a Router answers, once it is Ready."""
+        return str(self.ready(ROUTER, name)["status"]["url"])
+
+    def kill(self, pod: Object) -> None:
+        """End a pod's processes as a crash would."""
+        self.cluster.kill_pod_process(self.namespace, pod["metadata"]["name"])
+
+    def end(self) -> None:
+        """Delete the namespace, its pods without grace."""
+        for kind in (MODEL_DISTRIBUTION, ROUTER, OLLAMA_NODE, POD):
+            self.api.call("DELETE", kind.path(self.namespace), {"gracePeriodSeconds": 0})
+        self.api.call("DELETE", f"/api/v1/namespaces/{self.namespace}")
+        eventually("the pods are gone", lambda: self._no_pods())
+
+    def _no_pods(self) -> bool:
+        self.api.call("DELETE", POD.path(self.namespace), {"gracePeriodSeconds": 0})
+        return not self.all(POD)
+
+
+class Emulator:
+    """An emulated server: its models and its faults."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def fault(self, kind: str, **values: Any) -> None:
+        """Put a fault in force."""
+        body = {"kind": kind, **values}
+        httpx.post(f"{self.url}/_emulator/faults", json=body, trust_env=False).raise_for_status()
+
+    def mend(self) -> None:
+        """Lift all faults."""
+        httpx.delete(f"{self.url}/_emulator/faults", trust_env=False).raise_for_status()
+
+    def installed(self) -> dict[str, str]:
+        """Digests by model."""
+        answer = httpx.get(f"{self.url}/api/tags", trust_env=False).raise_for_status()
+        return {one["name"]: one["digest"] for one in answer.json()["models"]}
+
+
+class Registry:
+    """The cluster's registry of models."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        log: Path = cluster.directory / "logs" / "registry.log"
+        self.url = str(json.loads(log.read_text().splitlines()[0])["url"])
+
+    def fault(self, kind: str, count: int, after: int = 0) -> None:
+        """A fault of the next `count` downloads."""
+        body = {"kind": kind, "count": count, "after": after}
+        httpx.post(f"{self.url}/_registry/faults", json=body, trust_env=False).raise_for_status()
+
+    def mend(self) -> None:
+        """Lift all faults."""
+        httpx.delete(f"{self.url}/_registry/faults", trust_env=False).raise_for_status()
+
+    def digest(self, model: str) -> str:
+        """The digest of a model's manifest."""
+        name, _, tag = model.partition(":")
+        path = f"/v2/library/{name}/manifests/{tag}"
+        return httpx.get(self.url + path, trust_env=False).headers["Docker-Content-Digest"]
+
+    def served(self) -> int:
+        """Bytes given so far."""
+        answer = httpx.get(f"{self.url}/_registry/stats", trust_env=False)
+        return int(answer.json()["served_bytes"])
+
+
+def told(objects: Iterable[Object], *fields: str) -> list[tuple[Any, ...]]:
+    """Some fields of some objects, sorted: to compare with what is expected."""
+    return sorted(tuple(obj.get(field) for field in fields) for obj in objects)
