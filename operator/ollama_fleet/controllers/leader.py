@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 15
 RENEW_DEADLINE = 10.0
 RETRY_PERIOD = 2.0
+LOOK_PERIOD = 1.0
+"""Seconds between a candidate's looks at the Lease, jittered to twice that: a released one is
+taken within two."""
 
 
 class LeadershipLostError(Exception):
@@ -59,7 +62,7 @@ class Leader:
             if holder != said:
                 log.info("waiting to lead; the leader is %s", holder)
                 said = holder
-            await self._clock.wait(self._never, RETRY_PERIOD * (1 + self._random()))
+            await self._clock.wait(self._never, LOOK_PERIOD * (1 + self._random()))
 
     async def hold(self) -> None:
         """Keep leading; raises LeadershipLostError when that cannot be sure any more."""

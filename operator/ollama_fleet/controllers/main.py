@@ -30,9 +30,14 @@ async def _run(given: argparse.Namespace) -> int:
         image=given.image,
         router_cluster_role=given.router_cluster_role,
     )
-    identity = f"{socket.gethostname()}_{uuid4().hex[:12]}"
-    options = Options(given.host, given.port, given.leader_elect, identity, settings)
+    options = Options(given.host, given.port, given.leader_elect, _identity(), settings)
     return await Operator(options, build).run()
+
+
+def _identity() -> str:
+    """The pod's name, so that a container that was killed leads again at once when it restarts;
+    a pod has one of them at a time. Outside a pod, a name of this process's own."""
+    return os.environ.get("POD_NAME") or f"{socket.gethostname()}_{uuid4().hex[:12]}"
 
 
 def parser() -> argparse.ArgumentParser:
