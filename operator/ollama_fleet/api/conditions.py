@@ -30,7 +30,6 @@ class Reason(StrEnum):
     POD_REFUSED = "PodRefused"
     APPLY_REFUSED = "ApplyRefused"
     UNREACHABLE = "Unreachable"
-    SECRET_MISSING = "SecretMissing"  # noqa: S105 (a reason, not a secret)
     NO_SERVERS = "NoServers"
     NO_MATCHING_TIER = "NoMatchingTier"
     MEMORY_UNKNOWN = "MemoryUnknown"
@@ -38,17 +37,14 @@ class Reason(StrEnum):
     REGISTRY_UNREACHABLE = "RegistryUnreachable"
     PULL_FAILED = "PullFailed"
     DIGEST_MISMATCH = "DigestMismatch"
-    CONFLICTING_PINS = "ConflictingPins"
     NOT_INSTALLED = "NotInstalled"
     # of a task that waits or runs
     SERVER_NOT_READY = "ServerNotReady"
-    SERVER_BUSY = "ServerBusy"
     PARALLEL_LIMIT = "ParallelLimit"
     BACKING_OFF = "BackingOff"
     PULLING = "Pulling"
     VERIFYING = "Verifying"
     INSTALLED = "Installed"
-    API_ERROR = "APIError"
 
 
 class Condition(Model):
