@@ -17,6 +17,14 @@ def pods_of(context: Context, node: Object) -> list[Object]:
     return context.store.list(POD, meta["namespace"], {OLLAMANODE_LABEL: meta["name"]})
 
 
+def rivals_of(context: Context, pods: list[Object]) -> list[Object]:
+    """The pods of other OllamaNodes, of any namespace, where one of these waits for a place."""
+    if all(pod["spec"].get("nodeName") for pod in pods):
+        return []
+    own = {pod["metadata"]["uid"] for pod in pods}
+    return [pod for pod in context.store.list(POD) if pod["metadata"]["uid"] not in own]
+
+
 def machines(context: Context) -> dict[str, Object]:
     """The Kubernetes nodes, by name."""
     return {one["metadata"]["name"]: one for one in context.store.list(NODE)}

@@ -11,7 +11,7 @@ from ollama_fleet.api.servers import ROUTER_LABEL
 from ollama_fleet.controllers.act import RefusedError, act, report
 from ollama_fleet.controllers.context import Context, Reconcilers
 from ollama_fleet.controllers.facts import RegistryFacts
-from ollama_fleet.controllers.fleet import machines, pods_of, servers_in
+from ollama_fleet.controllers.fleet import machines, pods_of, rivals_of, servers_in
 from ollama_fleet.controllers.loop import Key, Result
 from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.pulls import Pulls
@@ -83,6 +83,7 @@ class OllamaNodes:
             pods=tuple(pods),
             kubernetes_nodes=machines(self._context),
             probes=self._probes.seen(),
+            rivals=tuple(rivals_of(self._context, pods)),
         )
         try:
             plan = ollamanode.plan_ollamanode(node, observed, self._context.clock.now())

@@ -178,6 +178,8 @@ def _verdict(
     if spec.dry_run:
         waiting = sum(task.reason == Reason.DRY_RUN for task in tasks)
         return Verdict(Reason.DRY_RUN, f"{told}; {waiting} would be pulled")
+    if (starting := _untold(spec, servers)) is not None:
+        return Verdict.underway(f"{told}; {starting.name} has yet to tell its memory")
     if count.installed == count.desired:
         return Verdict.good(told)
     unreachable = next((task for task in tasks if task.reason == Reason.REGISTRY_UNREACHABLE), None)
@@ -210,6 +212,14 @@ def _untiered(spec: ModelDistributionSpec, servers: Sequence[Server]) -> Verdict
                 "lower minMemory (0 for every server).",
             )
     return None
+
+
+def _untold(spec: ModelDistributionSpec, servers: Sequence[Server]) -> Server | None:
+    """A server that starts, whose tier is not known before it has a machine."""
+    if not spec.tiers:
+        return None
+    starting = (server for server in servers if server.state == "Starting")
+    return next((server for server in starting if server.memory.size is None), None)
 
 
 def _count(tasks: Iterable[Task]) -> Summary:

@@ -40,12 +40,22 @@ class Observed:
     kubernetes_nodes: Mapping[str, Object]
     probes: Mapping[str, Probe]
     """By URL."""
+    rivals: tuple[Object, ...] = ()
+    """Pods that may hold the GPUs this one's wait for."""
 
 
 def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
     """What to apply for an OllamaNode, and its status."""
     spec = OllamaNodeSpec.model_validate(node["spec"])
-    servers = servers_of(node, spec, observed.pods, observed.kubernetes_nodes, observed.probes, now)
+    servers = servers_of(
+        node,
+        spec,
+        observed.pods,
+        observed.kubernetes_nodes,
+        observed.probes,
+        now,
+        observed.rivals,
+    )
     unserved = unsupported.ollama_node(node["spec"])
     verdict = unserved or _verdict(spec, observed, servers)
     objects = () if unserved else _objects(node, spec, observed.workload)

@@ -1,6 +1,6 @@
 """The servers of an OllamaNode as they stand: pods, machines and probes put together."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -76,19 +76,22 @@ def pod_ready(pod: Object) -> bool:
 def servers_of(
     node: Object,
     spec: OllamaNodeSpec,
-    pods: Iterable[Object],
+    pods: Collection[Object],
     kubernetes_nodes: Mapping[str, Object],
     probes: Mapping[str, Probe],
     now: datetime,
+    rivals: Iterable[Object] = (),
 ) -> list[Server]:
-    """Every server of an OllamaNode. ``probes`` are by URL."""
+    """Every server of an OllamaNode. ``probes`` are by URL; ``rivals`` may hold the GPUs that its
+    pods wait for."""
     name = node["metadata"]["name"]
     labels = node["metadata"].get("labels") or {}
     if spec.external is not None:
         return [_external(name, labels, spec, probes, now)]
-    pods = list(pods)
+    everyone = [*pods, *rivals]
     return [
-        _pod_server(name, labels, spec, pod, pods, kubernetes_nodes, probes, now) for pod in pods
+        _pod_server(name, labels, spec, pod, everyone, kubernetes_nodes, probes, now)
+        for pod in pods
     ]
 
 
@@ -130,7 +133,7 @@ def _pod_server(
     labels: Mapping[str, str],
     spec: OllamaNodeSpec,
     pod: Object,
-    pods: list[Object],
+    everyone: list[Object],
     kubernetes_nodes: Mapping[str, Object],
     probes: Mapping[str, Probe],
     now: datetime,
@@ -138,7 +141,7 @@ def _pod_server(
     machine = pod["spec"].get("nodeName")
     url = probe_url(pod)
     probe = probes.get(url, Probe()) if url else Probe()
-    trouble = pod_trouble(pod) or scheduling_trouble(pod, spec, kubernetes_nodes.values(), pods)
+    trouble = pod_trouble(pod) or scheduling_trouble(pod, spec, kubernetes_nodes.values(), everyone)
     state: ServerState = "Starting"
     if pod["metadata"].get("deletionTimestamp"):
         state, trouble = "Draining", None

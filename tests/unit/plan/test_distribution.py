@@ -7,7 +7,7 @@ import pytest
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec, Target
 from ollama_fleet.plan.distribution import plan_distribution, targeted
-from ollama_fleet.plan.servers import Server
+from ollama_fleet.plan.servers import Probe, Server
 from ollama_fleet.plan.tasks import (
     Failure,
     RegistryFact,
@@ -306,3 +306,20 @@ def test_a_field_that_is_not_served_stalls_and_pulls_nothing(spec: Object, field
     assert condition(made, "Stalled") == ("True", "Unsupported")
     assert field in made.plan.status["conditions"][0]["message"]
     assert made.start == ()
+
+
+@pytest.mark.parametrize("memory", [None, 24])
+def test_servers_that_start_are_not_done(memory: int | None) -> None:
+    starting = server(memory=memory, state="Starting", url=None, probe=Probe())
+    made = plan(TIERS, starting)
+    assert condition(made, "Ready") == ("False", "Progressing")
+    assert condition(made, "Reconciling")[0] == "True"
+
+
+def test_the_passing_of_time_changes_no_status() -> None:
+    failures = {TASK: Failure(NOW, 1, Reason.PULL_FAILED, "no space.")}
+    first = plan(WANT, server(), failures=failures).plan.status
+    wanted = resource("ModelDistribution", "md", WANT, status=first)
+    later = NOW + timedelta(seconds=7)
+    made = plan_distribution(wanted, [server()], True, seen(failures=failures), later)
+    assert made.plan.status == first

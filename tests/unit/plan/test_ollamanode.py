@@ -311,3 +311,13 @@ def test_a_cordoned_server_drains_and_is_not_ready() -> None:
 )
 def test_quantities_are_short(size: int, text: str) -> None:
     assert short_quantity(size) == text
+
+
+def test_whoever_holds_the_gpu_is_named() -> None:
+    holder = pod("other-0", on="gpu-a")
+    holder["metadata"]["namespace"] = "elsewhere"
+    node = resource("OllamaNode", "a", {"replicas": 1, "gpu": {"memory": "20Gi"}})
+    waiting = unscheduled("0/1 nodes are available")
+    observed = replace(observe(stateful(0), waiting), rivals=(holder,))
+    message = plan_ollamanode(node, observed, NOW).status["conditions"][0]["message"]
+    assert "gpu-a is taken by elsewhere/other-0" in message
