@@ -6,6 +6,7 @@ import json
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -298,6 +299,16 @@ class Fleet:
         """What the operator has written in this namespace."""
         calls = self.audit.of(f"{OPERATOR}:{OPERATOR}")
         return [call for call in calls if call.writes and call.namespace == self.namespace]
+
+    def rests(self, seconds: float, within: float = 60.0) -> None:
+        """Wait until the operator has written nothing here for so long."""
+        begun = datetime.now(UTC)
+
+        def still() -> bool:
+            last = max((datetime.fromisoformat(call.at) for call in self.writes()), default=begun)
+            return (datetime.now(UTC) - max(last, begun)).total_seconds() > seconds
+
+        eventually(f"the operator rests for {seconds} s", still, within=within)
 
     def denied(self) -> list[Call]:
         """Calls of the operator and of this namespace's pods that RBAC refused."""

@@ -161,7 +161,7 @@ def test_a_taken_gpu_is_told_with_who_has_it(fleet: Fleet) -> None:
     fleet.ready(OLLAMA_NODE, "first")
     fleet.apply(ollama_node("second", gpu={**GPU, "memory": "20Gi"}))
     message = fleet.stalls(OLLAMA_NODE, "second", "Unschedulable")
-    assert "gpu-6g is too small (6.0 GiB)" in message
+    assert "gpu-6g is too small (6 GiB)" in message
     assert f"gpu-24g is taken by {fleet.namespace}/first-" in message
     fleet.delete(OLLAMA_NODE, "first")
     fleet.ready(OLLAMA_NODE, "second")
