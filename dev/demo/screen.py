@@ -97,7 +97,7 @@ class Pulls:
                     self.screen.console.print(_row("server", "memory", "model", "why", ""))
                 self._told.add(task["id"])
                 size = _size(task.get("totalBytes", 0))
-                self.screen.console.print(_row(*self._cells(task), f"{size}  done"))
+                self.screen.console.print(_row(*self._cells(task), f"{size:>8}  done"))
 
     def render(self) -> Table:
         """The table with its bars."""
@@ -116,7 +116,7 @@ class Pulls:
                 finished_style=ACCENT,
             )
             server, memory, model, why = self._cells(task)
-            told = f"{_size(task.get('totalBytes', 0))}  done" if done else _underway(task)
+            told = f"{_size(task.get('totalBytes', 0)):>8}  done" if done else _underway(task)
             grid.add_row(f"  {server}", memory, model, why, bar, told)
         return grid
 
@@ -137,7 +137,7 @@ def _row(server: str, memory: str, model: str, why: str, told: str) -> str:
 
 def _underway(task: Mapping[str, Any]) -> str:
     if task["state"] == "Pulling" and task.get("bytesPerSecond"):
-        return f"{task['progress']:.0%}  {_size(task['bytesPerSecond'])}/s"
+        return f"{task['progress']:>8.0%}  {_size(task['bytesPerSecond'])}/s"
     return str(task["state"]).lower()
 
 

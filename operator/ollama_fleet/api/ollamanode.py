@@ -199,7 +199,9 @@ class Storage(Model):
         default=None, description="Of these volumes; absent: the cluster's default."
     )
     host_path: HostPath | None = Field(
-        default=None, description="A folder on the machine, kept when the pod goes."
+        default=None,
+        description="A folder on the machine, kept when the pod goes. User 65532 must be able to "
+        "write to it.",
     )
     existing_claim: Name | None = Field(
         default=None, description="A PersistentVolumeClaim that is there, for one server."
