@@ -1,12 +1,17 @@
 """Carrying out a plan: apply what differs, report the status, write Events."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from ollama_fleet.api.model import LABEL_PREFIX
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.kube import Invalid, KubeError, Object, kind_of
 from ollama_fleet.plan.result import Plan
+
+APPLIED = LABEL_PREFIX + "applied"
 
 _SUFFIXES = {
     "m": Decimal("0.001"),
@@ -46,9 +51,10 @@ async def report(context: Context, owner: Object, plan: Plan) -> None:
 
 
 async def _apply(context: Context, wanted: Object) -> None:
+    wanted = marked(wanted)
     meta = wanted["metadata"]
     live = context.store.get(kind_of(wanted), meta["namespace"], meta["name"])
-    if live is not None and covers(live, wanted) and not _left_over(live, wanted):
+    if live is not None and covers(live, wanted):
         return
     try:
         applied = await context.kube.apply(wanted)
@@ -59,6 +65,18 @@ async def _apply(context: Context, wanted: Object) -> None:
             raise RefusedError(f"{wanted['kind']} {meta['name']}: {error.message}") from error
         raise
     context.store.put(applied)
+
+
+def marked(wanted: Object) -> Object:
+    """The object with a digest of itself as an annotation.
+
+    Where the live object's differs, something was wanted that is wanted no longer, which its
+    presence alone would not show: another manager may have put it there.
+    """
+    gist = {**wanted, "spec": {**wanted.get("spec", {}), "volumeClaimTemplates": None}}
+    digest = hashlib.sha256(json.dumps(gist, sort_keys=True).encode()).hexdigest()[:16]
+    annotations = {**wanted["metadata"].get("annotations", {}), APPLIED: digest}
+    return {**wanted, "metadata": {**wanted["metadata"], "annotations": annotations}}
 
 
 def covers(live: Any, wanted: Any) -> bool:
@@ -75,43 +93,6 @@ def covers(live: Any, wanted: Any) -> bool:
             and all(covers(one, other) for one, other in zip(live, wanted, strict=True))
         )
     return bool(live == wanted) or _same_quantity(live, wanted)
-
-
-_OPTIONAL = (
-    "affinity",
-    "nodeSelector",
-    "topologySpreadConstraints",
-    "priorityClassName",
-    "runtimeClassName",
-    "imagePullSecrets",
-)
-
-
-def _left_over(live: Object, wanted: Object) -> bool:
-    """Whether a pod template still has an optional field that is wanted no longer."""
-    template = wanted.get("spec", {}).get("template", {})
-    if not template:
-        return False
-    wanted_pod, live_pod = template["spec"], live["spec"]["template"]["spec"]
-    if any(name in live_pod and name not in wanted_pod for name in _OPTIONAL):
-        return True
-    live_meta = live["spec"]["template"]["metadata"]
-    for name in ("labels", "annotations"):
-        extra = set(live_meta.get(name) or ()) - set(template["metadata"].get(name) or ())
-        if any("kubectl.kubernetes.io/" not in key for key in extra):
-            return True
-    wanted_selector = wanted_pod.get("nodeSelector") or {}
-    if set(live_pod.get("nodeSelector") or ()) - set(wanted_selector):
-        return True
-    for one, other in zip(wanted_pod["containers"], live_pod["containers"], strict=False):
-        for kind in ("requests", "limits"):
-            asked = one.get("resources", {}).get(kind) or {}
-            has = other.get("resources", {}).get(kind) or {}
-            # the API server sets the requests of what has a limit alone
-            implied = one.get("resources", {}).get("limits") or {} if kind == "requests" else {}
-            if set(has) - set(asked) - set(implied):
-                return True
-    return False
 
 
 def _same_quantity(live: object, wanted: object) -> bool:

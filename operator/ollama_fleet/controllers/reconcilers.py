@@ -208,6 +208,7 @@ class Routers:
             service=context.store.get(SERVICE, namespace, name),
             pods=tuple(context.store.list(POD, namespace, {ROUTER_LABEL: name})),
             servers=tuple(servers_in(context, self._probes, namespace)),
+            ollamanodes=tuple(context.store.list(OLLAMA_NODE, namespace)),
         )
         program = router.Program(context.settings.image, context.settings.router_cluster_role)
         try:

@@ -1,6 +1,6 @@
 """Planning a Router: its Deployment, Service and rights, and how it stands."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -38,17 +38,21 @@ class Observed:
     pods: tuple[Object, ...]
     servers: tuple[Server, ...]
     """Every server of the namespace."""
+    ollamanodes: tuple[Object, ...] = ()
+    """Every OllamaNode of the namespace; one may have no server yet."""
+
+
+def selects(select: Select, name: str, labels: Mapping[str, str]) -> bool:
+    """Whether a Router means the OllamaNode of that name and those labels."""
+    wanted = (select.selector.match_labels if select.selector else {}).items()
+    return (select.ollama_nodes is None or name in select.ollama_nodes) and (
+        wanted <= labels.items()
+    )
 
 
 def selected(select: Select, servers: Iterable[Server]) -> list[Server]:
     """The servers a Router means."""
-    wanted = (select.selector.match_labels if select.selector else {}).items()
-    return [
-        server
-        for server in servers
-        if (select.ollama_nodes is None or server.ollamanode in select.ollama_nodes)
-        and wanted <= server.labels.items()
-    ]
+    return [one for one in servers if selects(select, one.ollamanode, one.labels)]
 
 
 def plan_router(router: Object, observed: Observed, program: Program, now: datetime) -> Plan:
@@ -211,7 +215,11 @@ def _verdict(spec: RouterSpec, observed: Observed, servers: Sequence[Server]) ->
             return Verdict.stuck(trouble.reason, trouble.message)
     ready_servers = sum(server.state == "Ready" for server in servers)
     total = len(servers) + len(spec.backends)
-    if total == 0:
+    expected = any(
+        selects(spec.select, node["metadata"]["name"], node["metadata"].get("labels") or {})
+        for node in observed.ollamanodes
+    )
+    if total == 0 and not expected:
         return Verdict.stuck(
             Reason.NO_SERVERS,
             "no OllamaNode in this namespace matches spec.select, and there are no backends. "

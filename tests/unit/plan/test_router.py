@@ -13,7 +13,8 @@ RUNNING = {
 
 
 def plan(spec: Object, deployment: Object | None = None, *servers: Any, **more: Any) -> Any:
-    observed = Observed(deployment, more.get("service"), (), servers)
+    nodes = more.get("ollamanodes", ())
+    observed = Observed(deployment, more.get("service"), (), servers, nodes)
     return plan_router(resource("Router", "chat", spec), observed, PROGRAM, NOW)
 
 
@@ -52,6 +53,14 @@ def test_not_ready_before_the_deployment_is_seen_at_its_newest() -> None:
 def test_no_server_to_route_to_waits_on_the_user() -> None:
     assert ready(plan({}, RUNNING)) == ("False", "NoServers")
     assert ready(plan({"backends": [{"url": "http://x:1"}]}, RUNNING))[0] == "True"
+
+
+def test_servers_that_are_yet_to_come_are_waited_for() -> None:
+    nodes = (resource("OllamaNode", "a", {"replicas": 1}),)
+    select = {"select": {"ollamaNodes": ["a"]}}
+    assert ready(plan(select, None, ollamanodes=nodes)) == ("False", "Progressing")
+    select = {"select": {"ollamaNodes": ["b"]}}
+    assert ready(plan(select, None, ollamanodes=nodes)) == ("False", "NoServers")
 
 
 def test_the_load_balancers_address_is_the_url() -> None:

@@ -1,0 +1,135 @@
+"""What is written, and what is as it should be already."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ollama_fleet.controllers.act import RefusedError, act, covers
+from ollama_fleet.controllers.store import Store
+from ollama_fleet.kube import Invalid, Object
+from ollama_fleet.kube.kinds import STATEFUL_SET
+from ollama_fleet.plan.result import Note, Plan
+
+OWNER: Object = {
+    "apiVersion": "ollamafleet.dev/v1alpha1",
+    "kind": "OllamaNode",
+    "metadata": {"name": "a", "namespace": "llm", "uid": "1", "resourceVersion": "1"},
+    "spec": {},
+    "status": {"ready": "0/1"},
+}
+
+
+class FakeApi:
+    """Keeps what is applied, as server-side apply would, and counts."""
+
+    def __init__(self) -> None:
+        self.applied: list[Object] = []
+        self.statuses: list[Any] = []
+        self.events: list[str] = []
+        self.refuses: Exception | None = None
+        self.version = 10
+
+    async def apply(self, obj: Object) -> Object:
+        if self.refuses:
+            raise self.refuses
+        self.applied.append(obj)
+        self.version += 1
+        meta = obj["metadata"] | {"uid": "2", "resourceVersion": str(self.version)}
+        return obj | {"metadata": meta}
+
+    async def apply_status(self, obj: Object) -> Object:
+        self.statuses.append(obj["status"])
+        self.version += 1
+        return obj | {"metadata": obj["metadata"] | {"resourceVersion": str(self.version)}}
+
+    async def event(self, _: Object, *, reason: str, **__: str) -> None:
+        self.events.append(reason)
+
+
+def workload(**template: Any) -> Object:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": "a", "namespace": "llm"},
+        "spec": {"replicas": 1, "template": template},
+    }
+
+
+@pytest.fixture
+def api() -> FakeApi:
+    return FakeApi()
+
+
+@pytest.fixture
+def context(api: FakeApi) -> Any:
+    return SimpleNamespace(kube=api, store=Store())
+
+
+async def carry_out(context: Any, *objects: Object) -> None:
+    await act(context, OWNER, Plan(apply=objects, status=OWNER["status"]))
+
+
+async def test_what_is_so_already_is_not_written_again(context: Any, api: FakeApi) -> None:
+    for _ in range(3):
+        await carry_out(context, workload(labels={"a": "1"}))
+    assert len(api.applied) == 1
+
+
+async def test_what_another_manager_adds_is_no_reason_to_write(context: Any, api: FakeApi) -> None:
+    await carry_out(context, workload(labels={"a": "1"}))
+    live = context.store.list(STATEFUL_SET)[0]
+    added = {**live, "metadata": live["metadata"] | {"resourceVersion": "99"}}
+    added["spec"] = {**live["spec"], "template": {"labels": {"a": "1", "theirs": "x"}}}
+    assert context.store.put(added)
+    await carry_out(context, workload(labels={"a": "1"}))
+    assert len(api.applied) == 1
+
+
+@pytest.mark.parametrize("now", [{}, {"labels": {}}, {"labels": {"a": "2"}}])
+async def test_what_is_wanted_no_longer_is_a_reason(
+    context: Any, api: FakeApi, now: dict[str, Any]
+) -> None:
+    await carry_out(context, workload(labels={"a": "1"}))
+    await carry_out(context, workload(**now))
+    assert len(api.applied) == 2
+
+
+async def test_what_another_manager_changes_is_put_back(context: Any, api: FakeApi) -> None:
+    await carry_out(context, workload())
+    live = context.store.list(STATEFUL_SET)[0]
+    meta = live["metadata"] | {"resourceVersion": "99"}
+    context.store.put({**live, "metadata": meta, "spec": {**live["spec"], "replicas": 3}})
+    await carry_out(context, workload())
+    assert [one["spec"]["replicas"] for one in api.applied] == [1, 1]
+
+
+async def test_a_status_that_is_the_same_is_not_written(context: Any, api: FakeApi) -> None:
+    note = Note("Normal", "Ready", "it is")
+    await act(context, OWNER, Plan(status={"ready": "0/1"}))
+    assert (api.statuses, api.events) == ([], [])
+    await act(context, OWNER, Plan(status={"ready": "1/1"}, notes=(note,)))
+    assert (api.statuses, api.events) == ([{"ready": "1/1"}], ["Ready"])
+
+
+async def test_a_refusal_is_for_the_user(context: Any, api: FakeApi) -> None:
+    api.refuses = Invalid(422, "Invalid", "spec.replicas: must not be negative")
+    with pytest.raises(RefusedError, match=r"^StatefulSet a: spec\.replicas"):
+        await carry_out(context, workload())
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted", "covered"),
+    [
+        ({"cpu": "500m"}, {"cpu": "0.5"}, True),
+        ({"memory": "1073741824"}, {"memory": "1Gi"}, True),
+        ({"memory": "1G"}, {"memory": "1Gi"}, False),
+        ({"a": 1, "filled": "in"}, {"a": 1}, True),
+        ({}, {"env": []}, True),
+        ({"on": True}, {"on": 1}, True),
+        ([1, 2], [1], False),
+        ({"a": None}, {"a": {}}, False),
+    ],
+)
+def test_covers(live: Any, wanted: Any, covered: bool) -> None:
+    assert covers(live, wanted) is covered
