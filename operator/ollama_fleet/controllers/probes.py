@@ -1,6 +1,7 @@
 """Asking servers how they are: version, what is installed, what is resident."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -12,6 +13,8 @@ from ollama_fleet.ollama.client import OllamaClient
 from ollama_fleet.ollama.errors import OllamaError
 from ollama_fleet.plan.servers import Installed, Probe
 
+log = logging.getLogger(__name__)
+
 INTERVAL, RETRY = 30.0, 5.0
 
 
@@ -22,9 +25,9 @@ class _Followed:
         self.probe = Probe()
         self.poke = asyncio.Event()
         self.answered = asyncio.Event()
+        self.asking = False
         self.round = 0
         self.task: asyncio.Task[None] | None = None
-        self.changed: Callable[[], None] = lambda: None
 
 
 class Probes:
@@ -39,6 +42,7 @@ class Probes:
         self._timeout = timeout
         self._followed: dict[str, _Followed] = {}
         self._groups: dict[str, frozenset[str]] = {}
+        self._changed: dict[str, Callable[[], None]] = {}
         self._met: set[str] = set()
 
     def follow(self, group: str, urls: Iterable[str], changed: Callable[[], None]) -> None:
@@ -47,10 +51,9 @@ class Probes:
         ``changed`` is called whenever one of them says something new.
         """
         wanted = frozenset(urls)
-        self._groups[group] = wanted
+        self._groups[group], self._changed[group] = wanted, changed
         for url in wanted:
             one = self._followed.setdefault(url, _Followed())
-            one.changed = changed
             if one.task is None:
                 one.task = self._background.start(f"probe {url}", self._run(url, one))
         still = frozenset().union(*self._groups.values()) if self._groups else frozenset()
@@ -62,7 +65,7 @@ class Probes:
     def forget(self, group: str) -> None:
         """Probe nothing for ``group`` any more: it is gone."""
         self.follow(group, (), lambda: None)
-        del self._groups[group]
+        del self._groups[group], self._changed[group]
         self._met.discard(group)
 
     def follows(self, url: str) -> bool:
@@ -86,11 +89,12 @@ class Probes:
         self._met.add(group)
 
     async def refresh(self, url: str) -> None:
-        """Ask this server again now, and wait for the answer."""
+        """Ask this server again now, and wait for the answer: to a question put after this call,
+        as an answer on its way may be of before what the caller did."""
         one = self._followed.get(url)
         if one is None:
             return
-        target = one.round + (2 if one.answered.is_set() and one.poke.is_set() else 1)
+        target = one.round + (2 if one.asking else 1)
         one.poke.set()
         while self._followed.get(url) is one and one.round < target:
             one.answered.clear()
@@ -101,13 +105,19 @@ class Probes:
             while True:
                 one.poke.clear()
                 before = one.probe
+                one.asking = True
                 one.probe = await self._ask(client, before)
+                one.asking = False
                 one.round += 1
                 one.answered.set()
                 if one.probe.error is not None or _news(before, one.probe):
-                    one.changed()
+                    self._tell(url)
                 pause = INTERVAL if one.probe.error is None else RETRY
                 await self._clock.wait(one.poke, pause * (0.9 + 0.2 * self._random()))
+
+    def _tell(self, url: str) -> None:
+        for group in [group for group, urls in self._groups.items() if url in urls]:
+            self._changed[group]()
 
     async def _ask(self, client: OllamaClient, before: Probe) -> Probe:
         try:
@@ -116,6 +126,10 @@ class Probes:
             resident = await client.ps()
         except OllamaError as error:
             return replace(before, error=str(error))
+        except Exception as error:
+            # whatever it is, the server is asked again
+            log.exception("%s: probe failed by a defect", client.base_url)
+            return replace(before, error=f"{type(error).__name__}: {error}")
         now = self._clock.now()
         return Probe(
             version=version or "unknown",

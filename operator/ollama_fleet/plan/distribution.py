@@ -111,8 +111,8 @@ def plan_distribution(
         Plan(
             status=status,
             notes=(
-                *transition(previous.get("conditions") or (), verdict),
                 *_notes(tasks, starting, previous),
+                *transition(previous.get("conditions") or (), verdict),
             ),
             requeue_after=_next_change(tasks, now),
         ),

@@ -1,0 +1,114 @@
+"""Servers are asked again and again, whatever they answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+import pytest
+
+from ollama_fleet.controllers.context import Background
+from ollama_fleet.controllers.probes import INTERVAL, RETRY, Probes
+from ollama_fleet.ollama.errors import Unreachable
+from ollama_fleet.ollama.wire import InstalledModel, ResidentModel
+from tests.unit.controllers.conftest import FakeClock, settle
+
+URL = "http://a-0:11434"
+
+
+class FakeServer:
+    """A server with models, that may be slow or fail."""
+
+    models: list[str] = []
+    asked = 0
+    fails: Exception | None = None
+    gate = asyncio.Event()
+
+    def __init__(self, url: str, **_: Any) -> None:
+        self.base_url = url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def version(self) -> str:
+        type(self).asked += 1
+        if self.fails is not None:
+            raise self.fails
+        return "0.35.1"
+
+    async def tags(self) -> list[InstalledModel]:
+        found = list(self.models)
+        await self.gate.wait()
+        return [InstalledModel(name=name, digest="a" * 64, size=1) for name in found]
+
+    async def ps(self) -> list[ResidentModel]:
+        return []
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> type[FakeServer]:
+    monkeypatch.setattr("ollama_fleet.controllers.probes.OllamaClient", FakeServer)
+    for name, value in {"models": [], "asked": 0, "fails": None, "gate": asyncio.Event()}.items():
+        monkeypatch.setattr(FakeServer, name, value)
+    FakeServer.gate.set()
+    return FakeServer
+
+
+@pytest.fixture
+async def probes(clock: FakeClock) -> AsyncIterator[Probes]:
+    background = Background()
+    yield Probes(background, clock, lambda: 0.5, timeout=1.0)
+    await background.stop()
+
+
+async def test_an_answer_on_its_way_is_not_the_one_waited_for(
+    server: type[FakeServer], probes: Probes
+) -> None:
+    server.gate.clear()
+    probes.follow("ns/a", [URL], lambda: None)
+    await settle()
+    server.models = ["llama3.2:1b"]
+    refreshed = asyncio.create_task(probes.refresh(URL))
+    await settle()
+    server.gate.set()
+    await settle()
+    assert refreshed.done()
+    assert probes.seen()[URL].installed.keys() == {"llama3.2:1b"}
+    assert server.asked == 2
+
+
+async def test_a_defect_does_not_end_the_probing(
+    clock: FakeClock, server: type[FakeServer], probes: Probes, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.fails = RuntimeError("oh")
+    probes.follow("ns/a", [URL], lambda: None)
+    await settle()
+    assert probes.seen()[URL].error == "RuntimeError: oh"
+    assert "failed by a defect" in caplog.text
+    server.fails = None
+    await clock.advance(RETRY + 1)
+    assert probes.seen()[URL].error is None
+
+
+async def test_everyone_who_follows_a_server_hears_of_it(
+    clock: FakeClock, server: type[FakeServer], probes: Probes
+) -> None:
+    heard: list[str] = []
+    probes.follow("one/a", [URL], lambda: heard.append("one"))
+    probes.follow("two/b", [URL], lambda: heard.append("two"))
+    await settle()
+    assert heard == ["one", "two"]
+    await clock.advance(3 * INTERVAL)
+    assert heard == ["one", "two"]
+    server.fails = Unreachable("gone")
+    await clock.advance(INTERVAL + 2)
+    assert heard[2:4] == ["one", "two"]
+    probes.forget("one/a")
+    server.fails = None
+    await clock.advance(RETRY + 1)
+    assert heard[-1] == "two"
+    assert probes.follows(URL)
+    probes.forget("two/b")
+    assert not probes.follows(URL)
