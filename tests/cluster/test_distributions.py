@@ -247,5 +247,6 @@ def test_a_real_server_pulls_too(fleet: Fleet, registry: Registry) -> None:
     emulator = server(fleet, server={})
     fleet.apply(distribution("m", SMALL))
     (task,) = fleet.ready(MODEL_DISTRIBUTION, "m")["status"]["tasks"]
+    fleet.tells(MODEL_DISTRIBUTION, "m", "PullStarted", "PullCompleted", "Ready")
     assert task["digest"] == registry.digest(SMALL)
     assert f"sha256:{emulator.installed()[SMALL]}" == task["digest"]

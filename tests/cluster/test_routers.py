@@ -21,7 +21,6 @@ from ollama_fleet.kube.kinds import (
     ROUTER,
     SERVICE,
     SERVICE_ACCOUNT,
-    Object,
 )
 from tests.cluster.fleet import SMALL, Fleet, distribution, ollama_node, router
 from tests.cluster.waiting import eventually
@@ -64,6 +63,7 @@ def test_chats_in_both_forms_and_what_tenants_may_not(fleet: Fleet) -> None:
         _owned(fleet, str(client.base_url))
         _chats(client)
         _refusals(client)
+    fleet.tells(ROUTER, "chat", "Ready")
     (pod,) = fleet.pods("a")
     assert set(fleet.emulator(pod).installed()) == {SMALL}
 
@@ -232,7 +232,9 @@ def test_a_router_in_trouble_says_so(fleet: Fleet) -> None:
     assert "no OllamaNode in this namespace" in message("NoServers")
     fleet.apply(ollama_node(), router(image={"repository": "wrong/image", "tag": "1"}))
     assert "wrong/image:1" in message("ImagePullFailed")
-    spec: Object = {"image": None}
-    fleet.patch(ROUTER, "chat", {"spec": spec})
+    nowhere = {"nodeSelector": {"example.com/room": "none"}}
+    fleet.patch(ROUTER, "chat", {"spec": {"image": None, "template": nowhere}})
+    assert "correct spec.template" in message("Unschedulable")
+    fleet.patch(ROUTER, "chat", {"spec": {"template": None}})
     fleet.ready(ROUTER, "chat")
-    fleet.tells(ROUTER, "chat", "NoServers", "ImagePullFailed", "Ready")
+    fleet.tells(ROUTER, "chat", "NoServers", "ImagePullFailed", "Unschedulable", "Ready")

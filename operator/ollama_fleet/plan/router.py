@@ -13,7 +13,7 @@ from ollama_fleet.plan import unsupported
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.result import Object, Plan, child
 from ollama_fleet.plan.servers import Server
-from ollama_fleet.plan.troubles import pod_trouble
+from ollama_fleet.plan.troubles import pod_trouble, refused_by_scheduler
 
 USER = 65532
 ADMIN_PORT = 9090
@@ -213,6 +213,14 @@ def _verdict(spec: RouterSpec, observed: Observed, servers: Sequence[Server]) ->
         trouble = pod_trouble(pod)
         if trouble is not None:
             return Verdict.stuck(trouble.reason, trouble.message)
+        if (said := refused_by_scheduler(pod)) is not None:
+            return Verdict.stuck(
+                Reason.UNSCHEDULABLE,
+                f"{said} Lower spec.resources, correct spec.template, or add a machine.",
+            )
+    for one in ((observed.deployment or {}).get("status") or {}).get("conditions") or ():
+        if one["type"] == "ReplicaFailure" and one["status"] == "True":
+            return Verdict.stuck(Reason.POD_REFUSED, f"{one.get('message', '')}. Correct the spec.")
     ready_servers = sum(server.state == "Ready" for server in servers)
     total = len(servers) + len(spec.backends)
     expected = any(

@@ -77,21 +77,22 @@ def _container_trouble(pod: str, container: Object) -> Trouble | None:
     return None
 
 
+def refused_by_scheduler(pod: Object) -> str | None:
+    """Why no machine takes the pod, as the scheduler words it; None if one has, or none was
+    tried yet."""
+    for one in pod.get("status", {}).get("conditions", ()):
+        if one["type"] == "PodScheduled" and one["status"] == "False":
+            return one.get("message", "") if one.get("reason") == "Unschedulable" else None
+    return None
+
+
 def scheduling_trouble(
     pod: Object, spec: OllamaNodeSpec, kubernetes_nodes: Iterable[Object], pods: Iterable[Object]
 ) -> Trouble | None:
     """Why no machine takes the pod, in GPU terms; None if one has, or nothing was tried yet."""
-    refused = next(
-        (
-            one
-            for one in pod.get("status", {}).get("conditions", ())
-            if one["type"] == "PodScheduled" and one["status"] == "False"
-        ),
-        None,
-    )
-    if refused is None or refused.get("reason") != "Unschedulable":
+    said = refused_by_scheduler(pod)
+    if said is None:
         return None
-    said = refused.get("message", "")
     if "PersistentVolumeClaim" in said or "persistentvolumeclaim" in said:
         return Trouble(
             Reason.VOLUME_UNBOUND,

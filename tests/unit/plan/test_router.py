@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from ollama_fleet.plan.router import Observed, Program, plan_router
-from tests.unit.plan.objects import DIGEST, NOW, Object, probe, resource, server
+from tests.unit.plan.objects import DIGEST, NOW, Object, pod, probe, resource, server
 
 PROGRAM = Program("ollama-fleet:1", "ollama-fleet-router")
 RUNNING = {
@@ -14,7 +14,7 @@ RUNNING = {
 
 def plan(spec: Object, deployment: Object | None = None, *servers: Any, **more: Any) -> Any:
     nodes = more.get("ollamanodes", ())
-    observed = Observed(deployment, more.get("service"), (), servers, nodes)
+    observed = Observed(deployment, more.get("service"), more.get("pods", ()), servers, nodes)
     return plan_router(resource("Router", "chat", spec), observed, PROGRAM, NOW)
 
 
@@ -61,6 +61,29 @@ def test_servers_that_are_yet_to_come_are_waited_for() -> None:
     assert ready(plan(select, None, ollamanodes=nodes)) == ("False", "Progressing")
     select = {"select": {"ollamaNodes": ["b"]}}
     assert ready(plan(select, None, ollamanodes=nodes)) == ("False", "NoServers")
+
+
+def test_a_router_that_no_machine_takes_says_what_to_do() -> None:
+    waiting = pod("chat-router-1", on=None, ready=False)
+    waiting["status"]["conditions"] = [
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": "0/3 nodes are available.",
+        }
+    ]
+    made = plan({}, None, server(), pods=(waiting,))
+    assert ready(made) == ("False", "Unschedulable")
+    assert made.status["conditions"][0]["message"].startswith("0/3 nodes are available. Lower")
+
+
+def test_routers_that_may_not_be_made_say_why() -> None:
+    failed = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: pods"}
+    deployment = {**RUNNING, "status": {**RUNNING["status"], "conditions": [failed]}}
+    made = plan({}, deployment, server())
+    assert ready(made) == ("False", "PodRefused")
+    assert "exceeded quota: pods" in made.status["conditions"][0]["message"]
 
 
 def test_the_load_balancers_address_is_the_url() -> None:
