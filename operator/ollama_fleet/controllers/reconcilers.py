@@ -12,6 +12,7 @@ from ollama_fleet.controllers.act import RefusedError, act, report
 from ollama_fleet.controllers.context import Context, Reconcilers
 from ollama_fleet.controllers.facts import RegistryFacts
 from ollama_fleet.controllers.fleet import machines, pods_of, rivals_of, servers_in
+from ollama_fleet.controllers.fleetmetrics import FleetCollector
 from ollama_fleet.controllers.loop import Key, Result
 from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.pulls import Pulls
@@ -46,6 +47,7 @@ def build(context: Context) -> Reconcilers:
         context.background, context.clock, context.random, context.settings.request_timeout
     )
     pulls = Pulls(context.background, probes, context.clock, context.metrics)
+    context.metrics.register(FleetCollector(context.store))
     facts = RegistryFacts(context.clock, context.settings.request_timeout)
     return {
         OLLAMA_NODE: OllamaNodes(context, probes).reconcile,
