@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +14,7 @@ import pytest
 
 from dev.cluster import Cluster
 from dev.cluster.cluster import REPOSITORY
-from ollama_fleet.kube.kinds import SERVICE_ACCOUNT
+from ollama_fleet.kube.kinds import DEPLOYMENT, POD, SERVICE_ACCOUNT
 from tests.cluster.fleet import OPERATOR, Api, Fleet, Registry
 from tests.cluster.waiting import eventually
 
@@ -83,9 +84,10 @@ def namespace(kubectl: Kubectl) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def api(cluster: Cluster) -> Api:
+def api(cluster: Cluster) -> Iterator[Api]:
     """The API server."""
-    return Api(cluster)
+    with Api(cluster) as api:
+        yield api
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +100,20 @@ def registry(cluster: Cluster) -> Registry:
 def operator(cluster: Cluster, kubectl: Kubectl) -> None:
     """The operator, installed from manifests/ as a user would."""
     kubectl("apply", "--server-side", "-k", str(REPOSITORY / "manifests"))
+    kubectl("rollout", "status", f"deployment/{OPERATOR}", "-n", OPERATOR, "--timeout=60s")
+
+
+@contextmanager
+def operator_stopped(kubectl: Kubectl, api: Api) -> Iterator[None]:
+    """No operator runs meanwhile, be it installed or not."""
+    if api.get(DEPLOYMENT, OPERATOR, OPERATOR) is None:
+        yield
+        return
+    scale = ("scale", f"deployment/{OPERATOR}", "-n", OPERATOR)
+    kubectl(*scale, "--replicas=0")
+    eventually("the operator has gone", lambda: not api.all(POD, OPERATOR))
+    yield
+    kubectl(*scale, "--replicas=1")
     kubectl("rollout", "status", f"deployment/{OPERATOR}", "-n", OPERATOR, "--timeout=60s")
 
 

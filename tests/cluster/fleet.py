@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 
@@ -23,6 +23,7 @@ from ollama_fleet.kube.kinds import (
     Kind,
     Object,
 )
+from tests.cluster.audit import Audit, Call
 from tests.cluster.waiting import eventually
 
 T = TypeVar("T")
@@ -33,7 +34,6 @@ SMALL = "llama3.2:1b"
 """13 MB in the local registry."""
 LARGE = "llama3.1:8b"
 """32 MB in the local registry."""
-_READS = ("get", "list", "watch")
 
 
 def ollama_node(name: str = "a", **spec: Any) -> Object:
@@ -107,55 +107,6 @@ def standing(obj: Object) -> Standing | None:
     )
 
 
-@dataclass(frozen=True)
-class Call:
-    """A call to the API server, from its audit log."""
-
-    user: str
-    verb: str
-    resource: str
-    namespace: str
-    name: str
-    code: int
-    at: str
-    """RFC 3339 with microseconds: sorts as text."""
-
-    @property
-    def writes(self) -> bool:
-        return self.verb not in _READS
-
-
-class Audit:
-    """What pods have asked of the API server, from the moment it is made."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._path = cluster.directory / "logs" / "audit.log"
-        self._begin = self._path.stat().st_size if self._path.exists() else 0
-
-    def calls(self) -> list[Call]:
-        with self._path.open("rb") as log:
-            log.seek(self._begin)
-            return [_call(json.loads(line)) for line in log if line.endswith(b"\n")]
-
-    def of(self, user: str) -> list[Call]:
-        """The calls of one service account, `namespace:name`."""
-        return [call for call in self.calls() if call.user == f"system:serviceaccount:{user}"]
-
-
-def _call(entry: Object) -> Call:
-    target: Object = entry.get("objectRef") or {}
-    sub = f"/{target['subresource']}" if "subresource" in target else ""
-    return Call(
-        entry["user"]["username"],
-        entry["verb"],
-        str(target.get("resource", entry["requestURI"])) + sub,
-        target.get("namespace", ""),
-        target.get("name", ""),
-        entry["responseStatus"]["code"],
-        entry["stageTimestamp"],
-    )
-
-
 class Api:
     """The API server, as the administrator."""
 
@@ -164,6 +115,12 @@ class Api:
         context = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
         context.load_cert_chain(certificates / "admin.crt", certificates / "admin.key")
         self.http = httpx.Client(base_url=cluster.url, verify=context, timeout=20, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
 
     def call(self, method: str, path: str, body: Any = None, content_type: str = "") -> Object:
         """One request; AssertionError for what is refused."""

@@ -42,7 +42,7 @@ def test_a_model_that_does_not_exist(fleet: Fleet) -> None:
     message = fleet.stalls(MODEL_DISTRIBUTION, "m", "ModelNotFound")
     assert "registry.ollama.ai has no llama3.1:9b. Correct the name or its tag." in message
     fleet.ready(OLLAMA_NODE, "a")
-    fleet.rests(6)
+    fleet.rests(4)
     fleet.tells(MODEL_DISTRIBUTION, "m", "ModelNotFound")
     fleet.patch(MODEL_DISTRIBUTION, "m", {"spec": {"models": [{"name": SMALL}]}})
     fleet.ready(MODEL_DISTRIBUTION, "m")
@@ -57,7 +57,7 @@ def test_an_external_server_that_refuses(fleet: Fleet) -> None:
     assert "Check that Ollama runs there" in message
     fleet.ready(ROUTER, "chat")
     # it is probed every 5 s meanwhile
-    fleet.rests(11)
+    fleet.rests(7)
     fleet.tells(OLLAMA_NODE, "box", "Unreachable")
 
 

@@ -23,7 +23,6 @@ from ollama_fleet.kube.kinds import (
     LEASE,
     MODEL_DISTRIBUTION,
     OLLAMA_NODE,
-    POD,
     ROLE_BINDING,
     ROUTER,
     SERVICE,
@@ -31,13 +30,13 @@ from ollama_fleet.kube.kinds import (
     STATEFUL_SET,
     Object,
 )
-from tests.cluster.conftest import Kubectl
+from tests.cluster.audit import Audit, Call
+from tests.cluster.conftest import Kubectl, operator_stopped
 from tests.cluster.fleet import (
     LARGE,
     OPERATOR,
     SMALL,
     Api,
-    Audit,
     Fleet,
     distribution,
     ollama_node,
@@ -106,7 +105,7 @@ def test_a_fleet_at_rest_is_left_alone(fleet: Fleet) -> None:
     assert not calls
 
 
-def _ours(fleet: Fleet, call: Any) -> bool:
+def _ours(fleet: Fleet, call: Call) -> bool:
     """Whether a call concerns this test: other tests' namespaces are on their way out."""
     return call.namespace in ("", OPERATOR, fleet.namespace) and call.verb != "watch"
 
@@ -127,7 +126,7 @@ def test_a_rolling_restart_hands_over_at_once_and_changes_nothing(
     # it has looked at all of them by the time it repairs one
     fleet.patch(SERVICE, "chat", {"metadata": {"labels": {"app.kubernetes.io/name": "other"}}})
     eventually("it works", lambda: _label(fleet) == "ollama-fleet-router")
-    fleet.rests(4)
+    fleet.rests(3)
     after = versions(fleet)
     del before["Service chat"], after["Service chat"]
     assert after == before
@@ -139,7 +138,7 @@ def _label(fleet: Fleet) -> str:
     return str(labels["app.kubernetes.io/name"])
 
 
-def _handover(leases: list[Any]) -> float:
+def _handover(leases: list[Call]) -> float:
     """Seconds from the last write of the Lease before a look that found it free, to the next."""
     writes = [datetime.fromisoformat(call.at) for call in leases if call.verb == "update"]
     looks = [datetime.fromisoformat(call.at) for call in leases if call.verb == "get"]
@@ -151,12 +150,8 @@ def _handover(leases: list[Any]) -> float:
 @pytest.fixture
 def alone(fleet: Fleet, kubectl: Kubectl, api: Api) -> Iterator[None]:
     """No operator runs but the test's own."""
-    scale = ("scale", f"deployment/{OPERATOR}", "-n", OPERATOR)
-    kubectl(*scale, "--replicas=0")
-    eventually("the operator has gone", lambda: not api.all(POD, OPERATOR))
-    yield
-    kubectl(*scale, "--replicas=1")
-    kubectl("rollout", "status", f"deployment/{OPERATOR}", "-n", OPERATOR, "--timeout=60s")
+    with operator_stopped(kubectl, api):
+        yield
 
 
 @contextmanager
@@ -234,7 +229,7 @@ def test_killed_at_many_moments_it_ends_the_same(
 
     bring_up(fleet, rate="6M")
     kills = 0
-    for _ in range(12):
+    for _ in range(9):
         written = len(fleet.writes())
         with operating(fleet, tmp_path):
             enough = written + 1 + kills % 4

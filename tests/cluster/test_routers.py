@@ -175,7 +175,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 def test_a_killed_server_costs_at_most_the_streams_it_had_begun(
     fleet: Fleet, pool: ThreadPoolExecutor
 ) -> None:
-    with serving(fleet, replicas=2, EMULATOR_TOKENS_PER_SECOND="100") as client:
+    with serving(fleet, replicas=2, EMULATOR_TOKENS_PER_SECOND="400") as client:
         streams = Streams(str(client.base_url))
         with streams.running(pool, STREAMS):
             eventually("the load is under way", lambda: streams.whole >= STREAMS)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import yaml
 from kubernetes import client, config
 
 from ollama_fleet.api import API_VERSION, GROUP, VERSION
-
-if TYPE_CHECKING:
-    from tests.cluster.conftest import Kubectl
+from tests.cluster.conftest import Kubectl, operator_stopped
+from tests.cluster.fleet import Api
 
 CRDS = Path(__file__).parents[2] / "crds"
 TABLE = yaml.safe_load(Path(__file__).with_name("specs.yaml").read_text())
@@ -99,7 +98,13 @@ def unlike(complaints: list[str], says: list[str]) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def kinds(kubeconfig: Path, kubectl: Kubectl) -> Iterator[Kinds]:
+def kinds(kubeconfig: Path, kubectl: Kubectl, api: Api) -> Iterator[Kinds]:
+    """The kinds as they are by themselves: an operator would answer with a status of its own."""
+    with operator_stopped(kubectl, api):
+        yield from _installed(kubeconfig, kubectl)
+
+
+def _installed(kubeconfig: Path, kubectl: Kubectl) -> Iterator[Kinds]:
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
     kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS))
     made = Kinds(kubeconfig)
