@@ -30,15 +30,13 @@ class RefusedError(Exception):
     """The API server will not have an object; only the user can change that."""
 
 
-async def act(context: Context, owner: Object, plan: Plan) -> None:
-    """Make the plan's objects so, report its status, and write its Events.
+async def apply(context: Context, plan: Plan) -> bool:
+    """Make the plan's objects so; whether anything had to be written.
 
     What is as it should be already is not written again. Raises RefusedError where the API
     server calls an object invalid or forbidden by policy, KubeError for all else.
     """
-    for wanted in plan.apply:
-        await _apply(context, wanted)
-    await report(context, owner, plan)
+    return any([await _apply(context, wanted) for wanted in plan.apply])
 
 
 async def report(context: Context, owner: Object, plan: Plan) -> None:
@@ -50,12 +48,12 @@ async def report(context: Context, owner: Object, plan: Plan) -> None:
         await context.kube.event(owner, type=note.type, reason=note.reason, message=note.message)
 
 
-async def _apply(context: Context, wanted: Object) -> None:
+async def _apply(context: Context, wanted: Object) -> bool:
     wanted = marked(wanted)
     meta = wanted["metadata"]
     live = context.store.get(kind_of(wanted), meta["namespace"], meta["name"])
     if live is not None and covers(live, wanted):
-        return
+        return False
     try:
         applied = await context.kube.apply(wanted)
     except Invalid as error:
@@ -65,6 +63,7 @@ async def _apply(context: Context, wanted: Object) -> None:
             raise RefusedError(f"{wanted['kind']} {meta['name']}: {error.message}") from error
         raise
     context.store.put(applied)
+    return True
 
 
 def marked(wanted: Object) -> Object:

@@ -1,6 +1,7 @@
 """One reconciler per kind: observe, plan, act, report."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from pydantic import ValidationError
@@ -8,7 +9,7 @@ from pydantic import ValidationError
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec
 from ollama_fleet.api.servers import ROUTER_LABEL
-from ollama_fleet.controllers.act import RefusedError, act, report
+from ollama_fleet.controllers.act import RefusedError, apply, report
 from ollama_fleet.controllers.context import Context, Reconcilers
 from ollama_fleet.controllers.facts import RegistryFacts
 from ollama_fleet.controllers.fleet import machines, pods_of, rivals_of, servers_in
@@ -75,11 +76,14 @@ class OllamaNodes:
         urls = self._urls(node, pods)
         self._probes.follow(group, urls, lambda: self._changed(namespace, name))
         await self._probes.settled(group, FIRST_PROBE)
-        external, per_node = (node["spec"].get(one) is not None for one in ("external", "perNode"))
+        return await _carry_out(self._context, node, lambda: self._look(node, pods))
+
+    def _look(self, node: Object, pods: list[Object]) -> Plan:
+        meta, spec = node["metadata"], node["spec"]
         workload = None
-        if not external:
-            kind = DAEMON_SET if per_node else STATEFUL_SET
-            workload = self._context.store.get(kind, namespace, name)
+        if spec.get("external") is None:
+            kind = DAEMON_SET if spec.get("perNode") is not None else STATEFUL_SET
+            workload = self._context.store.get(kind, meta["namespace"], meta["name"])
         observed = ollamanode.Observed(
             workload=workload,
             pods=tuple(pods),
@@ -87,11 +91,7 @@ class OllamaNodes:
             probes=self._probes.seen(),
             rivals=tuple(rivals_of(self._context, pods)),
         )
-        try:
-            plan = ollamanode.plan_ollamanode(node, observed, self._context.clock.now())
-        except ValidationError as error:
-            plan = _invalid(self._context, node, error)
-        return await _carry_out(self._context, node, plan)
+        return ollamanode.plan_ollamanode(node, observed, self._context.clock.now())
 
     def _urls(self, node: Object, pods: list[Object]) -> list[str]:
         """Where to ask: pods once they are ready, and from then on until they go."""
@@ -139,7 +139,8 @@ class ModelDistributions:
         try:
             spec = ModelDistributionSpec.model_validate(wanted["spec"])
         except ValidationError as error:
-            return await _carry_out(self._context, wanted, _invalid(self._context, wanted, error))
+            invalid = _invalid(self._context, wanted, error)
+            return await _carry_out(self._context, wanted, lambda: invalid)
         self._recall(owner, wanted)
         models = distribution.models_named(spec)
         seen = Seen(
@@ -167,7 +168,7 @@ class ModelDistributions:
             made.plan,
             requeue_after=min((one for one in after if one is not None), default=None),
         )
-        return await _carry_out(self._context, wanted, plan)
+        return await _carry_out(self._context, wanted, lambda: plan)
 
     def _recall(self, owner: str, wanted: Object) -> None:
         status = wanted.get("status") or {}
@@ -205,6 +206,11 @@ class Routers:
             return Result()
         if not _fleet_known(context, self._probes, namespace):
             return Result(NOT_YET)
+        return await _carry_out(context, wanted, lambda: self._look(wanted))
+
+    def _look(self, wanted: Object) -> Plan:
+        context = self._context
+        namespace, name = wanted["metadata"]["namespace"], wanted["metadata"]["name"]
         observed = router.Observed(
             deployment=context.store.get(DEPLOYMENT, namespace, f"{name}-router"),
             service=context.store.get(SERVICE, namespace, name),
@@ -213,11 +219,7 @@ class Routers:
             ollamanodes=tuple(context.store.list(OLLAMA_NODE, namespace)),
         )
         program = router.Program(context.settings.image, context.settings.router_cluster_role)
-        try:
-            plan = router.plan_router(wanted, observed, program, context.clock.now())
-        except ValidationError as error:
-            plan = _invalid(context, wanted, error)
-        return await _carry_out(context, wanted, plan)
+        return router.plan_router(wanted, observed, program, context.clock.now())
 
 
 def _living(context: Context, kind: Kind, namespace: str, name: str) -> Object | None:
@@ -238,9 +240,19 @@ def _fleet_known(context: Context, probes: Probes, namespace: str) -> bool:
     )
 
 
-async def _carry_out(context: Context, obj: Object, plan: Plan) -> Result:
+async def _carry_out(context: Context, obj: Object, look: Callable[[], Plan]) -> Result:
+    """Apply what ``look`` plans, and report; it looks again after a change.
+
+    Without the second look, status would call new what was seen of the old.
+    """
     try:
-        await act(context, obj, plan)
+        plan = look()
+    except ValidationError as error:
+        plan = _invalid(context, obj, error)
+    try:
+        if await apply(context, plan):
+            plan = look()
+        await report(context, obj, plan)
     except RefusedError as error:
         verdict = Verdict.stuck(Reason.APPLY_REFUSED, f"{error}. Correct the spec.")
         await report(context, obj, _stalled(context, obj, plan, verdict))

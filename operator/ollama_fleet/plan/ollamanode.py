@@ -164,7 +164,7 @@ def _verdict(spec: OllamaNodeSpec, observed: Observed, servers: list[Server]) ->
         return Verdict(
             Reason.CORDONED, "cordoned: no new requests or pulls. Set spec.cordoned to false."
         )
-    if spec.external is None and observed.workload is None:
+    if spec.external is None and not _seen(observed.workload):
         return Verdict.underway(told)
     if wanted == 0 and spec.per_node is not None:
         return Verdict.stuck(
@@ -179,6 +179,14 @@ def _verdict(spec: OllamaNodeSpec, observed: Observed, servers: list[Server]) ->
     if _updated(spec, observed.workload, ready) < wanted:
         return Verdict.underway(f"{told}, an update rolls")
     return Verdict.good(told)
+
+
+def _seen(workload: Object | None) -> bool:
+    """Whether there is a workload, and its status speaks of its newest spec."""
+    if workload is None:
+        return False
+    status, meta = workload.get("status") or {}, workload.get("metadata") or {}
+    return bool(status.get("observedGeneration") == meta.get("generation"))
 
 
 def _grown(spec: OllamaNodeSpec, workload: Object | None) -> Verdict | None:

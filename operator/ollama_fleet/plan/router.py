@@ -240,7 +240,7 @@ def _verdict(spec: RouterSpec, observed: Observed, servers: Sequence[Server]) ->
     told = f"{ready} of {spec.replicas} routers ready, {ready_servers} of {total} servers"
     if observed.deployment is None or not current:
         return Verdict.underway(told)
-    if ready < spec.replicas or updated < spec.replicas:
+    if min(ready, updated) < spec.replicas or status.get("replicas", 0) > spec.replicas:
         return Verdict.underway(told)
     return Verdict.good(told)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ollama_fleet.controllers.act import RefusedError, act, covers
+from ollama_fleet.controllers.act import RefusedError, apply, covers, report
 from ollama_fleet.controllers.store import Store
 from ollama_fleet.kube import Invalid, Object
 from ollama_fleet.kube.kinds import STATEFUL_SET
@@ -67,7 +67,7 @@ def context(api: FakeApi) -> Any:
 
 
 async def carry_out(context: Any, *objects: Object) -> None:
-    await act(context, OWNER, Plan(apply=objects, status=OWNER["status"]))
+    await apply(context, Plan(apply=objects))
 
 
 async def test_what_is_so_already_is_not_written_again(context: Any, api: FakeApi) -> None:
@@ -106,9 +106,9 @@ async def test_what_another_manager_changes_is_put_back(context: Any, api: FakeA
 
 async def test_a_status_that_is_the_same_is_not_written(context: Any, api: FakeApi) -> None:
     note = Note("Normal", "Ready", "it is")
-    await act(context, OWNER, Plan(status={"ready": "0/1"}))
+    await report(context, OWNER, Plan(status={"ready": "0/1"}))
     assert (api.statuses, api.events) == ([], [])
-    await act(context, OWNER, Plan(status={"ready": "1/1"}, notes=(note,)))
+    await report(context, OWNER, Plan(status={"ready": "1/1"}, notes=(note,)))
     assert (api.statuses, api.events) == ([{"ready": "1/1"}], ["Ready"])
 
 

@@ -135,6 +135,18 @@ def test_a_ready_server_is_reported_with_its_memory_and_source() -> None:
     assert [note.reason for note in plan.notes] == ["Ready"]
 
 
+@pytest.mark.parametrize("spec", [{"replicas": 1}, {"perNode": {}}])
+def test_not_ready_before_the_workload_is_seen_at_its_newest(spec: Object) -> None:
+    stale = {
+        "spec": {},
+        "metadata": {"generation": 2},
+        "status": {"observedGeneration": 1, "updatedReplicas": 1, "desiredNumberScheduled": 0},
+    }
+    plan = plan_ollamanode(resource("OllamaNode", "a", spec), observe(stale, pod("a-0")), NOW)
+    assert conditions(plan.status)["Ready"] == ("False", "Progressing")
+    assert conditions(plan.status)["Stalled"][0] == "False"
+
+
 def test_a_second_look_at_the_same_state_changes_nothing_and_says_nothing() -> None:
     node = resource("OllamaNode", "a", {"replicas": 1})
     seen = observe(stateful(), pod("a-0"))

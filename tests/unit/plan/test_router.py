@@ -50,6 +50,11 @@ def test_not_ready_before_the_deployment_is_seen_at_its_newest() -> None:
     assert ready(plan({}, stale, server())) == ("False", "Progressing")
 
 
+def test_not_ready_while_routers_of_before_are_still_there() -> None:
+    shrinking = {**RUNNING, "status": {**RUNNING["status"], "replicas": 2, "readyReplicas": 2}}
+    assert ready(plan({"replicas": 1}, shrinking, server())) == ("False", "Progressing")
+
+
 def test_no_server_to_route_to_waits_on_the_user() -> None:
     assert ready(plan({}, RUNNING)) == ("False", "NoServers")
     assert ready(plan({"backends": [{"url": "http://x:1"}]}, RUNNING))[0] == "True"
