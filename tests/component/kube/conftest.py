@@ -86,7 +86,7 @@ def ollama_node(name: str, namespace: str, labels: Any = None, **spec: Any) -> O
 
 
 async def eventually(
-    condition: Callable[[], Awaitable[Any]] | Callable[[], Any], within: float = 20.0
+    condition: Callable[[], Awaitable[Any]] | Callable[[], Any], within: float = 60.0
 ) -> Any:
     """What the condition returns once that is true; AssertionError if it never is."""
     try:
