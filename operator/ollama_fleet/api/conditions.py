@@ -30,6 +30,9 @@ class Reason(StrEnum):
     POD_REFUSED = "PodRefused"
     APPLY_REFUSED = "ApplyRefused"
     UNREACHABLE = "Unreachable"
+    SECRET_MISSING = "SecretMissing"  # noqa: S105 (a reason, not a secret)
+    INVALID_SECRET = "InvalidSecret"  # noqa: S105
+    SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105
     NO_SERVERS = "NoServers"
     NO_MATCHING_TIER = "NoMatchingTier"
     MEMORY_UNKNOWN = "MemoryUnknown"

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ollama_fleet.api.access import SecretRefs
 from ollama_fleet.api.conditions import Conditions
 from ollama_fleet.api.model import (
     EnvVar,
@@ -49,13 +50,30 @@ class PerNode(Model):
 class External(Model):
     """A server that runs elsewhere: probed, pulled to and routed to, never created."""
 
+    model_config = rules(
+        rule(
+            "!has(self.caSecretRef) || self.url.startsWith('https://')",
+            "a certificate authority is for TLS: write url with https://, or remove caSecretRef",
+            ".caSecretRef",
+        )
+    )
     url: Url = Field(description="Where it answers, such as http://gpu-box.lan:11434.")
     headers_secret_ref: SecretRef | None = Field(
-        default=None, description="Secret whose entries are sent as headers (Authorization)."
+        default=None,
+        description="Secret whose entries are sent as headers, such as Authorization; a "
+        "changed one is taken over within 30 s.",
     )
     ca_secret_ref: SecretRef | None = Field(
-        default=None, description="Secret whose ca.crt signs the server's certificate."
+        default=None,
+        description="Secret whose ca.crt (PEM) signs the server's certificate; absent: the "
+        "authorities that every system trusts.",
     )
+
+    @property
+    def secrets(self) -> SecretRefs:
+        """The Secrets it is reached by."""
+        headers, ca = self.headers_secret_ref, self.ca_secret_ref
+        return SecretRefs(headers.name if headers else None, ca.name if ca else None)
 
 
 class ServerImage(Image):

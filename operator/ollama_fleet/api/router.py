@@ -112,7 +112,11 @@ class Backend(Model):
         le=10000,
         description="Share under the Weighted strategy; 0: only if nothing else can.",
     )
-    headers_secret_ref: SecretRef | None = None
+    headers_secret_ref: SecretRef | None = Field(
+        default=None,
+        description="Secret whose entries are sent as headers, such as Authorization, and win over "
+        "headers; a changed one is taken over within 30 s.",
+    )
     headers: Annotated[dict[Key, HeaderValue], Field(max_length=16)] = Field(
         default={}, description="Sent with every request. For secrets use headersSecretRef."
     )

@@ -82,7 +82,7 @@ def covers(live: Any, wanted: Any) -> bool:
     """Whether ``live`` has everything ``wanted`` says; what the API server filled in is ignored."""
     if isinstance(wanted, Mapping):
         return isinstance(live, Mapping) and all(
-            covers(live.get(key), value) or (value in ({}, [], "") and key not in live)
+            covers(live.get(key), value) or (value in ({}, [], "") and live.get(key) is None)
             for key, value in wanted.items()
         )
     if isinstance(wanted, (list, tuple)):

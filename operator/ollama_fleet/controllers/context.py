@@ -63,6 +63,8 @@ class Settings:
     """Seconds to wait for a connection to an Ollama server or a registry."""
     request_timeout: float = 10.0
     """Seconds to wait for a whole answer that is no stream."""
+    probe_interval: float = 30.0
+    """Seconds between looks at a server that is well, and at the Secrets it is reached by."""
 
 
 @dataclass(frozen=True, slots=True)

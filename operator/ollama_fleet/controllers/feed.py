@@ -21,6 +21,7 @@ from ollama_fleet.kube.kinds import (
     OLLAMA_NODE,
     PERSISTENT_VOLUME_CLAIM,
     POD,
+    ROLE,
     ROLE_BINDING,
     ROUTER,
     SERVICE,
@@ -44,6 +45,7 @@ WATCHED: dict[Kind, str | None] = {
     SERVICE: MANAGED,
     PERSISTENT_VOLUME_CLAIM: MANAGED,
     SERVICE_ACCOUNT: MANAGED,
+    ROLE: MANAGED,
     ROLE_BINDING: MANAGED,
 }
 """Every kind in the store, with the label selector its objects are read by."""

@@ -32,13 +32,14 @@ def machines(context: Context) -> dict[str, Object]:
 
 def servers_in(context: Context, probes: Probes, namespace: str) -> list[Server]:
     """Every server of a namespace; OllamaNodes that cannot be read have none."""
-    seen, kubernetes_nodes = probes.seen(), machines(context)
+    kubernetes_nodes = machines(context)
     servers: list[Server] = []
     for node in context.store.list(OLLAMA_NODE, namespace):
         try:
             spec = OllamaNodeSpec.model_validate(node["spec"])
         except ValidationError:
             continue
+        seen = probes.seen(f"{namespace}/{node['metadata']['name']}")
         servers += servers_of(
             node, spec, pods_of(context, node), kubernetes_nodes, seen, context.clock.now()
         )

@@ -2,134 +2,191 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
+from ollama_fleet.api.access import Access, SecretError, SecretRefs
 from ollama_fleet.api.names import InvalidModelName, canonical
+from ollama_fleet.api.tls import trust
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.context import Background
+from ollama_fleet.kube import KubeError
 from ollama_fleet.ollama.client import OllamaClient
-from ollama_fleet.ollama.errors import OllamaError
+from ollama_fleet.ollama.errors import OllamaError, OllamaResponseError
 from ollama_fleet.plan.servers import Installed, Probe
+from ollama_fleet.plan.troubles import Trouble
 
 log = logging.getLogger(__name__)
 
 INTERVAL, RETRY = 30.0, 5.0
 
+ReadAccess = Callable[[str, SecretRefs], Awaitable[Access]]
+"""Reads Secrets of a namespace; raises SecretError or KubeError."""
+
 
 class _Followed:
-    """One server that is probed."""
+    """One server that is probed, of one OllamaNode: another one may have the same address, and
+    must not be reached by what this one's Secrets hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str) -> None:
+        self.url = url
         self.probe = Probe()
+        self.secrets = SecretRefs()
+        self.access: Access | None = Access()
+        self.client: OllamaClient | None = None
         self.poke = asyncio.Event()
         self.answered = asyncio.Event()
         self.asking = False
         self.round = 0
         self.task: asyncio.Task[None] | None = None
+        self.changed: Callable[[], None] = lambda: None
 
 
 class Probes:
-    """What each server last said, by URL, kept fresh in the background."""
+    """What each server last said, by OllamaNode and URL, kept fresh in the background."""
 
     def __init__(
-        self, background: Background, clock: Clock, random: Callable[[], float], timeout: float
+        self,
+        background: Background,
+        clock: Clock,
+        random: Callable[[], float],
+        timeout: float,
+        read: ReadAccess,
+        interval: float = INTERVAL,
     ) -> None:
         self._background = background
         self._clock = clock
         self._random = random
         self._timeout = timeout
-        self._followed: dict[str, _Followed] = {}
-        self._groups: dict[str, frozenset[str]] = {}
-        self._changed: dict[str, Callable[[], None]] = {}
+        self._read = read
+        self._interval = interval
+        self._groups: dict[str, dict[str, _Followed]] = {}
         self._met: set[str] = set()
 
-    def follow(self, group: str, urls: Iterable[str], changed: Callable[[], None]) -> None:
-        """Probe these servers for ``group`` (an OllamaNode) and no others.
+    def follow(
+        self,
+        group: str,
+        urls: Iterable[str],
+        secrets: SecretRefs,
+        changed: Callable[[], None],
+    ) -> None:
+        """Probe these servers for ``group`` (an OllamaNode, as namespace/name) and no others.
 
-        ``changed`` is called whenever one of them says something new.
+        ``changed`` is called whenever one of them says something new. They are reached by what
+        the ``secrets`` hold, which are read again before each probe.
         """
-        wanted = frozenset(urls)
-        self._groups[group], self._changed[group] = wanted, changed
-        for url in wanted:
-            one = self._followed.setdefault(url, _Followed())
+        known = self._groups.get(group, {})
+        self._groups[group] = wanted = {url: known.get(url) or _Followed(url) for url in urls}
+        for url, one in wanted.items():
+            one.changed = changed
+            if one.secrets != secrets:
+                one.secrets, one.access = secrets, None
+                one.poke.set()
             if one.task is None:
-                one.task = self._background.start(f"probe {url}", self._run(url, one))
-        still = frozenset().union(*self._groups.values()) if self._groups else frozenset()
-        for url in [url for url in self._followed if url not in still]:
-            task = self._followed.pop(url).task
-            if task is not None:
-                task.cancel()
+                one.task = self._background.start(f"probe {url}", self._run(group, one))
+        for url, one in known.items():
+            if url not in wanted and one.task is not None:
+                one.task.cancel()
 
     def forget(self, group: str) -> None:
         """Probe nothing for ``group`` any more: it is gone."""
-        self.follow(group, (), lambda: None)
-        del self._groups[group], self._changed[group]
+        self.follow(group, (), SecretRefs(), lambda: None)
+        del self._groups[group]
         self._met.discard(group)
 
-    def follows(self, url: str) -> bool:
+    def follows(self, group: str, url: str) -> bool:
         """Whether this server is probed already."""
-        return url in self._followed
+        return url in self._groups.get(group, ())
+
+    def access(self, group: str, url: str) -> Access:
+        """What the server was last reached by."""
+        one = self._groups.get(group, {}).get(url)
+        return (one and one.access) or Access()
 
     def met(self, group: str) -> bool:
         """Whether ``group``'s servers have had their first chance to answer."""
         return group in self._met
 
-    def seen(self) -> Mapping[str, Probe]:
-        """The latest of every server."""
-        return {url: one.probe for url, one in self._followed.items()}
+    def seen(self, group: str) -> Mapping[str, Probe]:
+        """The latest of each of ``group``'s servers, by URL."""
+        return {url: one.probe for url, one in self._groups.get(group, {}).items()}
 
     async def settled(self, group: str, timeout: float) -> None:
         """Until each of ``group`` has been asked once, or ``timeout`` seconds have passed."""
-        asked = [self._followed[url].answered.wait() for url in self._groups.get(group, ())]
+        asked = [one.answered.wait() for one in self._groups.get(group, {}).values()]
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await asyncio.gather(*asked)
         self._met.add(group)
 
-    async def refresh(self, url: str) -> None:
+    async def refresh(self, group: str, url: str) -> None:
         """Ask this server again now, and wait for the answer: to a question put after this call,
         as an answer on its way may be of before what the caller did."""
-        one = self._followed.get(url)
+        one = self._groups.get(group, {}).get(url)
         if one is None:
             return
         target = one.round + (2 if one.asking else 1)
         one.poke.set()
-        while self._followed.get(url) is one and one.round < target:
+        while self._groups.get(group, {}).get(url) is one and one.round < target:
             one.answered.clear()
             await one.answered.wait()
 
-    async def _run(self, url: str, one: _Followed) -> None:
-        async with OllamaClient(url, timeout=self._timeout) as client:
+    async def _run(self, group: str, one: _Followed) -> None:
+        try:
             while True:
                 one.poke.clear()
                 before = one.probe
                 one.asking = True
-                one.probe = await self._ask(client, before)
+                one.probe = await self._look(group, one)
                 one.asking = False
                 one.round += 1
                 one.answered.set()
                 if one.probe.error is not None or _news(before, one.probe):
-                    self._tell(url)
-                pause = INTERVAL if one.probe.error is None else RETRY
+                    one.changed()
+                pause = self._interval if one.probe.error is None else min(RETRY, self._interval)
                 await self._clock.wait(one.poke, pause * (0.9 + 0.2 * self._random()))
+        finally:
+            if one.client is not None:
+                await one.client.close()
 
-    def _tell(self, url: str) -> None:
-        for group in [group for group, urls in self._groups.items() if url in urls]:
-            self._changed[group]()
+    async def _look(self, group: str, one: _Followed) -> Probe:
+        try:
+            return await self._read_and_ask(group, one)
+        except Exception as error:
+            # whatever it is, the server is asked again
+            log.exception("%s: probe failed by a defect", one.url)
+            return replace(one.probe, error=f"{type(error).__name__}: {error}")
 
-    async def _ask(self, client: OllamaClient, before: Probe) -> Probe:
+    async def _read_and_ask(self, group: str, one: _Followed) -> Probe:
+        refs, access = one.secrets, one.access
+        if refs.names:
+            try:
+                access = await self._read(group.partition("/")[0], refs)
+            except SecretError as error:
+                return replace(
+                    one.probe, error=str(error), secret=Trouble(error.reason, str(error))
+                )
+            except KubeError as error:
+                if access is None:
+                    return replace(one.probe, error=f"its Secrets cannot be read: {error}")
+        access = access or Access()
+        if one.client is None or access != one.access:
+            if one.client is not None:
+                await one.client.close()
+            one.client = client_for(one.url, access, self._timeout)
+        if one.secrets == refs:
+            one.access = access
+        return await self._ask(one.client, access, one.probe)
+
+    async def _ask(self, client: OllamaClient, access: Access, before: Probe) -> Probe:
         try:
             version = await client.version()
             installed = await client.tags()
             resident = await client.ps()
         except OllamaError as error:
-            return replace(before, error=str(error))
-        except Exception as error:
-            # whatever it is, the server is asked again
-            log.exception("%s: probe failed by a defect", client.base_url)
-            return replace(before, error=f"{type(error).__name__}: {error}")
+            denied = isinstance(error, OllamaResponseError) and error.status in (401, 403)
+            return replace(before, error=access.hide(str(error)), denied=denied, secret=None)
         now = self._clock.now()
         return Probe(
             version=version or "unknown",
@@ -140,6 +197,12 @@ class Probes:
             first_seen=before.first_seen or now,
             last_seen=now,
         )
+
+
+def client_for(url: str, access: Access, timeout: float) -> OllamaClient:
+    """A client that shows the server what it asks for, and trusts whom it should."""
+    verify = trust(access.ca) if access.ca is not None else True
+    return OllamaClient(url, dict(access.headers), verify, timeout)
 
 
 def _news(before: Probe, after: Probe) -> bool:

@@ -11,7 +11,7 @@ from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.names import canonical
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.context import Background
-from ollama_fleet.controllers.probes import Probes
+from ollama_fleet.controllers.probes import Probes, client_for
 from ollama_fleet.ollama.client import OllamaClient
 from ollama_fleet.ollama.errors import ModelNotFound, OllamaError
 from ollama_fleet.ollama.progress import Progress
@@ -20,6 +20,8 @@ from ollama_fleet.plan.tasks import Failure, Running
 
 log = logging.getLogger(__name__)
 
+TIMEOUT = 10.0
+"""Seconds to connect to a server, and for each of its answers that is no stream."""
 REPORT_INTERVAL = 2.0
 """Seconds for which an owner's figures stand: its status is written no more often for them."""
 _BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
@@ -45,6 +47,11 @@ class _Pull:
     reported: float = 0.0
     grew: float = 0.0
     size: int = -1
+
+    @property
+    def group(self) -> str:
+        """The server's OllamaNode, as namespace/name: it is in the owner's namespace."""
+        return f"{self.owner.partition('/')[0]}/{self.order.ollamanode}"
 
     def now(self, time: float) -> Running:
         """How it stands at this moment."""
@@ -181,7 +188,7 @@ class Pulls:
 
     async def _end(self, pull: _Pull) -> None:
         try:
-            await asyncio.wait_for(self._probes.refresh(pull.order.url), 15.0)
+            await asyncio.wait_for(self._probes.refresh(pull.group, pull.order.url), 15.0)
         except TimeoutError:
             log.info("%s does not say what it has installed", pull.order.server)
         if self._running.get(pull.order.task) is pull:
@@ -191,19 +198,28 @@ class Pulls:
     async def _pull(self, pull: _Pull) -> None:
         order = pull.order
         try:
-            async with OllamaClient(order.url) as client:
+            async with self._client(pull) as client:
                 await self._download(client, pull)
-                pull.verifying = True
-                pull.changed()
+            pull.verifying = True
+            pull.changed()
+            # another client: in the hours of a download its headers may have changed
+            async with self._client(pull) as client:
                 if canonical(order.name) != order.model:
                     # pulled by the registry's name: give it its own, the layers are shared
                     await client.copy(order.name, order.model)
                     await client.delete(order.name)
                 await self._verify(client, order)
         except ModelNotFound as error:
-            raise _PullError(Reason.MODEL_NOT_FOUND, f"{error}.") from error
+            raise _PullError(Reason.MODEL_NOT_FOUND, self._told(pull, error)) from error
         except OllamaError as error:
-            raise _PullError(Reason.PULL_FAILED, f"{error}.") from error
+            raise _PullError(Reason.PULL_FAILED, self._told(pull, error)) from error
+
+    def _client(self, pull: _Pull) -> OllamaClient:
+        access = self._probes.access(pull.group, pull.order.url)
+        return client_for(pull.order.url, access, TIMEOUT)
+
+    def _told(self, pull: _Pull, error: OllamaError) -> str:
+        return self._probes.access(pull.group, pull.order.url).hide(f"{error}.")
 
     async def _download(self, client: OllamaClient, pull: _Pull) -> None:
         order, progress = pull.order, pull.progress

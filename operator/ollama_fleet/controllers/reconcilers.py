@@ -3,9 +3,11 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from pydantic import ValidationError
 
+from ollama_fleet.api.access import SecretError, SecretRefs
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec
 from ollama_fleet.api.servers import ROUTER_LABEL
@@ -18,6 +20,7 @@ from ollama_fleet.controllers.loop import Key, Result
 from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.pulls import Pulls
 from ollama_fleet.kube import Kind, NotFound, Object
+from ollama_fleet.kube.access import read_access
 from ollama_fleet.kube.kinds import (
     DAEMON_SET,
     DEPLOYMENT,
@@ -33,6 +36,7 @@ from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.result import Plan
 from ollama_fleet.plan.servers import pod_ready, probe_url
 from ollama_fleet.plan.tasks import Seen, failures_from_status
+from ollama_fleet.plan.troubles import Trouble
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +49,12 @@ NOT_YET = 0.5
 def build(context: Context) -> Reconcilers:
     """The reconcilers, sharing what is known of servers and pulls."""
     probes = Probes(
-        context.background, context.clock, context.random, context.settings.request_timeout
+        context.background,
+        context.clock,
+        context.random,
+        context.settings.request_timeout,
+        partial(read_access, context.kube),
+        context.settings.probe_interval,
     )
     pulls = Pulls(context.background, probes, context.clock, context.metrics)
     context.metrics.register(FleetCollector(context.store))
@@ -73,8 +82,8 @@ class OllamaNodes:
                 self._probes.forget(group)
             return Result()
         pods = pods_of(self._context, node)
-        urls = self._urls(node, pods)
-        self._probes.follow(group, urls, lambda: self._changed(namespace, name))
+        urls = self._urls(group, node, pods)
+        self._probes.follow(group, urls, _secrets_of(node), lambda: self._changed(namespace, name))
         await self._probes.settled(group, FIRST_PROBE)
         return await _carry_out(self._context, node, lambda: self._look(node, pods))
 
@@ -88,12 +97,12 @@ class OllamaNodes:
             workload=workload,
             pods=tuple(pods),
             kubernetes_nodes=machines(self._context),
-            probes=self._probes.seen(),
+            probes=self._probes.seen(f"{meta['namespace']}/{meta['name']}"),
             rivals=tuple(rivals_of(self._context, pods)),
         )
         return ollamanode.plan_ollamanode(node, observed, self._context.clock.now())
 
-    def _urls(self, node: Object, pods: list[Object]) -> list[str]:
+    def _urls(self, group: str, node: Object, pods: list[Object]) -> list[str]:
         """Where to ask: pods once they are ready, and from then on until they go."""
         external = node["spec"].get("external")
         if external is not None:
@@ -103,7 +112,7 @@ class OllamaNodes:
             for pod in pods
             if (url := probe_url(pod)) is not None
             and not pod["metadata"].get("deletionTimestamp")
-            and (pod_ready(pod) or self._probes.follows(url))
+            and (pod_ready(pod) or self._probes.follows(group, url))
         ]
 
     def _changed(self, namespace: str, name: str) -> None:
@@ -206,9 +215,10 @@ class Routers:
             return Result()
         if not _fleet_known(context, self._probes, namespace):
             return Result(NOT_YET)
-        return await _carry_out(context, wanted, lambda: self._look(wanted))
+        troubles = await self._secret_troubles(wanted)
+        return await _carry_out(context, wanted, lambda: self._look(wanted, troubles))
 
-    def _look(self, wanted: Object) -> Plan:
+    def _look(self, wanted: Object, troubles: tuple[Trouble, ...]) -> Plan:
         context = self._context
         namespace, name = wanted["metadata"]["namespace"], wanted["metadata"]["name"]
         observed = router.Observed(
@@ -217,9 +227,29 @@ class Routers:
             pods=tuple(context.store.list(POD, namespace, {ROUTER_LABEL: name})),
             servers=tuple(servers_in(context, self._probes, namespace)),
             ollamanodes=tuple(context.store.list(OLLAMA_NODE, namespace)),
+            secret_troubles=troubles,
         )
         program = router.Program(context.settings.image, context.settings.router_cluster_role)
-        return router.plan_router(wanted, observed, program, context.clock.now())
+        plan = router.plan_router(wanted, observed, program, context.clock.now())
+        if not router.backend_secrets(wanted["spec"]):
+            return plan
+        return replace(plan, requeue_after=context.settings.probe_interval)
+
+    async def _secret_troubles(self, wanted: Object) -> tuple[Trouble, ...]:
+        found = []
+        for name in router.backend_secrets(wanted["spec"]):
+            try:
+                namespace = wanted["metadata"]["namespace"]
+                await read_access(self._context.kube, namespace, SecretRefs(headers=name))
+            except SecretError as error:
+                found.append(Trouble(error.reason, str(error)))
+        return tuple(found)
+
+
+def _secrets_of(node: Object) -> SecretRefs:
+    external = node["spec"].get("external") or {}
+    refs = (external.get(field) or {} for field in ("headersSecretRef", "caSecretRef"))
+    return SecretRefs(*(ref.get("name") for ref in refs))
 
 
 def _living(context: Context, kind: Kind, namespace: str, name: str) -> Object | None:

@@ -51,6 +51,7 @@ class PullOrder:
 
     task: str
     server: str
+    ollamanode: str
     url: str
     model: str
     name: str
@@ -145,6 +146,7 @@ def _order(spec: ModelDistributionSpec, task: Task, seen: Seen) -> PullOrder:
     return PullOrder(
         task=task.id,
         server=task.server.name,
+        ollamanode=task.server.ollamanode,
         url=task.server.url,
         model=task.model,
         name=pull_name(spec, task.model),

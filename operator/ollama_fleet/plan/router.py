@@ -13,8 +13,9 @@ from ollama_fleet.plan import unsupported
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.result import Object, Plan, child
 from ollama_fleet.plan.servers import Server
-from ollama_fleet.plan.troubles import pod_trouble, refused_by_scheduler
+from ollama_fleet.plan.troubles import Trouble, pod_trouble, refused_by_scheduler
 
+_RBAC = "rbac.authorization.k8s.io"
 USER = 65532
 ADMIN_PORT = 9090
 DRAIN_SECONDS = 300
@@ -40,6 +41,8 @@ class Observed:
     """Every server of the namespace."""
     ollamanodes: tuple[Object, ...] = ()
     """Every OllamaNode of the namespace; one may have no server yet."""
+    secret_troubles: tuple[Trouble, ...] = ()
+    """What is wrong with the Secrets of its backends."""
 
 
 def selects(select: Select, name: str, labels: Mapping[str, str]) -> bool:
@@ -48,6 +51,12 @@ def selects(select: Select, name: str, labels: Mapping[str, str]) -> bool:
     return (select.ollama_nodes is None or name in select.ollama_nodes) and (
         wanted <= labels.items()
     )
+
+
+def backend_secrets(spec: Mapping[str, Any]) -> list[str]:
+    """The names of the Secrets that a Router's spec names in its backends."""
+    refs = (one.get("headersSecretRef") for one in spec.get("backends") or ())
+    return sorted({ref["name"] for ref in refs if ref})
 
 
 def selected(select: Select, servers: Iterable[Server]) -> list[Server]:
@@ -66,6 +75,8 @@ def plan_router(router: Object, observed: Observed, program: Program, now: datet
         objects = (
             _service_account(router),
             _role_binding(router, program),
+            _secrets_role(router, servers),
+            _secrets_binding(router),
             _service(router, spec),
             _deployment(router, spec, program),
         )
@@ -90,15 +101,29 @@ def _service_account(router: Object) -> Object:
 
 
 def _role_binding(router: Object, program: Program) -> Object:
+    return _binding(router, "router", {"kind": "ClusterRole", "name": program.cluster_role})
+
+
+def _secrets_role(router: Object, servers: Iterable[Server]) -> Object:
+    """To read the Secrets that its servers are reached by, and no other."""
     name, all_labels = _names(router)
-    made = child(
-        router, "rbac.authorization.k8s.io/v1", "RoleBinding", f"{name}-router", all_labels
-    )
-    made["roleRef"] = {
-        "apiGroup": "rbac.authorization.k8s.io",
-        "kind": "ClusterRole",
-        "name": program.cluster_role,
-    }
+    secrets = {*backend_secrets(router["spec"]), *(one for each in servers for one in each.secrets)}
+    made = child(router, f"{_RBAC}/v1", "Role", f"{name}-router-secrets", all_labels)
+    # a rule without names would be a right to every Secret
+    rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
+    made["rules"] = [{**rule, "resourceNames": sorted(secrets)}] if secrets else []
+    return made
+
+
+def _secrets_binding(router: Object) -> Object:
+    name = router["metadata"]["name"]
+    return _binding(router, "router-secrets", {"kind": "Role", "name": f"{name}-router-secrets"})
+
+
+def _binding(router: Object, suffix: str, role: dict[str, str]) -> Object:
+    name, all_labels = _names(router)
+    made = child(router, f"{_RBAC}/v1", "RoleBinding", f"{name}-{suffix}", all_labels)
+    made["roleRef"] = {"apiGroup": _RBAC, **role}
     made["subjects"] = [
         {
             "kind": "ServiceAccount",
@@ -221,6 +246,9 @@ def _verdict(spec: RouterSpec, observed: Observed, servers: Sequence[Server]) ->
     for one in ((observed.deployment or {}).get("status") or {}).get("conditions") or ():
         if one["type"] == "ReplicaFailure" and one["status"] == "True":
             return Verdict.stuck(Reason.POD_REFUSED, f"{one.get('message', '')}. Correct the spec.")
+    if observed.secret_troubles:
+        trouble = observed.secret_troubles[0]
+        return Verdict.stuck(trouble.reason, trouble.message)
     ready_servers = sum(server.state == "Ready" for server in servers)
     total = len(servers) + len(spec.backends)
     expected = any(

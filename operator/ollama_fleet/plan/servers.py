@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from ollama_fleet.api.access import CA_KEY
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec, ServerState
 from ollama_fleet.api.servers import server_name
@@ -24,7 +25,8 @@ class Installed:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a server last said of itself. ``error`` is why the latest probe failed."""
+    """What a server last said of itself. ``error`` is why the latest probe failed, ``denied``
+    that it wants other headers, ``secret`` what is wrong with a Secret it is reached by."""
 
     version: str | None = None
     installed: Mapping[str, Installed] = field(default_factory=dict)
@@ -33,6 +35,8 @@ class Probe:
     first_seen: datetime | None = None
     last_seen: datetime | None = None
     error: str | None = None
+    denied: bool = False
+    secret: Trouble | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Server:
     kubernetes_node: str | None = None
     probe: Probe = Probe()
     trouble: Trouble | None = None
+    secrets: tuple[str, ...] = ()
+    """Names of the Secrets it is reached by."""
 
     @property
     def reachable(self) -> bool:
@@ -107,14 +113,15 @@ def _external(
     probe = probes.get(url, Probe())
     trouble = None
     state: ServerState = "Starting"
-    if probe.last_seen is not None and now - probe.last_seen < OFFLINE_AFTER:
+    if probe.secret is not None:
+        state, trouble = "Offline", probe.secret
+    elif probe.last_seen is not None and now - probe.last_seen < OFFLINE_AFTER and not probe.denied:
         state = "Ready"
     elif probe.error is not None:
         state = "Offline"
         trouble = Trouble(
             Reason.UNREACHABLE,
-            f"{probe.error}. Check that Ollama runs there, that it listens on more than loopback "
-            "(OLLAMA_HOST=0.0.0.0), and spec.external.url.",
+            f"{probe.error.rstrip('.')}. {_remedy(probe)}",
         )
     return Server(
         name=server_name(name, None, None, per_node=False),
@@ -125,6 +132,24 @@ def _external(
         url=url,
         probe=probe,
         trouble=trouble,
+        secrets=spec.external.secrets.names,
+    )
+
+
+def _remedy(probe: Probe) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in (probe.error or ""):
+        return (
+            f"Put the authority that signs its certificate into a Secret, as {CA_KEY}, and name it "
+            "in spec.external.caSecretRef."
+        )
+    if probe.denied:
+        return (
+            "Put the headers it asks for into a Secret, such as Authorization, and name it in "
+            "spec.external.headersSecretRef."
+        )
+    return (
+        "Check that Ollama runs there, that it listens on more than loopback "
+        "(OLLAMA_HOST=0.0.0.0), and spec.external.url."
     )
 
 

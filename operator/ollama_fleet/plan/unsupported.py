@@ -10,11 +10,7 @@ from typing import Any
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.plan.conditions import Verdict
 
-OLLAMA_NODE = (
-    "external.headersSecretRef",
-    "external.caSecretRef",
-    "requirements",
-)
+OLLAMA_NODE = ("requirements",)
 OLLAMA_NODE_VALUES = {"gpu.allocation": ("ResourceClaim",)}
 
 MODEL_DISTRIBUTION = (
@@ -61,11 +57,7 @@ def model_distribution(spec: Mapping[str, Any]) -> Verdict | None:
 
 def router(spec: Mapping[str, Any]) -> Verdict | None:
     """As ollama_node, for a Router."""
-    found = _first(spec, ROUTER, ROUTER_VALUES)
-    for index, backend in enumerate(spec.get("backends") or []):
-        if backend.get("headersSecretRef"):
-            found = found or f"backends[{index}].headersSecretRef"
-    return _verdict(found)
+    return _verdict(_first(spec, ROUTER, ROUTER_VALUES))
 
 
 def _first(

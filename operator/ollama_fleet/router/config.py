@@ -11,10 +11,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.alias_generators import to_camel
 
+from ollama_fleet.api.access import SecretRefs, header_fault
 from ollama_fleet.api.quantity import bytes_of, seconds_of
 from ollama_fleet.api.router import Backend, RouterSpec
 from ollama_fleet.router.errors import Api
-from ollama_fleet.router.framing import HOP_BY_HOP
 from ollama_fleet.router.snapshot import Endpoint, State
 
 OLLAMA_PORT = 11434
@@ -49,6 +49,8 @@ class Settings:
     connections: int
     apis: frozenset[Api]
     backends: tuple[Endpoint, ...] = field(default=())
+    backend_secrets: tuple[SecretRefs, ...] = ()
+    """The Secrets that each of the backends is reached by."""
     unused: tuple[str, ...] = ()
     """Fields that are set and have no effect in this version, for a warning."""
 
@@ -83,7 +85,13 @@ def parse(raw: object) -> Settings:
         raise ConfigError("write the fields of a Router's spec, such as 'backends:'")
     for unknown in _unknown(raw, RouterSpec, ""):
         raise ConfigError(f"{unknown}: there is no such field")
-    return settings_of(raw)
+    settings = settings_of(raw)
+    for index, refs in enumerate(settings.backend_secrets):
+        if refs.names:
+            raise ConfigError(
+                f"backends.{index}.headersSecretRef: a file has no Secrets beside it; write headers"
+            )
+    return settings
 
 
 def settings_of(raw: Mapping[str, Any]) -> Settings:
@@ -94,12 +102,6 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
         first = error.errors(include_url=False, include_context=False)[0]
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{_dotted(first['loc'])}: {message}") from None
-    for index, backend in enumerate(spec.backends):
-        if backend.headers_secret_ref is not None:
-            raise ConfigError(
-                f"backends.{index}.headersSecretRef: Secrets are not read by this version; "
-                "write headers"
-            )
     if spec.auth is not None and not spec.auth.anonymous:
         raise UnsafeError("auth.keysSecretRef: keys are not checked by this version; remove auth")
     if spec.tls is not None:
@@ -122,6 +124,10 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
         connections=spec.limits.connections,
         apis=frozenset(Api(name) for name in spec.apis),
         backends=_backends(spec.backends),
+        backend_secrets=tuple(
+            SecretRefs(headers=ref.name if (ref := backend.headers_secret_ref) else None)
+            for backend in spec.backends
+        ),
         unused=tuple(_unused(spec)),
     )
 
@@ -192,15 +198,9 @@ def headers_of(headers: Mapping[str, str], where: str) -> tuple[tuple[bytes, byt
     """A server's own headers, checked; raises `ConfigError`. Values are never shown."""
     made = []
     for name, value in headers.items():
-        key = name.lower().encode("latin-1", "replace")
-        if not name.replace("-", "").isalnum() or not name.isascii():
-            raise ConfigError(f"{where}: {name!r} is not a header name")
-        if key in HOP_BY_HOP or key == b"host":
-            raise ConfigError(f"{where}: {name} is set by the router itself")
-        text = value.strip()
-        if not text.isascii() or not text.isprintable():
-            raise ConfigError(f"{where}.{name}: the value holds characters a header cannot")
-        made.append((key, text.encode("ascii")))
+        if (fault := header_fault(name, value)) is not None:
+            raise ConfigError(f"{where}: {fault}")
+        made.append((name.lower().encode("ascii"), value.strip().encode("ascii")))
     return tuple(made)
 
 

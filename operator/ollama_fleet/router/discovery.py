@@ -2,17 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
+from ollama_fleet.api.access import SecretRefs
 from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec
 from ollama_fleet.api.router import RouterSpec
 from ollama_fleet.api.servers import DRAINING_LABEL, OLLAMANODE_LABEL, server_name
 from ollama_fleet.kube.client import Kube
 from ollama_fleet.kube.kinds import OLLAMA_NODE, POD, ROUTER, Kind, Object
 from ollama_fleet.router.config import ConfigError, UnsafeError, endpoint_of, settings_of
+from ollama_fleet.router.secrets import INTERVAL, Secrets
 from ollama_fleet.router.server import Router
 from ollama_fleet.router.snapshot import Endpoint, State
 
@@ -22,8 +25,16 @@ log = logging.getLogger(__name__)
 class Discovery:
     """Feeds a router from Kubernetes. While the API server is away, the last state stands."""
 
-    def __init__(self, kube: Kube, router: Router, namespace: str, name: str) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        router: Router,
+        namespace: str,
+        name: str,
+        secrets_interval: float = INTERVAL,
+    ) -> None:
         self._kube = kube
+        self._secrets = Secrets(kube, namespace, self._apply, secrets_interval)
         self._router = router
         self._namespace = namespace
         self._name = name
@@ -41,6 +52,7 @@ class Discovery:
             group.create_task(self._watch(ROUTER, self._routers))
             group.create_task(self._watch(OLLAMA_NODE, self._ollamanodes))
             group.create_task(self._watch(POD, self._pods, OLLAMANODE_LABEL))
+            group.create_task(self._secrets.run())
 
     async def _watch(self, kind: Kind, store: dict[str, Object], label: str | None = None) -> None:
         async for event in self._kube.watch(kind, self._namespace, label):
@@ -54,8 +66,7 @@ class Discovery:
                     if kind == OLLAMA_NODE and name in store:
                         self._ask_again(_told(store[name]), _told(event.object))
                     store[name] = event.object
-            if not self._unsynced:
-                self._apply()
+            self._apply()
 
     def _ask_again(self, before: Mapping[str, object], now: Mapping[str, object]) -> None:
         """Probe at once whoever has something new, so that a model is routed to as it arrives."""
@@ -64,6 +75,8 @@ class Discovery:
                 self._router.prober.poke(name)
 
     def _apply(self) -> None:
+        if self._unsynced:
+            return
         own = self._routers.get(self._name)
         if own is None:
             # Gone: our pods go too, and until then the last state serves.
@@ -81,8 +94,13 @@ class Discovery:
             log.error("Router %s: spec.%s; the last good settings stay", self._name, error)
         if self._generation is None:
             return
+        found = self._endpoints()
+        self._secrets.want(refs for _, refs in found)
+        if self._router.waiting_for and not self._secrets.settled:
+            self._router.waiting_for = "the Secrets of its servers"
+            return
         self._router.waiting_for = ""
-        self._router.fleet.want(self._endpoints())
+        self._router.fleet.want(self._reachable(found))
 
     def _configure(self, own: Object) -> None:
         generation = own["metadata"].get("generation")
@@ -92,9 +110,20 @@ class Discovery:
         self._router.configure(settings_of(spec))
         self._generation, self._spec = generation, spec
 
-    def _endpoints(self) -> list[Endpoint]:
+    def _reachable(self, found: Iterable[tuple[Endpoint, SecretRefs]]) -> Iterator[Endpoint]:
+        """The servers with what their Secrets hold, without those that these are missing of."""
+        for endpoint, refs in found:
+            access = self._secrets.access(refs)
+            if access is not None:
+                headers = dict(endpoint.headers) | {
+                    name.lower().encode(): value.encode() for name, value in access.headers
+                }
+                yield replace(endpoint, headers=tuple(headers.items()), ca=access.ca)
+
+    def _endpoints(self) -> list[tuple[Endpoint, SecretRefs]]:
+        """Every server, and the Secrets it is reached by."""
         selected = _selection(self._spec)
-        found: dict[str, Endpoint] = {}
+        found: dict[str, tuple[Endpoint, SecretRefs]] = {}
         for name, obj in self._ollamanodes.items():
             if not selected(name, obj["metadata"].get("labels") or {}):
                 continue
@@ -104,9 +133,11 @@ class Discovery:
                 log.error("OllamaNode %s cannot be read; its servers are left out", name)
                 continue
             endpoints = self._external(name, spec) if spec.external else self._own(name, spec)
-            found |= {endpoint.name: endpoint for endpoint in endpoints}
-        for endpoint in self._router.settings.backends:
-            found[endpoint.name] = endpoint
+            refs = spec.external.secrets if spec.external else SecretRefs()
+            found |= {endpoint.name: (endpoint, refs) for endpoint in endpoints}
+        settings = self._router.settings
+        for endpoint, refs in zip(settings.backends, settings.backend_secrets, strict=True):
+            found[endpoint.name] = (endpoint, refs)
         return list(found.values())
 
     def _own(self, ollamanode: str, spec: OllamaNodeSpec) -> Iterator[Endpoint]:
@@ -126,9 +157,6 @@ class Discovery:
 
     def _external(self, ollamanode: str, spec: OllamaNodeSpec) -> Iterator[Endpoint]:
         assert spec.external is not None
-        if spec.external.headers_secret_ref or spec.external.ca_secret_ref:
-            log.error("OllamaNode %s: its Secrets are not read by this version", ollamanode)
-            return
         try:
             yield endpoint_of(
                 spec.external.url,

@@ -6,6 +6,9 @@ from ollama_fleet.router.framing import EXPLAIN, HOP_BY_HOP, Field, Request, Res
 from ollama_fleet.router.snapshot import Endpoint
 from ollama_fleet.router.status import status_line
 
+Opening = tuple[bytes, bytes, frozenset[bytes]]
+"""What stands before and after the path in a request's head, and a client's fields to leave out."""
+
 _PRIVATE = b"x-ollama-fleet-"
 _NOT_TO_SERVERS = HOP_BY_HOP | {
     b"authorization",
@@ -23,16 +26,17 @@ _NOT_TO_SERVERS = HOP_BY_HOP | {
 _NOT_TO_CLIENTS = HOP_BY_HOP | {b"server", b"set-cookie", b"via"}
 
 
-def request_head(request: Request, path: bytes, opening: tuple[bytes, bytes]) -> bytes:
+def request_head(request: Request, path: bytes, opening: Opening) -> bytes:
     """The head a server is sent: the path decided on, and its own `opening`.
 
-    A client's credentials, and what the client says of proxies before us, stay here.
+    A client's credentials, what the client says of proxies before us, and fields that the server
+    has values of its own for, stay here.
     """
     nominated = request.nominated
-    before, after = opening
+    before, after, withheld = opening
     parts = [before, path, after]
     for name, value in request.fields:
-        if name not in _NOT_TO_SERVERS and name not in nominated:
+        if name not in withheld and name not in nominated:
             parts += (name, b": ", value, b"\r\n")
     parts.append(b"content-length: %d\r\n\r\n" % len(request.body))
     return b"".join(parts)
@@ -57,8 +61,9 @@ def response_head(
     return b"".join(parts)
 
 
-def opening_for(endpoint: Endpoint) -> tuple[bytes, bytes]:
-    """What stands before and after the path in every request head sent to a server."""
+def opening_for(endpoint: Endpoint) -> Opening:
+    """How every request head sent to a server begins."""
     own = b"".join(name + b": " + value + b"\r\n" for name, value in endpoint.headers)
     after = b" HTTP/1.1\r\nhost: " + endpoint.authority.encode() + b"\r\n" + own
-    return b"POST " + endpoint.prefix.encode(), after
+    withheld = _NOT_TO_SERVERS.union(name for name, _ in endpoint.headers)
+    return b"POST " + endpoint.prefix.encode(), after, withheld

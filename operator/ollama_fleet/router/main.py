@@ -26,8 +26,8 @@ def main() -> None:
         level=logging.DEBUG if arguments.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    logging.getLogger("httpcore").setLevel(logging.WARNING)
+    for name in ("httpx", "httpcore", "kubernetes"):  # the last shows whole answers: Secrets too
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         settings = load(arguments.config) if arguments.config else settings_of({})
         uvloop.run(_run(arguments, settings))

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import ssl
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +17,8 @@ MAX_MODELS = 2000
 
 
 class ProbeError(Exception):
-    """A server that did not answer as an Ollama does. `refused`: nobody listens there."""
+    """A server that did not answer as an Ollama does. `refused`: nobody listens there, or whoever
+    does wants other headers."""
 
     def __init__(self, message: str, *, refused: bool = False) -> None:
         super().__init__(message)
@@ -168,7 +168,8 @@ async def _get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
     except httpx.HTTPError as error:
         raise ProbeError(str(error) or type(error).__name__) from None
     if answer.status_code != 200:
-        raise ProbeError(f"GET {path} gave {answer.status_code}")
+        refused = answer.status_code in (401, 403)
+        raise ProbeError(f"GET {path} gave {answer.status_code}", refused=refused)
     try:
         body = answer.json()
     except ValueError:
@@ -179,7 +180,7 @@ async def _get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
 
 
 def _client(endpoint: Endpoint, seconds: float) -> httpx.AsyncClient:
-    verify = ssl.create_default_context() if endpoint.tls else False
+    verify = endpoint.trust() if endpoint.tls else False
     return httpx.AsyncClient(
         base_url=endpoint.url,
         headers=[*endpoint.headers],

@@ -1,9 +1,11 @@
 """What the router knows of its servers: immutable facts, replaced whole when one changes."""
 
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from ollama_fleet.api.tls import trust
 from ollama_fleet.router.breaker import Breaker
 
 MAX_IN_FLIGHT = 512
@@ -66,7 +68,8 @@ class Load:
 class Endpoint:
     """How to reach a server and how to count it.
 
-    `headers` are its own credentials, `prefix` a path that comes before every other, `held` a
+    `headers` are its own credentials, `ca` the authorities (PEM) that sign its certificate where
+    not every system trusts them, `prefix` a path that comes before every other, `held` a
     state imposed from outside.
     """
 
@@ -77,6 +80,7 @@ class Endpoint:
     parallel: int = 1
     headers: tuple[tuple[bytes, bytes], ...] = field(default=(), repr=False)
     tls: bool = False
+    ca: str | None = field(default=None, repr=False)
     prefix: str = ""
     held: State | None = None
 
@@ -90,6 +94,10 @@ class Endpoint:
         """Host and port, as the Host header has them."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+    def trust(self) -> ssl.SSLContext:
+        """TLS that takes the server's certificate and no other."""
+        return ssl.create_default_context() if self.ca is None else trust(self.ca)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import ssl
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from ollama_fleet.router.forward import opening_for
+from ollama_fleet.router.forward import Opening, opening_for
 from ollama_fleet.router.framing import (
     HEAD_END,
     ChunkScanner,
@@ -93,8 +93,8 @@ class Upstream(asyncio.Protocol):
         return self._transport.is_closing()
 
     @property
-    def opening(self) -> tuple[bytes, bytes]:
-        """What stands before and after the path in every request head sent here."""
+    def opening(self) -> Opening:
+        """What begins every request head sent here."""
         return self._pool.opening
 
     def pause(self) -> None:
@@ -243,7 +243,7 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: "Endpoint") -> None:
         self._loop = loop
         self._idle: list[Upstream] = []
-        self._tls = _tls_context() if endpoint.tls else None
+        self._tls = _tls_context(endpoint) if endpoint.tls else None
         self.endpoint = endpoint
         self.opening = opening_for(endpoint)
         self.connections: set[Upstream] = set()
@@ -252,7 +252,7 @@ class Pool:
     def serves(self, endpoint: "Endpoint") -> bool:
         """Whether connections from here are connections to `endpoint`, with its credentials."""
         mine = self.endpoint
-        return (mine.url, mine.headers) == (endpoint.url, endpoint.headers)
+        return (mine.url, mine.headers, mine.ca) == (endpoint.url, endpoint.headers, endpoint.ca)
 
     def take(self) -> Upstream | None:
         """An idle connection, if there is one."""
@@ -297,7 +297,7 @@ class Pool:
         return upstream
 
 
-def _tls_context() -> ssl.SSLContext:
-    context = ssl.create_default_context()
+def _tls_context(endpoint: "Endpoint") -> ssl.SSLContext:
+    context = endpoint.trust()
     context.set_alpn_protocols(["http/1.1"])
     return context

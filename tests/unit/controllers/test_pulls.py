@@ -17,7 +17,7 @@ from tests.unit.controllers.conftest import FakeClock, settle
 
 MODEL = "llama3.2:1b"
 DIGEST = "sha256:" + "a" * 64
-ORDER = PullOrder("task", "a-0", "http://a-0", MODEL, MODEL, False, DIGEST, 1000, 60.0)
+ORDER = PullOrder("task", "a-0", "a", "http://a-0", MODEL, MODEL, False, DIGEST, 1000, 60.0)
 
 
 class FakeServer:

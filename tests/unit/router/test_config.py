@@ -55,7 +55,7 @@ def test_headers_are_kept_out_of_sight() -> None:
         ({"backends": [{"url": "http://b", "weight": -1}]}, "backends.0.weight:"),
         ({"backends": [{"url": "http://b", "headers": {"a b": "c"}}]}, "backends.0.headers:"),
         ({"backends": [{"url": "http://b", "headers": {"Host": "c"}}]}, "backends.0.headers:"),
-        ({"backends": [{"url": "http://b", "headers": {"x": "c\r\nd"}}]}, "backends.0.headers.x:"),
+        ({"backends": [{"url": "http://b", "headers": {"x": "c\r\nd"}}]}, "backends.0.headers:"),
         ({"retry": {"attempts": 0}}, "retry.attempts:"),
         ({"timeouts": {"connect": "2 seconds"}}, "timeouts.connect:"),
         ({"limits": {"bodyBytes": "lots"}}, "limits.bodyBytes:"),
