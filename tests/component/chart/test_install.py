@@ -98,6 +98,23 @@ def test_the_operator_hands_out_the_routers_role_and_no_stronger(
             bind(role)
 
 
+def test_the_operator_writes_no_role_stronger_than_itself(
+    installed: Helm, kubectl: Kubectl
+) -> None:
+    def write(name: str, verb: str, resource: str) -> str:
+        role = ("create", "role", name, f"--verb={verb}", f"--resource={resource}")
+        return kubectl(*LLM, *role, f"--as={OPERATOR}")
+
+    assert "created" in write("reads", "get", "secrets")
+    for name, verb, resource in (
+        ("lists", "list", "secrets"),
+        ("runs", "create", "pods"),
+        ("all", "*", "*"),
+    ):
+        with pytest.raises(KubectlError, match="forbidden"):
+            write(name, verb, resource)
+
+
 @pytest.mark.parametrize(
     ("verb", "resource", "granted"),
     [
@@ -105,7 +122,12 @@ def test_the_operator_hands_out_the_routers_role_and_no_stronger(
         ("patch", "ollamanodes.ollamafleet.dev --subresource=status", True),
         ("patch", "ollamanodes.ollamafleet.dev", False),
         ("create", "events.events.k8s.io", True),
-        ("get", "secrets", False),
+        ("get", "secrets", True),
+        ("list", "secrets", False),
+        ("watch", "secrets", False),
+        ("create", "roles.rbac.authorization.k8s.io", True),
+        ("escalate", "roles.rbac.authorization.k8s.io", False),
+        ("delete", "roles.rbac.authorization.k8s.io", False),
         ("delete", "statefulsets.apps", False),
         ("create", "pods", False),
         ("patch", "clusterroles.rbac.authorization.k8s.io", False),

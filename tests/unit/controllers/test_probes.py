@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
+from ollama_fleet.api.access import Access, SecretRefs
 from ollama_fleet.controllers.context import Background
 from ollama_fleet.controllers.probes import INTERVAL, RETRY, Probes
 from ollama_fleet.ollama.errors import Unreachable
@@ -23,13 +24,10 @@ class FakeServer:
     fails: Exception | None = None
     gate = asyncio.Event()
 
-    def __init__(self, url: str, **_: Any) -> None:
-        self.base_url = url
+    def __init__(self, *_: Any) -> None:
+        pass
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
+    async def close(self) -> None:
         pass
 
     async def version(self) -> str:
@@ -56,10 +54,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> type[FakeServer]:
     return FakeServer
 
 
+async def nothing(*_: object) -> Access:
+    raise AssertionError("there is no Secret")
+
+
 @pytest.fixture
 async def probes(clock: FakeClock) -> AsyncIterator[Probes]:
     background = Background()
-    yield Probes(background, clock, lambda: 0.5, timeout=1.0)
+    yield Probes(background, clock, lambda: 0.5, 1.0, read=nothing)
     await background.stop()
 
 
@@ -67,15 +69,15 @@ async def test_an_answer_on_its_way_is_not_the_one_waited_for(
     server: type[FakeServer], probes: Probes
 ) -> None:
     server.gate.clear()
-    probes.follow("ns/a", [URL], lambda: None)
+    probes.follow("ns/a", [URL], SecretRefs(), lambda: None)
     await settle()
     server.models = ["llama3.2:1b"]
-    refreshed = asyncio.create_task(probes.refresh(URL))
+    refreshed = asyncio.create_task(probes.refresh("ns/a", URL))
     await settle()
     server.gate.set()
     await settle()
     assert refreshed.done()
-    assert probes.seen()[URL].installed.keys() == {"llama3.2:1b"}
+    assert probes.seen("ns/a")[URL].installed.keys() == {"llama3.2:1b"}
     assert server.asked == 2
 
 
@@ -83,21 +85,21 @@ async def test_a_defect_does_not_end_the_probing(
     clock: FakeClock, server: type[FakeServer], probes: Probes, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.fails = RuntimeError("oh")
-    probes.follow("ns/a", [URL], lambda: None)
+    probes.follow("ns/a", [URL], SecretRefs(), lambda: None)
     await settle()
-    assert probes.seen()[URL].error == "RuntimeError: oh"
+    assert probes.seen("ns/a")[URL].error == "RuntimeError: oh"
     assert "failed by a defect" in caplog.text
     server.fails = None
     await clock.advance(RETRY + 1)
-    assert probes.seen()[URL].error is None
+    assert probes.seen("ns/a")[URL].error is None
 
 
 async def test_everyone_who_follows_a_server_hears_of_it(
     clock: FakeClock, server: type[FakeServer], probes: Probes
 ) -> None:
     heard: list[str] = []
-    probes.follow("one/a", [URL], lambda: heard.append("one"))
-    probes.follow("two/b", [URL], lambda: heard.append("two"))
+    probes.follow("one/a", [URL], SecretRefs(), lambda: heard.append("one"))
+    probes.follow("two/b", [URL], SecretRefs(), lambda: heard.append("two"))
     await settle()
     assert heard == ["one", "two"]
     await clock.advance(3 * INTERVAL)
@@ -109,6 +111,7 @@ async def test_everyone_who_follows_a_server_hears_of_it(
     server.fails = None
     await clock.advance(RETRY + 1)
     assert heard[-1] == "two"
-    assert probes.follows(URL)
+    assert not probes.follows("one/a", URL)
+    assert probes.follows("two/b", URL)
     probes.forget("two/b")
-    assert not probes.follows(URL)
+    assert not probes.follows("two/b", URL)

@@ -7,9 +7,11 @@ from typing import Any, Self
 import pytest
 from prometheus_client import CollectorRegistry
 
+from ollama_fleet.api.access import Access
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.controllers.context import Background
 from ollama_fleet.controllers.pulls import REPORT_INTERVAL, Pulls
+from ollama_fleet.ollama.errors import OllamaResponseError
 from ollama_fleet.ollama.wire import InstalledModel, PullProgress
 from ollama_fleet.plan.distribution import PullOrder
 from ollama_fleet.plan.tasks import Failure
@@ -18,6 +20,7 @@ from tests.unit.controllers.conftest import FakeClock, settle
 MODEL = "llama3.2:1b"
 DIGEST = "sha256:" + "a" * 64
 ORDER = PullOrder("task", "a-0", "a", "http://a-0", MODEL, MODEL, False, DIGEST, 1000, 60.0)
+ACCESS = Access((("Authorization", "Bearer of-the-box"),))
 
 
 class FakeServer:
@@ -25,8 +28,8 @@ class FakeServer:
 
     lines: "asyncio.Queue[PullProgress | Exception | None]"
 
-    def __init__(self, *_: Any) -> None:
-        pass
+    def __init__(self, url: str, headers: dict[str, str], *_: Any) -> None:
+        assert (url, headers) == (ORDER.url, dict(ACCESS.headers))
 
     async def __aenter__(self) -> Self:
         return self
@@ -45,13 +48,17 @@ class FakeServer:
 
 
 class FakeProbes:
-    async def refresh(self, _: str) -> None:
-        pass
+    async def refresh(self, group: str, url: str) -> None:
+        assert (group, url) == ("ns/a", ORDER.url)
+
+    def access(self, group: str, url: str) -> Access:
+        assert (group, url) == ("ns/a", ORDER.url)
+        return ACCESS
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> type[FakeServer]:
-    monkeypatch.setattr("ollama_fleet.controllers.pulls.OllamaClient", FakeServer)
+    monkeypatch.setattr("ollama_fleet.controllers.probes.OllamaClient", FakeServer)
     monkeypatch.setattr(FakeServer, "lines", asyncio.Queue(), raising=False)
     return FakeServer
 
@@ -111,6 +118,17 @@ async def test_a_failure_by_a_defect_counts_as_one(
     assert (failure.attempts, failure.reason) == (2, Reason.PULL_FAILED)
     assert failure.message == "RuntimeError: oh."
     assert "failed by a defect" in caplog.text
+
+
+async def test_what_the_server_was_shown_is_told_to_nobody(
+    clock: FakeClock, server: type[FakeServer], pulls: Pulls, caplog: pytest.LogCaptureFixture
+) -> None:
+    pulls.start("ns/m", ORDER, 0, lambda: None)
+    server.lines.put_nowait(OllamaResponseError(401, "not known: Bearer of-the-box"))
+    await settle()
+    message = pulls.failures("ns/m")["task"].message
+    assert message == "HTTP 401: not known: [hidden]."
+    assert "of-the-box" not in caplog.text
 
 
 async def test_a_failure_after_the_spec_has_changed_is_known(

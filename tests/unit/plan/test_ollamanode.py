@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from ollama_fleet.api.conditions import Reason
 from ollama_fleet.plan.ollamanode import Observed, plan_ollamanode, short_quantity
 from ollama_fleet.plan.servers import Probe
+from ollama_fleet.plan.troubles import Trouble
 from tests.unit.plan.objects import NOW, Object, machine, pod, probe, resource
 
 URL = "http://10.0.0.1:11434"
@@ -303,11 +305,43 @@ def test_an_external_server_is_offline_a_minute_after_its_last_word(
     assert (conditions(plan.status)["Stalled"][0] == "True") is stalled
 
 
+MISSING = Trouble(Reason.SECRET_MISSING, "Secret box does not exist. Make it: …")
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason", "words"),
+    [
+        (replace(probe(), error=MISSING.message, secret=MISSING), "SecretMissing", "Make it"),
+        (replace(probe(), error="HTTP 401: who", denied=True), "Unreachable", "headersSecretRef"),
+        (Probe(error="[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), "Unreachable", "caSecretRef"),
+        (Probe(error="https://box:1 cannot be reached"), "Unreachable", "OLLAMA_HOST=0.0.0.0"),
+    ],
+)
+def test_what_keeps_an_external_server_from_being_asked(
+    seen: Probe, reason: str, words: str
+) -> None:
+    url = "https://box:1"
+    refs = {"headersSecretRef": {"name": "box"}, "caSecretRef": {"name": "ca"}}
+    node = resource("OllamaNode", "box", {"external": {"url": url, **refs}})
+    plan = plan_ollamanode(node, Observed(None, (), {}, {url: seen}), NOW)
+    assert conditions(plan.status)["Stalled"] == ("True", reason)
+    assert words in plan.status["conditions"][0]["message"]
+    assert plan.status["servers"][0]["state"] == "Offline"
+    assert [note.reason for note in plan.notes] == [reason]
+    told = plan_ollamanode(
+        {**node, "status": plan.status}, Observed(None, (), {}, {url: seen}), NOW
+    )
+    assert (told.notes, told.status) == ((), plan.status)
+    mended = Observed(None, (), {}, {url: probe()})
+    good = plan_ollamanode({**node, "status": plan.status}, mended, NOW)
+    assert conditions(good.status)["Stalled"][0] == "False"
+
+
 def test_a_field_that_is_not_served_stalls_and_applies_nothing() -> None:
-    spec = {"external": {"url": "https://box", "caSecretRef": {"name": "ca"}}}
+    spec = {"replicas": 1, "requirements": {"memory": "16Gi"}}
     plan = plan_ollamanode(resource("OllamaNode", "box", spec), observe(), NOW)
     assert conditions(plan.status)["Stalled"] == ("True", "Unsupported")
-    assert "spec.external.caSecretRef" in plan.status["conditions"][0]["message"]
+    assert "spec.requirements" in plan.status["conditions"][0]["message"]
 
 
 def test_a_cordoned_server_drains_and_is_not_ready() -> None:

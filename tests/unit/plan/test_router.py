@@ -2,7 +2,9 @@ from typing import Any
 
 import pytest
 
-from ollama_fleet.plan.router import Observed, Program, plan_router
+from ollama_fleet.api.conditions import Reason
+from ollama_fleet.plan.router import Observed, Program, backend_secrets, plan_router
+from ollama_fleet.plan.troubles import Trouble
 from tests.unit.plan.objects import DIGEST, NOW, Object, pod, probe, resource, server
 
 PROGRAM = Program("ollama-fleet:1", "ollama-fleet-router")
@@ -13,8 +15,9 @@ RUNNING = {
 
 
 def plan(spec: Object, deployment: Object | None = None, *servers: Any, **more: Any) -> Any:
-    nodes = more.get("ollamanodes", ())
-    observed = Observed(deployment, more.get("service"), more.get("pods", ()), servers, nodes)
+    nodes, troubles = more.get("ollamanodes", ()), more.get("secret_troubles", ())
+    pods = more.get("pods", ())
+    observed = Observed(deployment, more.get("service"), pods, servers, nodes, troubles)
     return plan_router(resource("Router", "chat", spec), observed, PROGRAM, NOW)
 
 
@@ -24,10 +27,13 @@ def ready(made: Any) -> tuple[str, str]:
 
 
 def test_a_router_is_a_deployment_a_service_and_the_least_rights() -> None:
-    account, binding, service, deployment = plan({}, None, server()).apply
+    account, binding, role, second, service, deployment = plan({}, None, server()).apply
     assert account["kind"] == "ServiceAccount"
     assert binding["roleRef"]["name"] == "ollama-fleet-router"
     assert binding["subjects"][0]["name"] == account["metadata"]["name"]
+    assert second["roleRef"]["name"] == role["metadata"]["name"]
+    assert second["subjects"] == binding["subjects"]
+    assert role["rules"] == []
     assert service["spec"]["ports"][0]["port"] == 11434
     pod = deployment["spec"]["template"]["spec"]
     assert pod["serviceAccountName"] == account["metadata"]["name"]
@@ -96,6 +102,41 @@ def test_the_load_balancers_address_is_the_url() -> None:
     service = {"status": {"loadBalancer": {"ingress": ingress}}}
     made = plan({"service": {"type": "LoadBalancer"}}, RUNNING, server(), service=service)
     assert made.status["url"] == "http://127.0.0.1:11500"
+
+
+BACKENDS = [{"url": "http://x:1", "headersSecretRef": {"name": "x"}}, {"url": "http://y:1"}]
+
+
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        ({}, ["box", "box-ca", "other"]),
+        ({"backends": BACKENDS}, ["box", "box-ca", "other", "x"]),
+        ({"select": {"ollamaNodes": ["box"]}}, ["box", "box-ca"]),
+        ({"select": {"ollamaNodes": ["plain"]}}, None),
+    ],
+)
+def test_a_router_may_read_the_secrets_of_its_servers_by_name(
+    spec: Object, names: list[str] | None
+) -> None:
+    boxes = [
+        server("box", ollamanode="box", secrets=("box", "box-ca"), state="Offline"),
+        server("other", ollamanode="other", secrets=("other", "box-ca")),
+        server("plain", ollamanode="plain"),
+    ]
+    role = next(one for one in plan(spec, RUNNING, *boxes).apply if one["kind"] == "Role")
+    # a rule without names would grant every Secret
+    assert [rule["resourceNames"] for rule in role["rules"]] == ([names] if names else [])
+    assert all(rule["resources"] == ["secrets"] for rule in role["rules"])
+    assert all(rule["verbs"] == ["get"] for rule in role["rules"])
+
+
+def test_a_backend_without_its_secret_stalls_and_the_others_are_served() -> None:
+    missing = Trouble(Reason.SECRET_MISSING, "Secret x does not exist.")
+    made = plan({"backends": BACKENDS}, RUNNING, secret_troubles=(missing,))
+    assert ready(made) == ("False", "SecretMissing")
+    assert "Deployment" in [one["kind"] for one in made.apply]
+    assert backend_secrets({"backends": BACKENDS}) == ["x"]
 
 
 @pytest.mark.parametrize(

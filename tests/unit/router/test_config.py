@@ -7,6 +7,8 @@ import pytest
 
 from ollama_fleet.router.config import ConfigError, UnsafeError, load, parse
 
+BY_SECRET = {"url": "http://b", "headersSecretRef": {"name": "key"}}
+
 
 def test_defaults() -> None:
     settings = parse({"backends": [{"url": "http://gpu-box:11434"}]})
@@ -55,7 +57,8 @@ def test_headers_are_kept_out_of_sight() -> None:
         ({"backends": [{"url": "http://b", "weight": -1}]}, "backends.0.weight:"),
         ({"backends": [{"url": "http://b", "headers": {"a b": "c"}}]}, "backends.0.headers:"),
         ({"backends": [{"url": "http://b", "headers": {"Host": "c"}}]}, "backends.0.headers:"),
-        ({"backends": [{"url": "http://b", "headers": {"x": "c\r\nd"}}]}, "backends.0.headers:"),
+        ({"backends": [{"url": "http://b", "headers": {"x": "c\r\nd"}}]}, "backends.0.headers.x:"),
+        ({"backends": [BY_SECRET]}, "backends.0.headersSecretRef:"),
         ({"retry": {"attempts": 0}}, "retry.attempts:"),
         ({"timeouts": {"connect": "2 seconds"}}, "timeouts.connect:"),
         ({"limits": {"bodyBytes": "lots"}}, "limits.bodyBytes:"),

@@ -1,13 +1,17 @@
 """Objects of Kubernetes become servers; nothing the API server does takes servers away."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import base64
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from dev.ollama.certificates import server_context
 from ollama_fleet.kube.client import Kube
-from ollama_fleet.kube.kinds import Kind, Object
+from ollama_fleet.kube.errors import Forbidden, KubeError, Unavailable
+from ollama_fleet.kube.kinds import SECRET, Kind, Object
 from ollama_fleet.kube.watch import EventType, WatchEvent
 from ollama_fleet.router.config import settings_of
 from ollama_fleet.router.discovery import Discovery
@@ -20,6 +24,20 @@ class Watches:
 
     def __init__(self) -> None:
         self._queues: dict[str, asyncio.Queue[WatchEvent]] = {}
+        self.secrets: dict[str, dict[str, str] | KubeError] = {}
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def get(self, kind: Kind, name: str, namespace: str) -> Object | None:
+        assert (kind, namespace) == (SECRET, "llm")
+        await self.answers.wait()
+        found = self.secrets.get(name)
+        if isinstance(found, KubeError):
+            raise found
+        if found is None:
+            return None
+        data = {key: base64.b64encode(one.encode()).decode() for key, one in found.items()}
+        return {"data": data}
 
     def queue(self, kind: str) -> asyncio.Queue[WatchEvent]:
         return self._queues.setdefault(kind, asyncio.Queue())
@@ -39,7 +57,8 @@ class World:
         self.watches = Watches()
         self.router = Router(settings_of({}))
         kube = cast(Kube, self.watches)
-        self.task = asyncio.create_task(Discovery(kube, self.router, "llm", "chat").run())
+        discovery = Discovery(kube, self.router, "llm", "chat", secrets_interval=0.01)
+        self.task = asyncio.create_task(discovery.run())
 
     async def say(self, kind: str, obj: Object | None = None, event: EventType = "ADDED") -> None:
         """Have a watch tell of `obj`, or that it has told all there was."""
@@ -164,6 +183,85 @@ async def test_selection_externals_and_backends() -> None:
     assert world.servers["e"].url == "http://gpu-box.lan:11434"
     await world.say("Router", router({"select": {"ollamaNodes": ["b"]}}, 2), "MODIFIED")
     assert set(world.servers) == {"b-0"}
+    await world.close()
+
+
+def box(url: str = "https://127.0.0.1:9", **secrets: str) -> Object:
+    refs = {f"{field}SecretRef": {"name": name} for field, name in secrets.items()}
+    return ollamanode("box", external={"url": url, **refs})
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - nobody could tell us
+            await asyncio.sleep(0.005)
+
+
+async def test_a_server_is_reached_by_what_its_secrets_hold(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World()
+    secrets = world.watches.secrets
+    server_context("localhost", tmp_path)
+    pem = (tmp_path / "ca.pem").read_text()
+    await world.say("Router", router())
+    await world.say("OllamaNode", box(headers="key", ca="ca"))
+    await world.synced()
+    await until(lambda: not world.router.waiting_for)
+    assert not world.servers
+    secrets["key"] = {"Authorization": "Bearer first"}
+    await until(lambda: "Secret ca does not exist" in caplog.text)
+    assert not world.servers
+    secrets["ca"] = {"ca.crt": pem}
+    await until(lambda: world.servers)
+    assert dict(world.servers["box"].headers) == {b"authorization": b"Bearer first"}
+    assert world.servers["box"].ca == pem
+    secrets["key"] = {"Authorization": "Bearer second"}
+    await until(lambda: world.servers["box"].headers[0][1] == b"Bearer second")
+    secrets["key"] = Unavailable(0, "", "the API server is away")
+    await until(lambda: "is away" in caplog.text)
+    assert world.servers
+    secrets["key"] = Forbidden(403, "", "it is forbidden")
+    await until(lambda: "it is forbidden" in caplog.text)
+    assert world.servers
+    secrets["key"] = {"Authorization": "Bearer\nthird"}
+    await until(lambda: not world.servers)
+    secrets["key"] = {"Authorization": "Bearer fourth"}
+    await until(lambda: world.servers)
+    del secrets["key"]
+    await until(lambda: not world.servers)
+    await world.say("OllamaNode", box(), "MODIFIED")
+    assert not world.servers["box"].headers
+    await world.close()
+    for words, times in (("Secret ca does not", 1), ("is away", 1), ("first", 0), ("third", 0)):
+        assert caplog.text.count(words) == times
+
+
+async def test_nothing_is_offered_before_secrets_were_looked_for() -> None:
+    world = World()
+    world.watches.answers.clear()
+    world.watches.secrets = {"key": {"Authorization": "Bearer s"}}
+    await world.say("Router", router())
+    await world.say("OllamaNode", box(headers="key"))
+    await world.synced()
+    assert world.router._not_ready() == "waiting for the Secrets of its servers"
+    world.watches.answers.set()
+    await until(lambda: world.servers)
+    assert not world.router.waiting_for
+    await world.close()
+
+
+async def test_a_backends_secret_wins_over_its_headers() -> None:
+    world = World()
+    world.watches.secrets = {"key": {"Authorization": "Bearer s"}}
+    headers = {"authorization": "Bearer of the spec", "X-Team": "ml"}
+    backend = {"url": "http://b:1", "headers": headers, "headersSecretRef": {"name": "key"}}
+    await world.say("Router", router({"backends": [backend, {"url": "http://c:1"}]}))
+    await world.synced()
+    await until(lambda: world.servers)
+    own = {(b"authorization", b"Bearer s"), (b"x-team", b"ml")}
+    assert set(world.servers["b:1"].headers) == own
+    assert world.servers["c:1"].headers == ()
     await world.close()
 
 
