@@ -82,7 +82,9 @@ def covers(live: Any, wanted: Any) -> bool:
     """Whether ``live`` has everything ``wanted`` says; what the API server filled in is ignored."""
     if isinstance(wanted, Mapping):
         return isinstance(live, Mapping) and all(
-            covers(live.get(key), value) or (value in ({}, [], "") and live.get(key) is None)
+            covers(live.get(key), value)
+            or (value in ({}, [], "") and key not in live)
+            or (value == [] and live[key] is None)  # so a Role without rules is shown
             for key, value in wanted.items()
         )
     if isinstance(wanted, (list, tuple)):

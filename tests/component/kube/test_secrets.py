@@ -99,6 +99,9 @@ class Fleet:
         ready = conditions[0]
         return ready.get("reason") == reason and words in ready.get("message", "")
 
+    async def no_longer(self, kind: Kind, name: str, reason: str) -> bool:
+        return not await self.says(kind, name, reason)
+
     def will_say(self, kind: Kind, name: str, reason: str, words: str = "") -> Any:
         return eventually(partial(self.says, kind, name, reason, words))
 
@@ -146,8 +149,11 @@ async def fleet(
     monkeypatch.setenv("KUBECONFIG", str(account))
     settings = Settings(namespace, (namespace,), "ollama-fleet", probe_interval=REREAD)
     operator = Operator(Options("127.0.0.1", 0, leader_elect=False, settings=settings), build)
-    async with beside(operator.run()):
-        yield Fleet(kube, cluster, namespace, tmp_path)
+    running = asyncio.create_task(operator.run())
+    yield Fleet(kube, cluster, namespace, tmp_path)
+    operator.stop()
+    async with asyncio.timeout(4):
+        assert await running == 0
     for text in (caplog.text, *[str(await kube.list(one, namespace)) for one in TOLD]):
         for key in (FIRST, SECOND):
             assert key.split()[1] not in text
@@ -303,7 +309,7 @@ async def test_a_backend_is_shown_its_key(fleet: Fleet, tmp_path: Path) -> None:
                 await fleet.secret("backend", Authorization=FIRST)
                 await eventually(partial(answered, 200))
                 assert front.refused == 0
-            await fleet.will_say(ROUTER, "chat", "Progressing")
+            await eventually(partial(fleet.no_longer, ROUTER, "chat", "SecretMissing"))
 
 
 async def test_a_secret_that_may_not_be_read_is_said(weak: Path, namespace: str) -> None:

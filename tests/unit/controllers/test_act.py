@@ -129,6 +129,8 @@ async def test_a_refusal_is_for_the_user(context: Any, api: FakeApi) -> None:
         ({"on": True}, {"on": 1}, True),
         ([1, 2], [1], False),
         ({"a": None}, {"a": {}}, False),
+        ({"rules": None}, {"rules": []}, True),
+        ({"rules": [{"verbs": ["get"]}]}, {"rules": []}, False),
     ],
 )
 def test_covers(live: Any, wanted: Any, covered: bool) -> None:
