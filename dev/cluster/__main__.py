@@ -65,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument(
         "--label", metavar="K=V", action="append", default=[], help="a label of its node"
     )
+    add.add_argument(
+        "--resource", metavar="K=N", action="append", default=[], help="what else it has to give"
+    )
     remove = command("remove-machine", _remove, "take a machine away, as if its power was cut")
     remove.add_argument("name", metavar="NAME")
     return parser
@@ -159,7 +162,8 @@ def _add(options: argparse.Namespace) -> int:
         gpus=options.gpus,
         gpu_memory=in_bytes(options.gpu_memory),
         vendor=options.vendor,
-        labels=dict(_label(text) for text in options.label),
+        labels=dict(_pair("--label", text) for text in options.label),
+        resources=dict(_pair("--resource", text) for text in options.resource),
     )
     started = time.monotonic()
     _running().add_machine(machine)
@@ -173,10 +177,12 @@ def _remove(options: argparse.Namespace) -> int:
     return 0
 
 
-def _label(text: str) -> tuple[str, str]:
+def _pair(option: str, text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ValueError(f"--label {text}: write it as key=value")
+        raise ValueError(f"{option} {text}: write it as key=value")
+    if option == "--resource" and not value.isdigit():
+        raise ValueError(f"{option} {text}: write how many, like nvidia.com/mig-1g.10gb=7")
     return key, value
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import httpx
 
 from dev.cluster.programs import AGENT_ADDRESSES
-from dev.machines import claims, loadbalancers, logs, memory, nodes
+from dev.machines import claims, devices, loadbalancers, logs, memory, nodes
 from dev.machines.apiserver import ApiError, ApiServer, Object
 from dev.machines.containers import Backoff
 from dev.machines.events import Recorder
 from dev.machines.machine import Machine, load_all
 from dev.machines.pods import Pod, Site
-from dev.machines.tasks import persist, spawn
+from dev.machines.tasks import persist, spawn, until_done
 
 _KUBELET_PORT = 21250  # not a kubelet's own, which may run here and listen on 0.0.0.0
 _MACHINES_EVERY = 0.25  # seconds between looks at the machines' folder
@@ -50,6 +50,7 @@ class Agent:
     async def run(self) -> None:
         """Run until cancelled; then end every pod's processes."""
         volumes = self._directory / "volumes"
+        await until_done(lambda: devices.make_class(self._api))
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._recorder.run())

@@ -23,6 +23,10 @@ _GIB = 1024**3
 class Machine:
     """One machine; `gpu_memory` is per GPU, in bytes.
 
+    `resources` is what else it has to give, such as `nvidia.com/mig-1g.10gb`; with
+    `nvidia.com/gpu: 0` its GPUs are to be had in no other way. `labels` come on top of those that
+    discovery sets.
+
     Raises ValueError with what is wrong and what to write instead.
     """
 
@@ -33,6 +37,7 @@ class Machine:
     labels: Mapping[str, str] = field(default_factory=dict)
     cpus: int = 32
     memory: int = 256 * _GIB
+    resources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -65,7 +70,21 @@ class Machine:
         amounts["ephemeral-storage"] = str(1024 * _GIB)
         if self.resource:
             amounts[self.resource] = str(self.gpus)
-        return amounts
+        return amounts | dict(self.resources)
+
+    @property
+    def whole_gpus(self) -> int:
+        """How many GPUs are handed out whole."""
+        return int(self.capacity().get(self.resource, 0)) if self.resource else 0
+
+    def memory_of(self, resource: str) -> int:
+        """Bytes of GPU memory in one of an extended resource."""
+        if resource == self.resource:
+            return self.gpu_memory
+        name, labels = resource.removesuffix(".shared"), self.node_labels()
+        mps = labels.get(f"{name}.sharing-strategy") == "mps"
+        shares = int(labels[f"{name}.replicas"]) if mps else 1
+        return int(labels.get(f"{name}.memory", 0)) * _MIB // shares
 
     def node_labels(self) -> dict[str, str]:
         """The labels a kubelet, and the vendor's GPU discovery, would set."""
@@ -77,11 +96,10 @@ class Machine:
         if self.vendor == "nvidia":
             labels |= _nvidia_labels(self.gpus, self.gpu_memory)
         elif self.vendor == "amd":
-            labels |= {
-                "amd.com/gpu.vram": f"{self.gpu_memory // _GIB}G",
-                "amd.com/gpu.family": "AI",
-                "amd.com/gpu.product-name": "Simulated",
-            }
+            labels |= {"amd.com/gpu.family": "AI", "amd.com/gpu.product-name": "Simulated"}
+            # where cards differ, the labeller counts each size under a label of its own
+            if not any(label.startswith("amd.com/gpu.vram.") for label in self.labels):
+                labels["amd.com/gpu.vram"] = f"{self.gpu_memory // _GIB}G"
         return labels | dict(self.labels)
 
 

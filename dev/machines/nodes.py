@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import httpx
 
+from dev.machines import devices
 from dev.machines.apiserver import ApiError, ApiServer, Object
 from dev.machines.containers import now
 from dev.machines.machine import ARCHITECTURE, Machine
@@ -24,6 +25,7 @@ async def keep(api: ApiServer, machine: Machine, address: str, port: int) -> Non
         try:
             version = str((await api.get("/version"))["gitVersion"])
             await _register(api, machine)
+            await devices.publish(api, machine)
             for beat in range(_STATUS_EVERY):
                 await _renew(api, machine.name)
                 if beat == 0:
@@ -36,6 +38,7 @@ async def keep(api: ApiServer, machine: Machine, address: str, port: int) -> Non
 
 async def remove(api: ApiServer, machine: Machine) -> None:
     """Take a machine out of the cluster."""
+    await devices.withdraw(api, machine)
     await api.delete(f"{_LEASES}/{machine.name}")
     await api.delete(f"/api/v1/nodes/{machine.name}")
 

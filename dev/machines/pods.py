@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from dev.cluster.kubeconfig import write_kubeconfig
-from dev.machines import podstatus
+from dev.machines import devices, podstatus
 from dev.machines.apiserver import ApiError, ApiServer, Object
 from dev.machines.containers import Backoff, Container, execute, now
 from dev.machines.environment import WaitingError, expand, variables
@@ -209,14 +209,21 @@ class Pod:
             [mounts.translate(expand(text, declared)) for text in spec.get(key) or []]
             for key in ("command", "args")
         )
-        place = Place(self.address, home, mounts, self._gpu_memory(spec))
+        place = Place(self.address, home, mounts, await self._gpu_memory(spec))
         return resolve(spec["image"], line, arguments, translated, place)
 
-    def _gpu_memory(self, spec: Object) -> int:
+    async def _gpu_memory(self, spec: Object) -> int:
         """The memory of the GPUs granted to a container, in bytes."""
         resources = spec.get("resources") or {}
-        granted = (resources.get("limits") or {}).get(self.machine.resource or "", 0)
-        return int(granted) * self.machine.gpu_memory
+        granted = sum(
+            int(amount) * self.machine.memory_of(resource)
+            for resource, amount in (resources.get("limits") or {}).items()
+            if "/" in resource
+        )
+        names = {claim["name"] for claim in resources.get("claims") or []}
+        made = self.object["status"].get("resourceClaimStatuses") or []
+        claims = [one["resourceClaimName"] for one in made if one["name"] in names]
+        return granted + await devices.granted(self.site.api, self.namespace, claims)
 
     def _target(self, spec: Object, program: Program) -> Target:
         log = self.folder / f"{spec['name']}.exec.log"

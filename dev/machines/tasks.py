@@ -25,8 +25,15 @@ def spawn(work: Coroutine[None, None, None]) -> asyncio.Task[None]:
 async def persist(serve: Callable[[], Coroutine[None, None, None]]) -> None:
     """Serve for ever: once more after a pause whenever the API server fails."""
     while True:
+        await until_done(serve)
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def until_done(work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Try again after a pause for as long as the API server fails."""
+    while True:
         try:
-            await serve()
+            return await work()
         except (ApiError, httpx.HTTPError) as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         await asyncio.sleep(_RETRY_SECONDS)

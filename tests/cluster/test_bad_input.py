@@ -120,10 +120,6 @@ def test_a_registry_that_does_not_answer_is_asked_again(fleet: Fleet) -> None:
 
 UNSERVED: dict[str, tuple[Kind, Any]] = {
     "requirements": (OLLAMA_NODE, {"replicas": 1, "requirements": {"memory": "1Gi"}}),
-    "gpu.allocation: ResourceClaim": (
-        OLLAMA_NODE,
-        {"replicas": 1, "gpu": {"allocation": "ResourceClaim"}},
-    ),
     "external.headersSecretRef": (
         OLLAMA_NODE,
         {"external": {"url": "http://127.0.0.1:1", "headersSecretRef": {"name": "a"}}},

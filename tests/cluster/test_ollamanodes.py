@@ -38,7 +38,7 @@ def test_replicas_become_servers_with_a_volume_each(fleet: Fleet, kubectl: Kubec
         size = machines[server["kubernetesNode"]].gpu_memory // GIB
         assert server["state"] == "Ready"
         assert server["memoryTotal"] == f"{size}Gi"
-    assert "label nvidia.com/gpu.memory" in status["memory"]["source"]
+    assert "ResourceSlice of gpu.nvidia.com" in status["memory"]["source"]
     claims = fleet.all(PERSISTENT_VOLUME_CLAIM)
     assert {claim["metadata"]["name"] for claim in claims} == {"models-a-0", "models-a-1"}
     assert {claim["status"]["phase"] for claim in claims} == {"Bound"}

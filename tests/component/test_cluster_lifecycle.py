@@ -157,6 +157,7 @@ def test_up_and_down(directory: Path) -> None:
         (["add-machine", "x"], "cluster: x needs at least one GPU with memory"),
         (["add-machine", "X!", "--vendor", "none"], "cluster: a machine cannot be called 'X!'"),
         (["add-machine", "x", "--vendor", "none", "--label", "a"], "cluster: --label a: write it"),
+        (["add-machine", "x", "--resource", "a=b"], "cluster: --resource a=b: write how many"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, arguments: list[str], complaint: str) -> None:

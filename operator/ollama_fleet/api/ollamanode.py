@@ -138,6 +138,16 @@ class Gpu(Model):
         """The extended resource each server asks for."""
         return self.resource_name or f"{self.vendor}.com/gpu"
 
+    @property
+    def driver(self) -> str:
+        """The DRA driver that publishes the vendor's GPUs."""
+        return f"gpu.{self.vendor}.com"
+
+    @property
+    def device_class(self) -> str:
+        """The DeviceClass each server's claim asks for."""
+        return self.device_class_name or self.driver
+
 
 class ServerSettings(Model):
     """How each Ollama process runs."""
@@ -353,6 +363,7 @@ class ServerStatus(Model):
     version: Annotated[str | None, Field(max_length=64)] = None
     gpu: Annotated[str | None, Field(max_length=128)] = None
     memory_total: Quantity | None = None
+    memory_source: Annotated[str | None, Field(max_length=256)] = None
     memory_used: Quantity | None = None
     disk_free: Quantity | None = None
     installed: int | None = Field(default=None, ge=0)

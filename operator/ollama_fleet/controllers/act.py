@@ -31,12 +31,16 @@ class RefusedError(Exception):
 
 
 async def apply(context: Context, plan: Plan) -> bool:
-    """Make the plan's objects so; whether anything had to be written.
+    """Make the plan's objects so, and delete what it gives up; whether anything was written.
 
     What is as it should be already is not written again. Raises RefusedError where the API
     server calls an object invalid or forbidden by policy, KubeError for all else.
     """
-    return any([await _apply(context, wanted) for wanted in plan.apply])
+    written = [await _apply(context, wanted) for wanted in plan.apply]
+    for gone in plan.delete:
+        meta = gone["metadata"]
+        await context.kube.delete(kind_of(gone), meta["name"], meta["namespace"], uid=meta["uid"])
+    return any(written)
 
 
 async def report(context: Context, owner: Object, plan: Plan) -> None:

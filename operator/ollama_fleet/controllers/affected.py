@@ -5,7 +5,15 @@ from collections.abc import Iterable
 from ollama_fleet.controllers.loop import Key
 from ollama_fleet.controllers.store import Store
 from ollama_fleet.kube import Object, kind_of
-from ollama_fleet.kube.kinds import KINDS, MODEL_DISTRIBUTION, NODE, OLLAMA_NODE, POD, ROUTER
+from ollama_fleet.kube.kinds import (
+    KINDS,
+    MODEL_DISTRIBUTION,
+    NODE,
+    OLLAMA_NODE,
+    POD,
+    RESOURCE_SLICE,
+    ROUTER,
+)
 
 OLLAMA_NODE_LABEL = "ollamafleet.dev/ollamanode"
 ROUTER_LABEL = "ollamafleet.dev/router"
@@ -17,7 +25,7 @@ def affected(obj: Object, before: Object | None, store: Store) -> set[Key]:
     """The keys a new, changed or deleted object concerns; `before` is what was known of it."""
     kind, meta = kind_of(obj), obj["metadata"]
     namespace = meta.get("namespace", "")
-    if kind == NODE:
+    if kind in (NODE, RESOURCE_SLICE):
         return _on_machine_change(obj, before, store)
     if kind == OLLAMA_NODE:
         others = _keys(store.list(ROUTER, namespace)) | _keys(
@@ -38,7 +46,10 @@ def affected(obj: Object, before: Object | None, store: Store) -> set[Key]:
 
 
 def _on_machine_change(machine: Object, before: Object | None, store: Store) -> set[Key]:
-    """A machine's heartbeat concerns nobody; what a server could notice concerns them all."""
+    """A machine's heartbeat concerns nobody; what a server could notice concerns them all.
+
+    So it is with the GPUs its drivers publish.
+    """
     if before is not None and _substance(before) == _substance(machine):
         return set()
     return _keys(
@@ -47,6 +58,8 @@ def _on_machine_change(machine: Object, before: Object | None, store: Store) -> 
 
 
 def _substance(machine: Object) -> tuple[object, ...]:
+    if kind_of(machine) == RESOURCE_SLICE:
+        return (machine.get("spec"), machine["metadata"].get("deletionTimestamp"))
     spec, status = machine.get("spec", {}), machine.get("status", {})
     conditions = {each["type"]: each["status"] for each in status.get("conditions") or []}
     return (

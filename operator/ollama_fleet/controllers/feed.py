@@ -12,7 +12,7 @@ from ollama_fleet.controllers.affected import affected
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.loop import Loop
 from ollama_fleet.controllers.store import Store
-from ollama_fleet.kube import Kind, Kube, KubeError, Object, Unavailable, kind_of
+from ollama_fleet.kube import Kind, Kube, KubeError, NotFound, Object, Unavailable, kind_of
 from ollama_fleet.kube.kinds import (
     DAEMON_SET,
     DEPLOYMENT,
@@ -21,6 +21,9 @@ from ollama_fleet.kube.kinds import (
     OLLAMA_NODE,
     PERSISTENT_VOLUME_CLAIM,
     POD,
+    RESOURCE_CLAIM,
+    RESOURCE_CLAIM_TEMPLATE,
+    RESOURCE_SLICE,
     ROLE,
     ROLE_BINDING,
     ROUTER,
@@ -47,8 +50,20 @@ WATCHED: dict[Kind, str | None] = {
     SERVICE_ACCOUNT: MANAGED,
     ROLE: MANAGED,
     ROLE_BINDING: MANAGED,
+    RESOURCE_SLICE: None,
+    RESOURCE_CLAIM: MANAGED,
+    RESOURCE_CLAIM_TEMPLATE: MANAGED,
 }
 """Every kind in the store, with the label selector its objects are read by."""
+
+_CLAIMS_LOST = "GPUs cannot be had by ResourceClaim"
+OPTIONAL = {
+    NODE: "GPU memory is known only where spec.gpu.memory says it",
+    RESOURCE_SLICE: "GPU memory is read from labels alone",
+    RESOURCE_CLAIM: _CLAIMS_LOST,
+    RESOURCE_CLAIM_TEMPLATE: _CLAIMS_LOST,
+}
+"""Kinds it can do without, where RBAC hides them or the cluster is too old; and what is lost."""
 
 FIRST_INTERVAL, INTERVAL = 5.0, 300.0
 """Seconds between lists; the first catches what changed before the watches stood."""
@@ -76,7 +91,7 @@ class Feed:
         self._missed: dict[Kind, int] = {}
         store.on_change = self._wake
         self.kinds = dict(WATCHED)
-        """The kinds it may read; without Kubernetes nodes where RBAC does not show them."""
+        """The kinds it may read: all but those of ``store.unread``."""
 
     def changed(self, obj: Object) -> None:
         """A watch says: this is the object now."""
@@ -95,20 +110,23 @@ class Feed:
 
     async def fill(self) -> None:
         """Read everything, before the first reconcile; KubeError where that is not possible."""
-        try:
-            await self._kube.list_page(NODE, limit=1)
-        except KubeError as error:
-            if error.transient:
-                raise
-            del self.kinds[NODE]
-            log.warning(
-                "Kubernetes nodes cannot be read (%s): GPU memory is known only where "
-                "spec.gpu.memory says it",
-                error,
-            )
+        for kind, loss in OPTIONAL.items():
+            await self._leave_out_if_hidden(kind, loss)
         for kind in self.kinds:
             await self._list(kind)
         self._missed.clear()
+
+    async def _leave_out_if_hidden(self, kind: Kind, loss: str) -> None:
+        namespace = self._namespaces[0] if kind.namespaced and self._namespaces else None
+        try:
+            await self._kube.list_page(kind, namespace, limit=1)
+        except KubeError as error:
+            if error.transient:
+                raise
+            why = "the cluster has no such kind" if isinstance(error, NotFound) else str(error)
+            self.kinds.pop(kind, None)
+            self._store.unread[kind] = why
+            log.warning("%s cannot be read (%s): %s", kind.plural, why, loss)
 
     async def run(self) -> None:
         """List every kind now and then, for ever."""

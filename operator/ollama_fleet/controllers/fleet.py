@@ -7,7 +7,15 @@ from ollama_fleet.api.servers import OLLAMANODE_LABEL
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.kube import Object
-from ollama_fleet.kube.kinds import NODE, OLLAMA_NODE, POD
+from ollama_fleet.kube.kinds import (
+    NODE,
+    OLLAMA_NODE,
+    POD,
+    RESOURCE_CLAIM,
+    RESOURCE_CLAIM_TEMPLATE,
+    RESOURCE_SLICE,
+)
+from ollama_fleet.plan.devices import Devices
 from ollama_fleet.plan.servers import Server, servers_of
 
 
@@ -30,9 +38,16 @@ def machines(context: Context) -> dict[str, Object]:
     return {one["metadata"]["name"]: one for one in context.store.list(NODE)}
 
 
+def devices(context: Context) -> Devices:
+    """The GPUs that drivers publish, and the claims of servers."""
+    store = context.store
+    refused = store.unread.get(RESOURCE_CLAIM_TEMPLATE) or store.unread.get(RESOURCE_CLAIM)
+    return Devices.read(store.list(RESOURCE_SLICE), store.list(RESOURCE_CLAIM), refused)
+
+
 def servers_in(context: Context, probes: Probes, namespace: str) -> list[Server]:
     """Every server of a namespace; OllamaNodes that cannot be read have none."""
-    kubernetes_nodes = machines(context)
+    kubernetes_nodes, known = machines(context), devices(context)
     servers: list[Server] = []
     for node in context.store.list(OLLAMA_NODE, namespace):
         try:
@@ -41,6 +56,12 @@ def servers_in(context: Context, probes: Probes, namespace: str) -> list[Server]
             continue
         seen = probes.seen(f"{namespace}/{node['metadata']['name']}")
         servers += servers_of(
-            node, spec, pods_of(context, node), kubernetes_nodes, seen, context.clock.now()
+            node,
+            spec,
+            pods_of(context, node),
+            kubernetes_nodes,
+            seen,
+            context.clock.now(),
+            devices=known,
         )
     return servers

@@ -14,7 +14,7 @@ from ollama_fleet.api.servers import ROUTER_LABEL
 from ollama_fleet.controllers.act import RefusedError, apply, report
 from ollama_fleet.controllers.context import Context, Reconcilers
 from ollama_fleet.controllers.facts import RegistryFacts
-from ollama_fleet.controllers.fleet import machines, pods_of, rivals_of, servers_in
+from ollama_fleet.controllers.fleet import devices, machines, pods_of, rivals_of, servers_in
 from ollama_fleet.controllers.fleetmetrics import FleetCollector
 from ollama_fleet.controllers.loop import Key, Result
 from ollama_fleet.controllers.probes import Probes
@@ -27,6 +27,7 @@ from ollama_fleet.kube.kinds import (
     MODEL_DISTRIBUTION,
     OLLAMA_NODE,
     POD,
+    RESOURCE_CLAIM_TEMPLATE,
     ROUTER,
     SERVICE,
     STATEFUL_SET,
@@ -99,6 +100,12 @@ class OllamaNodes:
             kubernetes_nodes=machines(self._context),
             probes=self._probes.seen(f"{meta['namespace']}/{meta['name']}"),
             rivals=tuple(rivals_of(self._context, pods)),
+            devices=devices(self._context),
+            claim_templates=tuple(
+                self._context.store.list(
+                    RESOURCE_CLAIM_TEMPLATE, meta["namespace"], owner=meta["uid"]
+                )
+            ),
         )
         return ollamanode.plan_ollamanode(node, observed, self._context.clock.now())
 
@@ -307,6 +314,7 @@ def _stalled(context: Context, obj: Object, plan: Plan, verdict: Verdict) -> Pla
     return replace(
         plan,
         apply=(),
+        delete=(),
         status={**plan.status, "observedGeneration": generation, "conditions": told},
         notes=transition(previous, verdict),
     )

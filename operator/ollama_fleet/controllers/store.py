@@ -21,6 +21,8 @@ class Store:
 
     def __init__(self) -> None:
         self.on_change: Callable[[Object, Object | None], None] = lambda now, before: None
+        self.unread: dict[Kind, str] = {}
+        """Kinds that the cluster does not show, and why: there are none of them here."""
         self._objects: dict[Kind, dict[str, _Names]] = defaultdict(lambda: defaultdict(dict))
         self._gone: dict[tuple[Kind, str], set[str]] = defaultdict(set)
 

@@ -55,6 +55,7 @@ HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 EVENT = Kind("events.k8s.io", "v1", "events", "Event")
 LEASE = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 RESOURCE_SLICE = Kind("resource.k8s.io", "v1", "resourceslices", "ResourceSlice", namespaced=False)
+RESOURCE_CLAIM = Kind("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim")
 RESOURCE_CLAIM_TEMPLATE = Kind(
     "resource.k8s.io", "v1", "resourceclaimtemplates", "ResourceClaimTemplate"
 )
@@ -92,6 +93,7 @@ KINDS = {
         EVENT,
         LEASE,
         RESOURCE_SLICE,
+        RESOURCE_CLAIM,
         RESOURCE_CLAIM_TEMPLATE,
         CUSTOM_RESOURCE_DEFINITION,
         OLLAMA_NODE,

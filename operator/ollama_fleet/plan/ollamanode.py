@@ -1,7 +1,7 @@
 """Planning an OllamaNode: its workload, and how its servers stand."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,9 @@ from ollama_fleet.api.ollamanode import (
 from ollama_fleet.api.quantity import bytes_of, gib
 from ollama_fleet.api.servers import OLLAMANODE_LABEL, labels, selector
 from ollama_fleet.plan import unsupported
+from ollama_fleet.plan.claims import claim_template, outdated
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
+from ollama_fleet.plan.devices import Devices
 from ollama_fleet.plan.result import Object, Plan, child
 from ollama_fleet.plan.serverpod import pod_template
 from ollama_fleet.plan.servers import Probe, Server, servers_of
@@ -42,6 +44,9 @@ class Observed:
     """By URL."""
     rivals: tuple[Object, ...] = ()
     """Pods that may hold the GPUs this one's wait for."""
+    devices: Devices = field(default_factory=Devices)
+    claim_templates: tuple[Object, ...] = ()
+    """What claims for its GPUs were ever made from."""
 
 
 def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
@@ -55,24 +60,42 @@ def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
         observed.probes,
         now,
         observed.rivals,
+        observed.devices,
     )
-    unserved = unsupported.ollama_node(node["spec"])
+    unserved = unsupported.ollama_node(node["spec"]) or _claims_refused(spec, observed.devices)
     verdict = unserved or _verdict(spec, observed, servers)
-    objects = () if unserved else _objects(node, spec, observed.workload)
+    gpus = claim_template(node, spec, _names(node)[1])
+    objects = () if unserved else _objects(node, spec, observed.workload, gpus)
+    old = outdated(gpus, observed.claim_templates, observed.workload, observed.pods)
     previous = node.get("status") or {}
     return Plan(
         apply=objects,
+        delete=() if unserved else old,
         status=_status(node, spec, observed, servers, verdict, now),
         notes=transition(previous.get("conditions") or (), verdict),
     )
 
 
-def _objects(node: Object, spec: OllamaNodeSpec, workload: Object | None) -> tuple[Object, ...]:
+def _claims_refused(spec: OllamaNodeSpec, devices: Devices) -> Verdict | None:
+    if spec.gpu.allocation != "ResourceClaim" or devices.refused is None:
+        return None
+    return Verdict.stuck(
+        Reason.UNSUPPORTED,
+        "spec.gpu.allocation ResourceClaim needs resource.k8s.io/v1, which Kubernetes serves from "
+        f"1.34 on, and leave to use it; here: {devices.refused}. Upgrade and restart the operator, "
+        "or set spec.gpu.allocation to DevicePlugin.",
+    )
+
+
+def _objects(
+    node: Object, spec: OllamaNodeSpec, workload: Object | None, gpus: Object | None
+) -> tuple[Object, ...]:
     if spec.external is not None:
         return ()
+    first = () if gpus is None else (gpus,)
     if spec.per_node is not None:
-        return (_daemon_set(node, spec),)
-    return (_service(node), _stateful_set(node, spec, workload))
+        return (*first, _daemon_set(node, spec, gpus))
+    return (*first, _service(node), _stateful_set(node, spec, workload, gpus))
 
 
 def _names(node: Object) -> tuple[str, dict[str, str]]:
@@ -92,9 +115,11 @@ def _service(node: Object) -> Object:
     return made
 
 
-def _stateful_set(node: Object, spec: OllamaNodeSpec, workload: Object | None) -> Object:
+def _stateful_set(
+    node: Object, spec: OllamaNodeSpec, workload: Object | None, gpus: Object | None
+) -> Object:
     name, all_labels = _names(node)
-    template = pod_template(spec, all_labels)
+    template = pod_template(spec, all_labels, gpus)
     made = child(node, "apps/v1", "StatefulSet", name, all_labels)
     made["spec"] = {
         "replicas": spec.replicas or 0,
@@ -124,7 +149,7 @@ def _claim(spec: OllamaNodeSpec, all_labels: dict[str, str]) -> Object:
     return claim
 
 
-def _daemon_set(node: Object, spec: OllamaNodeSpec) -> Object:
+def _daemon_set(node: Object, spec: OllamaNodeSpec, gpus: Object | None) -> Object:
     name, all_labels = _names(node)
     made = child(node, "apps/v1", "DaemonSet", name, all_labels)
     made["spec"] = {
@@ -133,7 +158,7 @@ def _daemon_set(node: Object, spec: OllamaNodeSpec) -> Object:
             "type": "RollingUpdate",
             "rollingUpdate": {"maxUnavailable": spec.update.max_unavailable},
         },
-        "template": pod_template(spec, all_labels),
+        "template": pod_template(spec, all_labels, gpus),
     }
     return made
 
@@ -269,6 +294,7 @@ def _server_status(server: Server, before: Mapping[str, Any]) -> ServerStatus:
         version=probe.version,
         gpu=server.memory.gpu,
         memory_total=short_quantity(server.memory.size) if server.memory.size else None,
+        memory_source=server.memory.source,
         memory_used=short_quantity(sum(probe.resident.values())) if probe.version else None,
         installed=len(probe.installed) if probe.version else None,
         resident=sorted(probe.resident)[:64],

@@ -5,13 +5,18 @@ from typing import Any
 from ollama_fleet.api.model import Toleration
 from ollama_fleet.api.ollamanode import Gpu, OllamaNodeSpec
 from ollama_fleet.api.quantity import bytes_of
-from ollama_fleet.plan.memory import TOLERANCE
+from ollama_fleet.plan.memory import TOLERANCE, VRAM, label_name
+from ollama_fleet.plan.result import Object
 
 Term = dict[str, Any]
 Requirement = dict[str, Any]
 
-AMD_SIZES = (8, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 288, 384)
+AMD_SIZES = (4, 6, 8, 10, 12, 16, 20, 24, 32, 36, 48, 64, 96, 128, 192, 256, 288, 384, 432)
 """GiB of VRAM that AMD's labeller may report; its label is text, so they are listed."""
+
+SHARES = range(2, 17)
+"""Into how many shares MPS may divide a card that still has enough memory in each."""
+_LARGEST = 512 * 2**30
 
 
 def affinity(spec: OllamaNodeSpec) -> dict[str, Any]:
@@ -27,7 +32,7 @@ def affinity(spec: OllamaNodeSpec) -> dict[str, Any]:
     return {**wanted, "nodeAffinity": node}
 
 
-def tolerations(spec: OllamaNodeSpec) -> list[dict[str, Any]]:
+def tolerations(spec: OllamaNodeSpec) -> list[Object]:
     """The template's tolerations, and the taint that GPU machines usually carry."""
     made = [one.wire() for one in spec.template.tolerations or []]
     if spec.gpu.vendor != "none":
@@ -46,27 +51,71 @@ def _both(one: Term, two: Term) -> Term:
 
 
 def _gpu_terms(spec: OllamaNodeSpec) -> list[Term]:
-    """Terms of which one must hold; none where any machine will do."""
+    """Terms of which one must hold; none where any machine will do.
+
+    A claim finds its machine by itself. A DaemonSet does not look for one: without terms it
+    would leave pending pods on machines that have no such GPU.
+    """
     gpu = spec.gpu
-    if gpu.vendor == "none":
+    by_claim = gpu.allocation == "ResourceClaim" and spec.per_node is None
+    if gpu.vendor == "none" or by_claim:
         return []
     if gpu.memory is not None:
-        return [{"matchExpressions": [_at_least(gpu, bytes_of(gpu.memory))]}]
+        least = int(bytes_of(gpu.memory) * TOLERANCE)
+        return _amd_terms(least) if gpu.vendor == "amd" else _nvidia_terms(gpu, least)
     if spec.per_node is None:
         return []
-    # a DaemonSet ignores what a machine can allocate: without this it would leave pending
-    # pods on machines that have no GPU
-    present = {
-        "nvidia": [{"key": "nvidia.com/gpu.count", "operator": "Exists"}],
-        "amd": [{"key": "amd.com/gpu.vram", "operator": "Exists"}],
-    }
-    return [{"matchExpressions": present[gpu.vendor]}]
-
-
-def _at_least(gpu: Gpu, size: int) -> Requirement:
-    least = size * TOLERANCE
     if gpu.vendor == "amd":
-        values = [f"{gib}G" for gib in AMD_SIZES if gib * 2**30 >= least]
-        return {"key": "amd.com/gpu.vram", "operator": "In", "values": values}
-    name = gpu.resource if gpu.resource.startswith("nvidia.com/mig-") else "nvidia.com/gpu"
-    return {"key": f"{name}.memory", "operator": "Gt", "values": [str(int(least / 2**20) - 1)]}
+        return _amd_terms(0)
+    return [_term(_exists(f"{label_name(gpu)}.count"))]
+
+
+def _nvidia_terms(gpu: Gpu, least: int) -> list[Term]:
+    """Feature discovery tells the memory of the whole card, of which MPS gives each a share."""
+    name = label_name(gpu)
+    if gpu.allocation == "ResourceClaim" or name.startswith("nvidia.com/mig-"):
+        return [_term(_above(f"{name}.memory", least // 2**20))]
+    strategy = f"{name}.sharing-strategy"
+    terms = [
+        _term(
+            _above(f"{name}.memory", least // 2**20),
+            {"key": strategy, "operator": "NotIn", "values": ["mps"]},
+        )
+    ]
+    if gpu.resource != name:
+        terms += [
+            _term(
+                _above(f"{name}.memory", least * shares // 2**20),
+                {"key": strategy, "operator": "In", "values": ["mps"]},
+                {"key": f"{name}.replicas", "operator": "In", "values": [str(shares)]},
+            )
+            for shares in SHARES
+            if least * shares <= _LARGEST
+        ]
+    return terms
+
+
+def _amd_terms(least: int) -> list[Term]:
+    """One label where all cards are alike; on mixed machines one for each size.
+
+    Nobody can choose among the cards of a machine, so even its smallest must do.
+    """
+    enough = [gib for gib in AMD_SIZES if gib * 2**30 >= least] or [-(-least // 2**30)]
+    small = [gib for gib in AMD_SIZES if gib * 2**30 < least]
+    alike: Requirement = {"key": VRAM, "operator": "In", "values": [f"{gib}G" for gib in enough]}
+    if not small:
+        alike = _exists(VRAM)
+    absent = [{"key": f"{VRAM}.{gib}G", "operator": "DoesNotExist"} for gib in small]
+    return [_term(alike), *(_term(_exists(f"{VRAM}.{gib}G"), *absent) for gib in enough)]
+
+
+def _term(*requirements: Requirement) -> Term:
+    return {"matchExpressions": list(requirements)}
+
+
+def _exists(label: str) -> Requirement:
+    return {"key": label, "operator": "Exists"}
+
+
+def _above(label: str, mebibytes: int) -> Requirement:
+    return {"key": label, "operator": "Gt", "values": [str(mebibytes - 1)]}

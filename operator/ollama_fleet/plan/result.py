@@ -21,6 +21,8 @@ class Plan:
     """The outcome of planning one custom resource."""
 
     apply: tuple[Object, ...] = ()
+    delete: tuple[Object, ...] = ()
+    """Objects of ours that nothing needs any more."""
     status: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     requeue_after: float | None = None

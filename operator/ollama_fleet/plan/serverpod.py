@@ -4,6 +4,7 @@ from typing import Any
 
 from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec
 from ollama_fleet.api.quantity import seconds_of
+from ollama_fleet.plan.claims import ask
 from ollama_fleet.plan.placement import affinity, tolerations
 from ollama_fleet.plan.result import Object
 
@@ -21,8 +22,13 @@ def image(spec: OllamaNodeSpec) -> str:
     return chosen.reference
 
 
-def pod_template(spec: OllamaNodeSpec, labels: dict[str, str]) -> Object:
-    """The template for the StatefulSet or DaemonSet, without the volume of a claim template."""
+def pod_template(
+    spec: OllamaNodeSpec, labels: dict[str, str], gpus: Object | None = None
+) -> Object:
+    """The template for the StatefulSet or DaemonSet, without the volume of a claim template.
+
+    ``gpus`` is the template of the claims that its GPUs come from, if they do.
+    """
     template = spec.template
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
@@ -52,6 +58,7 @@ def pod_template(spec: OllamaNodeSpec, labels: dict[str, str]) -> Object:
         "imagePullSecrets": [{"name": name} for name in spec.image.pull_secrets] or None,
     }
     pod |= {name: value for name, value in optional.items() if value is not None}
+    ask(pod, gpus)
     metadata: Object = {"labels": {**(template.labels or {}), **labels}}
     if template.annotations:
         metadata["annotations"] = dict(template.annotations)
@@ -84,7 +91,7 @@ def environment(spec: OllamaNodeSpec) -> list[dict[str, Any]]:
 def _container(spec: OllamaNodeSpec) -> Object:
     requests = dict(spec.resources.requests or {})
     limits = dict(spec.resources.limits or {})
-    if spec.gpu.vendor != "none":
+    if spec.gpu.vendor != "none" and spec.gpu.allocation == "DevicePlugin":
         limits[spec.gpu.resource] = str(spec.gpu.count)
     resources: Object = {}
     if requests:

@@ -8,6 +8,7 @@ from ollama_fleet.api.access import CA_KEY
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec, ServerState
 from ollama_fleet.api.servers import server_name
+from ollama_fleet.plan.devices import Devices
 from ollama_fleet.plan.memory import Memory, server_memory
 from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.troubles import Trouble, pod_trouble, scheduling_trouble
@@ -87,6 +88,7 @@ def servers_of(
     probes: Mapping[str, Probe],
     now: datetime,
     rivals: Iterable[Object] = (),
+    devices: Devices | None = None,
 ) -> list[Server]:
     """Every server of an OllamaNode. ``probes`` are by URL; ``rivals`` may hold the GPUs that its
     pods wait for."""
@@ -94,9 +96,9 @@ def servers_of(
     labels = node["metadata"].get("labels") or {}
     if spec.external is not None:
         return [_external(name, labels, spec, probes, now)]
-    everyone = [*pods, *rivals]
+    everyone, known = [*pods, *rivals], devices or Devices()
     return [
-        _pod_server(name, labels, spec, pod, everyone, kubernetes_nodes, probes, now)
+        _pod_server(name, labels, spec, pod, everyone, kubernetes_nodes, probes, now, known)
         for pod in pods
     ]
 
@@ -162,11 +164,14 @@ def _pod_server(
     kubernetes_nodes: Mapping[str, Object],
     probes: Mapping[str, Probe],
     now: datetime,
+    devices: Devices,
 ) -> Server:
     machine = pod["spec"].get("nodeName")
     url = probe_url(pod)
     probe = probes.get(url, Probe()) if url else Probe()
-    trouble = pod_trouble(pod) or scheduling_trouble(pod, spec, kubernetes_nodes.values(), everyone)
+    trouble = pod_trouble(pod) or scheduling_trouble(
+        pod, spec, kubernetes_nodes.values(), everyone, devices
+    )
     state: ServerState = "Starting"
     if pod["metadata"].get("deletionTimestamp"):
         state, trouble = "Draining", None
@@ -184,7 +189,7 @@ def _pod_server(
         ollamanode=name,
         labels=labels,
         state=_held(state, spec),
-        memory=server_memory(spec, kubernetes_nodes.get(machine or "")),
+        memory=server_memory(spec, kubernetes_nodes.get(machine or ""), pod, devices),
         url=url,
         kubernetes_node=machine,
         probe=probe,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
-from ollama_fleet.api.quantity import bytes_of, gib
-from ollama_fleet.plan.memory import enough, server_memory
+from ollama_fleet.plan.devices import Devices
+from ollama_fleet.plan.refusals import by_claim, by_resource
 from ollama_fleet.plan.result import Object
 
 _IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
@@ -87,7 +87,11 @@ def refused_by_scheduler(pod: Object) -> str | None:
 
 
 def scheduling_trouble(
-    pod: Object, spec: OllamaNodeSpec, kubernetes_nodes: Iterable[Object], pods: Iterable[Object]
+    pod: Object,
+    spec: OllamaNodeSpec,
+    kubernetes_nodes: Iterable[Object],
+    pods: Iterable[Object],
+    devices: Devices,
 ) -> Trouble | None:
     """Why no machine takes the pod, in GPU terms; None if one has, or nothing was tried yet."""
     said = refused_by_scheduler(pod)
@@ -101,62 +105,6 @@ def scheduling_trouble(
         )
     if spec.gpu.vendor == "none":
         return Trouble(Reason.UNSCHEDULABLE, f"{said}. Lower spec.resources, or add a machine.")
-    return Trouble(Reason.UNSCHEDULABLE, _in_gpu_terms(spec, kubernetes_nodes, pods, said))
-
-
-def _in_gpu_terms(
-    spec: OllamaNodeSpec, kubernetes_nodes: Iterable[Object], pods: Iterable[Object], said: str
-) -> str:
-    resource = spec.gpu.resource
-    offering = [one for one in kubernetes_nodes if _allocatable(one, resource) > 0]
-    if not offering:
-        return (
-            f"no machine offers {resource}. Install the GPU vendor's device plugin, correct "
-            "spec.gpu.vendor, or set it to none to run on the CPU."
-        )
-    holders: dict[str, list[str]] = {}
-    for other in pods:
-        machine = other["spec"].get("nodeName")
-        if machine and _requests(other, resource):
-            meta = other["metadata"]
-            holders.setdefault(machine, []).append(f"{meta['namespace']}/{meta['name']}")
-    wanted = bytes_of(spec.gpu.memory) if spec.gpu.memory else 0
-    refusals = []
-    for machine in offering:
-        name = machine["metadata"]["name"]
-        size = server_memory(spec.model_copy(update={"gpu": _alone(spec)}), machine).size
-        if machine["spec"].get("unschedulable"):
-            refusals.append(f"{name} is cordoned")
-        elif size is not None and not enough(size, wanted):
-            refusals.append(f"{name} is too small ({gib(size)})")
-        elif name in holders:
-            refusals.append(f"{name} is taken by {', '.join(holders[name][:2])}")
-        else:
-            refusals.append(f"{name} is not free or not allowed by the template")
-    least = f" with {gib(wanted)}" if wanted else ""
-    shown = "; ".join(refusals[:6]) + ("; …" if len(refusals) > 6 else "")
-    lower = "spec.gpu.memory" if wanted else "spec.replicas"
-    return (
-        f"0 of {len(offering)} GPU machines have {_gpus(spec)}{least} free: {shown}. "
-        f"Lower {lower} or add a machine. (scheduler: {said[:300]})"
-    )
-
-
-def _alone(spec: OllamaNodeSpec) -> object:
-    return spec.gpu.model_copy(update={"count": 1, "memory": None})
-
-
-def _gpus(spec: OllamaNodeSpec) -> str:
-    return "a GPU" if spec.gpu.count == 1 else f"{spec.gpu.count} GPUs"
-
-
-def _allocatable(kubernetes_node: Object, resource: str) -> int:
-    text = str((kubernetes_node.get("status", {}).get("allocatable") or {}).get(resource, "0"))
-    return int(text) if text.isdigit() else 0
-
-
-def _requests(pod: Object, resource: str) -> bool:
-    return any(
-        resource in (container.get("resources", {}).get("limits") or {})
-        for container in pod["spec"].get("containers", ())
-    )
+    if spec.gpu.allocation == "ResourceClaim":
+        return Trouble(Reason.UNSCHEDULABLE, by_claim(spec, kubernetes_nodes, devices, said))
+    return Trouble(Reason.UNSCHEDULABLE, by_resource(spec, kubernetes_nodes, pods, said))

@@ -11,7 +11,6 @@ from ollama_fleet.api.conditions import Reason
 from ollama_fleet.plan.conditions import Verdict
 
 OLLAMA_NODE = ("requirements",)
-OLLAMA_NODE_VALUES = {"gpu.allocation": ("ResourceClaim",)}
 
 MODEL_DISTRIBUTION = (
     "bestFit",
@@ -36,7 +35,7 @@ ROUTER_VALUES = {"strategy.type": ("PrefixAffinity", "Weighted", "RoundRobin")}
 
 def ollama_node(spec: Mapping[str, Any]) -> Verdict | None:
     """A Stalled verdict naming the first field that is not served; None if all are."""
-    return _verdict(_first(spec, OLLAMA_NODE, OLLAMA_NODE_VALUES))
+    return _verdict(_first(spec, OLLAMA_NODE, {}))
 
 
 def model_distribution(spec: Mapping[str, Any]) -> Verdict | None:

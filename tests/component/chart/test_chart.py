@@ -78,9 +78,19 @@ def test_the_operator_writes_only_what_it_makes(helm: Path) -> None:
         ("rbac.authorization.k8s.io", "roles"),
         ("rbac.authorization.k8s.io", "rolebindings"),
         ("events.k8s.io", "events"),
+        ("resource.k8s.io", "resourceclaimtemplates"),
     }
+    deleted = {key for key, verbs in granted.items() if "delete" in verbs}
+    assert deleted == {("resource.k8s.io", "resourceclaimtemplates")}
     assert granted["", "secrets"] == ["get"]
-    assert not {"escalate", "delete", "deletecollection"} & everything
+    assert not {"escalate", "deletecollection"} & everything
+
+
+def test_the_operator_sees_gpus_and_claims_and_changes_neither(helm: Path) -> None:
+    granted = rules(helm, "ollama-fleet-operator")
+    assert granted["resource.k8s.io", "resourceclaims"] == READ
+    machines = rules(helm, "ollama-fleet-operator-machines")
+    assert machines == {("", "nodes"): READ, ("resource.k8s.io", "resourceslices"): READ}
 
 
 def test_it_can_be_kept_to_some_namespaces(helm: Path) -> None:

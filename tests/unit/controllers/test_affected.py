@@ -12,6 +12,9 @@ from ollama_fleet.kube.kinds import (
     NODE,
     OLLAMA_NODE,
     POD,
+    RESOURCE_CLAIM,
+    RESOURCE_CLAIM_TEMPLATE,
+    RESOURCE_SLICE,
     ROUTER,
     SERVICE,
     STATEFUL_SET,
@@ -81,6 +84,15 @@ def store() -> Store:
         (make(SERVICE, "r", **ROUTER_LABEL, **owned_by(ROUTER, "r")), None, {ROUTER_R}),
         (make(CONFIG_MAP, "m1", **owned_by(MODEL_DISTRIBUTION, "m1")), None, {MD_1}),
         (make(NODE, "machine"), None, {ON_A, "OllamaNode/y/elsewhere"}),
+        (make(RESOURCE_SLICE, "gpus"), None, {ON_A, "OllamaNode/y/elsewhere"}),
+        (make(RESOURCE_SLICE, "gpus"), make(RESOURCE_SLICE, "gpus", resourceVersion="1"), set()),
+        (
+            make(RESOURCE_SLICE, "gpus", spec={"devices": []}),
+            make(RESOURCE_SLICE, "gpus"),
+            {ON_A, "OllamaNode/y/elsewhere"},
+        ),
+        (make(RESOURCE_CLAIM, "a-0-gpu-x", **NODE_LABEL), None, {ON_A}),
+        (make(RESOURCE_CLAIM_TEMPLATE, "a-gpu-1", **NODE_LABEL), None, {ON_A}),
     ],
 )
 def test_whom_a_change_concerns(

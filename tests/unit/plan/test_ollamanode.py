@@ -80,7 +80,7 @@ def test_gpu_memory_is_asked_of_the_machine_beside_what_the_template_asks() -> N
     pod_spec = plan.apply[1]["spec"]["template"]["spec"]
     required = pod_spec["affinity"]["nodeAffinity"]
     (term,) = required["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-    zone, memory = term["matchExpressions"]
+    zone, memory, _ = term["matchExpressions"]
     assert zone["key"] == "zone"
     assert memory["key"] == "nvidia.com/gpu.memory"
     assert memory["operator"] == "Gt"
