@@ -120,10 +120,6 @@ def test_a_registry_that_does_not_answer_is_asked_again(fleet: Fleet) -> None:
 
 UNSERVED: dict[str, tuple[Kind, Any]] = {
     "requirements": (OLLAMA_NODE, {"replicas": 1, "requirements": {"memory": "1Gi"}}),
-    "external.headersSecretRef": (
-        OLLAMA_NODE,
-        {"external": {"url": "http://127.0.0.1:1", "headersSecretRef": {"name": "a"}}},
-    ),
     "bestFit": (MODEL_DISTRIBUTION, {"bestFit": {"candidates": [SMALL]}}),
     "rollout.schedule": (
         MODEL_DISTRIBUTION,
@@ -151,6 +147,14 @@ def test_fields_that_are_not_served_yet_stall_and_make_nothing(fleet: Fleet) -> 
         fleet.tells(kind, names[field], "Unsupported")
     for kind in MADE:
         assert fleet.all(kind) == []
+
+
+def test_a_secret_that_is_missing_is_named_with_the_command_that_makes_it(fleet: Fleet) -> None:
+    external = {"url": "http://127.0.0.1:1", "headersSecretRef": {"name": "box"}}
+    fleet.apply(resource("OllamaNode", "box", {"external": external}))
+    message = fleet.stalls(OLLAMA_NODE, "box", "SecretMissing")
+    assert f"kubectl -n {fleet.namespace} create secret generic box" in message
+    fleet.tells(OLLAMA_NODE, "box", "SecretMissing")
 
 
 @pytest.mark.parametrize("kind", [ROUTER, MODEL_DISTRIBUTION])

@@ -371,8 +371,8 @@ def test_a_claims_data_outlives_the_pod_and_ends_with_the_claim(here: Namespace)
 
 def test_init_containers_run_first_and_in_order(here: Namespace) -> None:
     def step(name: str) -> Object:
-        mount = [{"name": "work", "mountPath": "/work"}]
-        script = f"open('/work/log', 'a').write('{name} ')"
+        mount = [{"name": "work", "mountPath": "/data"}]
+        script = f"open('/data/log', 'a').write('{name} ')"
         return {
             "name": name,
             "image": "local/python",
@@ -380,10 +380,10 @@ def test_init_containers_run_first_and_in_order(here: Namespace) -> None:
             "volumeMounts": mount,
         }
 
-    mount = {"volumeMounts": [{"name": "work", "mountPath": "/work"}]}
+    mount = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
     document = pod(
         "steps",
-        "print(open('/work/log').read())",
+        "print(open('/data/log').read())",
         mount,
         initContainers=[step("one"), step("two")],
         volumes=[{"name": "work", "emptyDir": {}}],
@@ -399,15 +399,15 @@ def test_a_sidecar_is_there_before_and_after_the_others(here: Namespace) -> None
         "name": "side",
         "image": "local/python",
         "restartPolicy": "Always",
-        "args": ["-c", f"open('/work/side', 'w').close(); {WAIT_FOREVER}"],
-        "volumeMounts": [{"name": "work", "mountPath": "/work"}],
+        "args": ["-c", f"open('/data/side', 'w').close(); {WAIT_FOREVER}"],
+        "volumeMounts": [{"name": "work", "mountPath": "/data"}],
         "startupProbe": {
-            "exec": {"command": ["/bin/sh", "-c", "test -e /work/side"]},
+            "exec": {"command": ["/bin/sh", "-c", "test -e /data/side"]},
             "periodSeconds": 1,
         },
     }
-    mount = {"volumeMounts": [{"name": "work", "mountPath": "/work"}]}
-    script = "import os; print(os.listdir('/work'))"
+    mount = {"volumeMounts": [{"name": "work", "mountPath": "/data"}]}
+    script = "import os; print(os.listdir('/data'))"
     spec: Object = {"initContainers": [sidecar], "restartPolicy": "Never"}
     here.apply(pod("pair", script, mount, volumes=[{"name": "work", "emptyDir": {}}], **spec))
     here.wait("pod/pair", "jsonpath={.status.phase}=Succeeded")
