@@ -1,6 +1,8 @@
 """How servers and the objects around them are named and labelled."""
 
-from ollama_fleet.api.model import LABEL_PREFIX
+from collections.abc import Container, Mapping
+
+from ollama_fleet.api.model import LABEL_PREFIX, LabelSelector
 
 OLLAMANODE_LABEL = LABEL_PREFIX + "ollamanode"
 ROUTER_LABEL = LABEL_PREFIX + "router"
@@ -21,6 +23,20 @@ def server_name(
     if per_node and kubernetes_node:
         return f"{ollamanode}-{kubernetes_node}"
     return pod
+
+
+def is_meant(
+    ollama_nodes: Container[str] | None,
+    selector: LabelSelector | None,
+    name: str,
+    labels: Mapping[str, str],
+) -> bool:
+    """Whether a target or selection means the OllamaNode of that name and those labels.
+
+    Each restriction that is given must hold.
+    """
+    wanted = (selector.match_labels if selector else {}).items()
+    return (ollama_nodes is None or name in ollama_nodes) and wanted <= labels.items()
 
 
 def labels(kind_label: str, owner: str, program: str) -> dict[str, str]:

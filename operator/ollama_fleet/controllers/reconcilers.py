@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ollama_fleet.api.access import SecretError, SecretRefs
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec
-from ollama_fleet.api.servers import ROUTER_LABEL
+from ollama_fleet.api.servers import ROUTER_LABEL, is_meant
 from ollama_fleet.controllers.act import RefusedError, apply, report
 from ollama_fleet.controllers.context import Context, Reconcilers
 from ollama_fleet.controllers.facts import RegistryFacts
@@ -196,14 +196,11 @@ class ModelDistributions:
 
     def _expected(self, spec: ModelDistributionSpec, namespace: str) -> bool:
         """Whether there is an OllamaNode that the target means."""
-        labels = (spec.target.selector.match_labels if spec.target.selector else {}).items()
+        target = spec.target
         return any(
-            (
-                spec.target.ollama_nodes is None
-                or node["metadata"]["name"] in spec.target.ollama_nodes
-            )
-            and labels <= (node["metadata"].get("labels") or {}).items()
+            is_meant(target.ollama_nodes, target.selector, meta["name"], meta.get("labels") or {})
             for node in self._context.store.list(OLLAMA_NODE, namespace)
+            for meta in (node["metadata"],)
         )
 
 

@@ -15,6 +15,7 @@ from ollama_fleet.api.modeldistribution import (
     TaskStatus,
 )
 from ollama_fleet.api.quantity import gib, seconds_of
+from ollama_fleet.api.servers import is_meant
 from ollama_fleet.plan import unsupported
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.result import Note, Object, Plan
@@ -79,13 +80,11 @@ def models_named(spec: ModelDistributionSpec) -> set[str]:
 
 def targeted(target: Target, servers: Iterable[Server]) -> list[Server]:
     """The servers a target means: each given restriction must hold."""
-    labels = (target.selector.match_labels if target.selector else {}).items()
     return [
         server
         for server in servers
-        if (target.ollama_nodes is None or server.ollamanode in target.ollama_nodes)
-        and (target.servers is None or server.name in target.servers)
-        and labels <= server.labels.items()
+        if (target.servers is None or server.name in target.servers)
+        and is_meant(target.ollama_nodes, target.selector, server.ollamanode, server.labels)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.ollamanode import PORT
 from ollama_fleet.api.router import RouterServers, RouterSpec, RouterStatus, Select
-from ollama_fleet.api.servers import ROUTER_LABEL, labels, selector
+from ollama_fleet.api.servers import ROUTER_LABEL, is_meant, labels, selector
 from ollama_fleet.plan import unsupported
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.result import Object, Plan, child
@@ -47,10 +47,7 @@ class Observed:
 
 def selects(select: Select, name: str, labels: Mapping[str, str]) -> bool:
     """Whether a Router means the OllamaNode of that name and those labels."""
-    wanted = (select.selector.match_labels if select.selector else {}).items()
-    return (select.ollama_nodes is None or name in select.ollama_nodes) and (
-        wanted <= labels.items()
-    )
+    return is_meant(select.ollama_nodes, select.selector, name, labels)
 
 
 def backend_secrets(spec: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ollama_fleet.api.access import SecretRefs
 from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec
 from ollama_fleet.api.router import RouterSpec
-from ollama_fleet.api.servers import DRAINING_LABEL, OLLAMANODE_LABEL, server_name
+from ollama_fleet.api.servers import DRAINING_LABEL, OLLAMANODE_LABEL, is_meant, server_name
 from ollama_fleet.kube.client import Kube
 from ollama_fleet.kube.kinds import OLLAMA_NODE, POD, ROUTER, Kind, Object
 from ollama_fleet.router.config import ConfigError, UnsafeError, endpoint_of, settings_of
@@ -184,10 +184,7 @@ def _selection(router_spec: Mapping[str, Any]) -> Callable[[str, Mapping[str, st
     select = RouterSpec.model_validate(router_spec).select
 
     def selected(name: str, labels: Mapping[str, str]) -> bool:
-        if select.ollama_nodes is not None and name not in select.ollama_nodes:
-            return False
-        wanted = select.selector.match_labels if select.selector else {}
-        return all(labels.get(key) == value for key, value in wanted.items())
+        return is_meant(select.ollama_nodes, select.selector, name, labels)
 
     return selected
 
