@@ -15,7 +15,6 @@ from ollama_fleet.api.names import DEFAULT_HOST, ModelName
 from ollama_fleet.ollama.errors import ModelNotFound, RegistryError, Unreachable
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
-MODEL_LAYER = "application/vnd.ollama.image.model"
 _LARGEST_MANIFEST = 1 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
