@@ -34,6 +34,7 @@ from ollama_fleet.kube.kinds import (
 )
 from ollama_fleet.plan import distribution, ollamanode, router
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
+from ollama_fleet.plan.observed import Observed
 from ollama_fleet.plan.result import Plan
 from ollama_fleet.plan.servers import pod_ready, probe_url
 from ollama_fleet.plan.tasks import Seen, failures_from_status
@@ -94,7 +95,7 @@ class OllamaNodes:
         if spec.get("external") is None:
             kind = DAEMON_SET if spec.get("perNode") is not None else STATEFUL_SET
             workload = self._context.store.get(kind, meta["namespace"], meta["name"])
-        observed = ollamanode.Observed(
+        observed = Observed(
             workload=workload,
             pods=tuple(pods),
             kubernetes_nodes=machines(self._context),

@@ -5,7 +5,8 @@ import pytest
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.plan.claims import claim_template
 from ollama_fleet.plan.devices import Devices
-from ollama_fleet.plan.ollamanode import Observed, plan_ollamanode
+from ollama_fleet.plan.observed import Observed
+from ollama_fleet.plan.ollamanode import plan_ollamanode
 from tests.unit.plan.gpumachines import claim, published
 from tests.unit.plan.objects import NOW, Object, machine, pod, resource
 

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from ollama_fleet.api.conditions import Reason
-from ollama_fleet.plan.ollamanode import Observed, plan_ollamanode, short_quantity
+from ollama_fleet.plan.observed import Observed
+from ollama_fleet.plan.ollamanode import plan_ollamanode
+from ollama_fleet.plan.report import short_quantity
 from ollama_fleet.plan.servers import Probe
 from ollama_fleet.plan.troubles import Trouble
 from tests.unit.plan.objects import NOW, Object, machine, pod, probe, resource

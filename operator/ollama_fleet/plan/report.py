@@ -1,0 +1,107 @@
+"""What an OllamaNode's status tells of its servers."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from ollama_fleet.api.ollamanode import MemoryStatus, OllamaNodeSpec, OllamaNodeStatus, ServerStatus
+from ollama_fleet.api.quantity import gib
+from ollama_fleet.api.servers import OLLAMANODE_LABEL
+from ollama_fleet.plan.conditions import Verdict, conditions
+from ollama_fleet.plan.observed import Observed, updated, wanted
+from ollama_fleet.plan.result import Object
+from ollama_fleet.plan.servers import Server
+from ollama_fleet.plan.times import parsed, rfc3339
+
+SERVERS_SHOWN = 100
+SEEN_STEP = timedelta(minutes=5)
+"""How coarsely lastSeen is kept while all is well: a fresh stamp alone is no reason to write."""
+
+_ORDER = {"Unfit": 0, "Offline": 1, "Starting": 2, "Draining": 3, "Ready": 4}
+
+
+def status_of(
+    node: Object,
+    spec: OllamaNodeSpec,
+    observed: Observed,
+    servers: list[Server],
+    verdict: Verdict,
+    now: datetime,
+) -> dict[str, Any]:
+    """The status to write, conditions included."""
+    name = node["metadata"]["name"]
+    previous = node.get("status") or {}
+    generation = node["metadata"].get("generation", 1)
+    ready = sum(server.state == "Ready" for server in servers)
+    before = {one["name"]: one for one in previous.get("servers") or ()}
+    shown = sorted(servers, key=lambda server: (_ORDER[server.state], server.name))
+    versions = sorted({server.probe.version for server in servers if server.probe.version})
+    status = OllamaNodeStatus(
+        observed_generation=generation,
+        replicas=len(servers),
+        ready_replicas=ready,
+        updated_replicas=updated(spec, observed.workload, ready),
+        ready=f"{ready}/{wanted(spec, observed.workload)}",
+        selector=f"{OLLAMANODE_LABEL}={name}",
+        version=", ".join(versions)[:64] or None,
+        models=len({model for server in servers for model in server.probe.installed}),
+        memory=_memory(servers),
+        servers=[_server_status(one, before.get(one.name, {})) for one in shown[:SERVERS_SHOWN]],
+        servers_omitted=max(0, len(shown) - SERVERS_SHOWN),
+    ).wire()
+    status["conditions"] = conditions(previous.get("conditions") or (), verdict, generation, now)
+    return status
+
+
+def _memory(servers: Iterable[Server]) -> MemoryStatus | None:
+    known = [server.memory for server in servers if server.memory.size is not None]
+    unknown = [server.memory for server in servers if server.memory.size is None]
+    if not known:
+        return MemoryStatus(source=unknown[0].source) if unknown else None
+    least = min(known, key=lambda memory: memory.size or 0)
+    most = max(known, key=lambda memory: memory.size or 0)
+    source = least.source
+    if least.size != most.size:
+        source += f"; the smallest of {gib(least.size or 0)} to {gib(most.size or 0)}"
+    return MemoryStatus(per_server=short_quantity(least.size or 0), source=source)
+
+
+def short_quantity(size: int) -> str:
+    """Bytes as a quantity people read: ``24Gi`` if whole, else in ``Mi``."""
+    if size == 0:
+        return "0"
+    for unit, factor in (("Gi", 2**30), ("Mi", 2**20)):
+        if size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size / 2**30:.1f}Gi" if size >= 2**30 else f"{size // 2**20}Mi"
+
+
+def _server_status(server: Server, before: Mapping[str, Any]) -> ServerStatus:
+    probe = server.probe
+    return ServerStatus(
+        name=server.name,
+        state=server.state,
+        kubernetes_node=server.kubernetes_node,
+        address=server.url,
+        version=probe.version,
+        gpu=server.memory.gpu,
+        memory_total=short_quantity(server.memory.size) if server.memory.size else None,
+        memory_source=server.memory.source,
+        memory_used=short_quantity(sum(probe.resident.values())) if probe.version else None,
+        installed=len(probe.installed) if probe.version else None,
+        resident=sorted(probe.resident)[:64],
+        registered_at=before.get("registeredAt")
+        or (rfc3339(probe.first_seen) if probe.first_seen else None),
+        last_seen=_last_seen(server, before),
+        message=server.trouble.message[:1024] if server.trouble else None,
+    )
+
+
+def _last_seen(server: Server, before: Mapping[str, Any]) -> str | None:
+    seen = server.probe.last_seen
+    told = parsed(before.get("lastSeen"))
+    if seen is None:
+        return before.get("lastSeen")
+    if told is not None and seen - told < SEEN_STEP and before.get("state") == server.state:
+        return str(before["lastSeen"])
+    return rfc3339(seen)
