@@ -1,29 +1,38 @@
-"""What operators may ask, on a listener of their own: health, readiness, metrics."""
+"""What operators may ask, on a listener of their own: health, readiness, metrics, servers."""
 
 from collections.abc import Callable
+from typing import Any
+
+import orjson
 
 from ollama_fleet.router.errors import Api, Refusal
 from ollama_fleet.router.framing import Request
-from ollama_fleet.router.front import TEXT, Front
+from ollama_fleet.router.front import JSON, TEXT, Front
+from ollama_fleet.router.snapshot import Fleet
 
 _METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+_PATHS = (b"/healthz", b"/readyz", b"/metrics", b"/servers")
 
 
 class Operators:
     """The handler of the metrics listener."""
 
-    def __init__(self, ready: Callable[[], str], metrics: Callable[[], bytes]) -> None:
+    def __init__(
+        self, ready: Callable[[], str], metrics: Callable[[], bytes], fleet: Fleet
+    ) -> None:
         self._ready = ready
         self._metrics = metrics
+        self._fleet = fleet
 
     def api_of(self, request: Request) -> Api:
         """Errors are told as Ollama tells them."""
         return Api.OLLAMA
 
     def admit(self, request: Request) -> None:
-        """Refuse all but the three paths; raises `Refusal`."""
-        if request.target not in (b"/healthz", b"/readyz", b"/metrics"):
-            raise Refusal(404, "here are /healthz, /readyz and /metrics", reason="Path")
+        """Refuse all but the few paths; raises `Refusal`."""
+        if request.target not in _PATHS:
+            told = "here are /healthz, /readyz, /metrics and /servers"
+            raise Refusal(404, told, reason="Path")
         if request.method not in (b"GET", b"HEAD"):
             raise Refusal(405, "405 method not allowed", reason="Method", allow="GET, HEAD")
 
@@ -32,5 +41,29 @@ class Operators:
         if request.target == b"/metrics":
             front.answer(200, self._metrics(), _METRICS_TYPE)
             return
+        if request.target == b"/servers":
+            front.answer(200, orjson.dumps({"servers": servers(self._fleet)}), JSON)
+            return
         waiting = self._ready() if request.target == b"/readyz" else ""
         front.answer(503 if waiting else 200, (waiting or "ok").encode() + b"\n", TEXT)
+
+
+def servers(fleet: Fleet) -> list[dict[str, Any]]:
+    """Every server with its state and the requests there, and those that left with some.
+
+    Whoever stops a server learns from it when that cuts nobody off: it takes no new requests
+    (its state is not Ready), and none are under way.
+    """
+    known = [
+        {
+            "name": server.name,
+            "url": server.endpoint.url,
+            "state": server.state.value,
+            "inFlight": server.load.in_flight,
+        }
+        for server in fleet.snapshot.servers
+    ]
+    return known + [
+        {"name": "", "url": url, "state": "Gone", "inFlight": load.in_flight}
+        for url, load in fleet.left
+    ]

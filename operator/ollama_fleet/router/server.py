@@ -38,7 +38,7 @@ class Router:
         metrics = Metrics(
             self.accounting, self.fleet, loop.time, lambda: len(self._frontage.fronts)
         )
-        self._operators = self._new_frontage(Operators(self._not_ready, metrics.render))
+        self._operators = self._new_frontage(Operators(self._not_ready, metrics.render, self.fleet))
         self._operators.connections = _OPERATOR_CONNECTIONS
         self._listeners: dict[Frontage, list[asyncio.Server]] = {
             self._frontage: [],

@@ -166,6 +166,7 @@ class Fleet:
         self._new_breaker = new_breaker
         self._clock = clock
         self._departed: dict[str, float] = {}
+        self._left: list[tuple[str, Load]] = []
         self._servers: dict[str, Server] = {}
         self._listeners: list[Callable[[Snapshot], None]] = []
         self.snapshot = Snapshot()
@@ -178,6 +179,12 @@ class Fleet:
         """The server called `name`."""
         return self._servers.get(name)
 
+    @property
+    def left(self) -> list[tuple[str, Load]]:
+        """URLs of servers that are wanted no longer and still answer requests, with their load."""
+        self._left = [(url, load) for url, load in self._left if load.in_flight]
+        return self._left
+
     def want(self, endpoints: Iterable[Endpoint]) -> None:
         """Route to exactly these servers; what is known of those that stay is kept."""
         wanted = {endpoint.name: endpoint for endpoint in endpoints}
@@ -189,6 +196,7 @@ class Fleet:
             for name, known in self._servers.items():
                 if name not in servers or servers[name].load is not known.load:
                     self._departed |= dict.fromkeys(known.installed, self._clock())
+                    self._left = [*self.left, (known.endpoint.url, known.load)]
             self._replace(servers)
 
     def expects(self, model: str) -> bool:

@@ -1,10 +1,14 @@
 """Readiness, metrics, changed servers, and the end."""
 
 import asyncio
+import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from ollama_fleet.router.config import parse
+from ollama_fleet.router.snapshot import State
 from tests.component.router.conftest import QUICK, Running, Serve, Start
 from tests.component.router.peers import (
     LAST_CHUNK,
@@ -154,3 +158,33 @@ async def test_servers_come_and_go_without_a_failed_request(start: Start, serve:
     router.router.fleet.want(())
     reply = await chat(router.port)
     assert reply.status == 503  # not unknown: whoever had it may come back
+
+
+async def test_who_stops_a_server_learns_what_runs_there(start: Start, serve: Serve) -> None:
+    stream = Stream()
+    backend = await serve(stream)
+    router = await start(backend)
+    endpoint = router.router.fleet.snapshot.servers[0].endpoint
+
+    async def told() -> list[dict[str, Any]]:
+        reply = await get(router.operators_port, "/servers")
+        assert reply.fields["content-type"].startswith("application/json")
+        servers: list[dict[str, Any]] = json.loads(reply.body)["servers"]
+        return servers
+
+    def says(state: str, in_flight: int, name: str = backend.name) -> list[dict[str, Any]]:
+        return [{"name": name, "url": backend.url, "state": state, "inFlight": in_flight}]
+
+    assert await told() == says("Ready", 0)
+    client = await Client.connect(router.port)
+    client.ask()
+    await client.reader.readuntil(b"one\r\n")
+    assert await told() == says("Ready", 1)
+    router.router.fleet.want([replace(endpoint, held=State.DRAINING)])
+    assert await told() == says("Draining", 1)
+    router.router.fleet.want([])
+    assert await told() == says("Gone", 1, name="")
+    stream.end.set()
+    await client.reader.readuntil(LAST_CHUNK)
+    await eventually(lambda: router.in_flight == 0)
+    assert await told() == []
