@@ -56,6 +56,7 @@ class Pod:
     _since: str = field(default_factory=now)
     _sent: Object = field(default_factory=dict)
     _ending: asyncio.Task[None] | None = None
+    _grace: float = float("inf")
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -87,9 +88,16 @@ class Pod:
         status = {"podIP": self.address, "hostIP": self.site.address}
         self.object = {**latest, "status": {**status, **latest.get("status", {})}}
         self._dirty.set()
-        if latest["metadata"].get("deletionTimestamp") and not self._ending:
-            grace = latest["metadata"].get("deletionGracePeriodSeconds")
-            self._ending = spawn(self._end(_DEFAULT_GRACE if grace is None else float(grace)))
+        if not latest["metadata"].get("deletionTimestamp"):
+            return
+        told = latest["metadata"].get("deletionGracePeriodSeconds")
+        grace = _DEFAULT_GRACE if told is None else float(told)
+        # As a kubelet does: who deletes it again with less time cuts its hooks short.
+        if grace < self._grace and not (self._ending and self._ending.done()):
+            if self._ending:
+                self._ending.cancel()
+            self._grace = grace
+            self._ending = spawn(self._end(grace))
 
     async def kill(self) -> None:
         """End all of it at once and report nothing."""

@@ -299,6 +299,19 @@ def test_the_pre_stop_hook_runs_first(here: Namespace) -> None:
     assert path.read_text().strip() == address
 
 
+def test_who_deletes_a_pod_again_with_less_grace_cuts_its_hook_short(here: Namespace) -> None:
+    hook = {"preStop": {"sleep": {"seconds": 600}}}
+    sleeper = pod("sleeper", WAIT_FOREVER, {"lifecycle": hook}, terminationGracePeriodSeconds=630)
+    here.apply(sleeper)
+    here.wait("pod/sleeper", "condition=Ready")
+    here.delete("sleeper", "--wait=false")
+    # with more grace nothing changes
+    here.delete("sleeper", "--wait=false", "--grace-period=700")
+    assert here.get("pod", "sleeper")["metadata"]["deletionGracePeriodSeconds"] == 630
+    here.delete("sleeper", "--grace-period=1", "--timeout=60s")
+    assert here.get("pod", "sleeper") == {}
+
+
 def test_a_pod_may_do_what_its_role_allows_and_no_more(here: Namespace) -> None:
     script = (
         "import subprocess\n"
