@@ -29,6 +29,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     POD_REFUSED = "PodRefused"
     APPLY_REFUSED = "ApplyRefused"
+    LOAD_FAILED = "LoadFailed"
     UNREACHABLE = "Unreachable"
     SECRET_MISSING = "SecretMissing"  # noqa: S105 (a reason, not a secret)
     INVALID_SECRET = "InvalidSecret"  # noqa: S105

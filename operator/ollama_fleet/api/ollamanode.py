@@ -253,7 +253,9 @@ class Update(Model):
         default=1, description="Servers that may be away at once: a count or a percentage."
     )
     drain_timeout: Duration = Field(
-        default="5m", description="How long a server that stops may finish its streams."
+        default="5m",
+        description="How long a server that stops may finish its streams, at least 5s; for those "
+        "started since it was set.",
     )
 
 
@@ -368,6 +370,14 @@ class ServerStatus(Model):
     disk_free: Quantity | None = None
     installed: int | None = Field(default=None, ge=0)
     resident: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] = []
+    restoring: Annotated[
+        list[Annotated[str, Field(max_length=256)]],
+        Field(
+            max_length=64,
+            description="Models in memory before the server was replaced; loaded again before "
+            "the next one goes.",
+        ),
+    ] = []
     active_requests: int | None = Field(default=None, ge=0)
     registered_at: Annotated[str | None, Field(max_length=64)] = None
     last_seen: Annotated[str | None, Field(max_length=64)] = None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 from ollama_fleet.api.model import LABEL_PREFIX
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.kube import Invalid, KubeError, Object, kind_of
+from ollama_fleet.plan.drain import GRACE
 from ollama_fleet.plan.result import Plan
+
+log = logging.getLogger(__name__)
 
 APPLIED = LABEL_PREFIX + "applied"
 
@@ -40,7 +44,18 @@ async def apply(context: Context, plan: Plan) -> bool:
     for gone in plan.delete:
         meta = gone["metadata"]
         await context.kube.delete(kind_of(gone), meta["name"], meta["namespace"], uid=meta["uid"])
+    for pod in plan.hasten:
+        await hasten(context, pod)
     return any(written)
+
+
+async def hasten(context: Context, pod: Object) -> None:
+    """End the sleep of a pod that is on its way out and has nothing left to do."""
+    meta = pod["metadata"]
+    log.info("%s/%s has no request left and stops", meta["namespace"], meta["name"])
+    await context.kube.delete(
+        kind_of(pod), meta["name"], meta["namespace"], uid=meta["uid"], grace_seconds=GRACE
+    )
 
 
 async def report(context: Context, owner: Object, plan: Plan) -> None:

@@ -19,10 +19,9 @@ from ollama_fleet.plan.devices import Devices
 from ollama_fleet.plan.servers import Server, servers_of
 
 
-def pods_of(context: Context, node: Object) -> list[Object]:
+def pods_of(context: Context, namespace: str, name: str) -> list[Object]:
     """The pods of an OllamaNode."""
-    meta = node["metadata"]
-    return context.store.list(POD, meta["namespace"], {OLLAMANODE_LABEL: meta["name"]})
+    return context.store.list(POD, namespace, {OLLAMANODE_LABEL: name})
 
 
 def rivals_of(context: Context, pods: list[Object]) -> list[Object]:
@@ -58,7 +57,7 @@ def servers_in(context: Context, probes: Probes, namespace: str) -> list[Server]
         servers += servers_of(
             node,
             spec,
-            pods_of(context, node),
+            pods_of(context, namespace, node["metadata"]["name"]),
             kubernetes_nodes,
             seen,
             context.clock.now(),

@@ -10,15 +10,17 @@ from pydantic import ValidationError
 from ollama_fleet.api.access import SecretError, SecretRefs
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec
-from ollama_fleet.api.servers import ROUTER_LABEL, is_meant
-from ollama_fleet.controllers.act import RefusedError, apply, report
+from ollama_fleet.api.servers import ROUTER_LABEL
+from ollama_fleet.controllers.act import RefusedError, apply, hasten, report
 from ollama_fleet.controllers.context import Context, Reconcilers
 from ollama_fleet.controllers.facts import RegistryFacts
 from ollama_fleet.controllers.fleet import devices, machines, pods_of, rivals_of, servers_in
 from ollama_fleet.controllers.fleetmetrics import FleetCollector
+from ollama_fleet.controllers.loads import Loads
 from ollama_fleet.controllers.loop import Key, Result
 from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.pulls import Pulls
+from ollama_fleet.controllers.traffic import reports_of
 from ollama_fleet.kube import Kind, NotFound, Object
 from ollama_fleet.kube.access import read_access
 from ollama_fleet.kube.kinds import (
@@ -34,6 +36,7 @@ from ollama_fleet.kube.kinds import (
 )
 from ollama_fleet.plan import distribution, ollamanode, router
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
+from ollama_fleet.plan.drain import LOOK_AGAIN, Report, drained, ending
 from ollama_fleet.plan.observed import Observed
 from ollama_fleet.plan.result import Plan
 from ollama_fleet.plan.servers import pod_ready, probe_url
@@ -60,9 +63,10 @@ def build(context: Context) -> Reconcilers:
     )
     pulls = Pulls(context.background, probes, context.clock, context.metrics)
     context.metrics.register(FleetCollector(context.store))
+    loads = Loads(context.background, probes, context.clock)
     facts = RegistryFacts(context.clock, context.settings.request_timeout)
     return {
-        OLLAMA_NODE: OllamaNodes(context, probes).reconcile,
+        OLLAMA_NODE: OllamaNodes(context, probes, loads).reconcile,
         MODEL_DISTRIBUTION: ModelDistributions(context, probes, pulls, facts).reconcile,
         ROUTER: Routers(context, probes).reconcile,
     }
@@ -71,25 +75,73 @@ def build(context: Context) -> Reconcilers:
 class OllamaNodes:
     """Keeps servers as OllamaNodes want them."""
 
-    def __init__(self, context: Context, probes: Probes) -> None:
+    def __init__(self, context: Context, probes: Probes, loads: Loads) -> None:
         self._context = context
         self._probes = probes
+        self._loads = loads
 
     async def reconcile(self, namespace: str, name: str) -> Result:
         """Bring one OllamaNode's servers and status up to date."""
         node = _living(self._context, OLLAMA_NODE, namespace, name)
         group = f"{namespace}/{name}"
+        pods = pods_of(self._context, namespace, name)
         if node is None:
-            if self._probes.met(group):
-                self._probes.forget(group)
-            return Result()
-        pods = pods_of(self._context, node)
+            return await self._see_off(group, pods)
         urls = self._urls(group, node, pods)
         self._probes.follow(group, urls, _secrets_of(node), lambda: self._changed(namespace, name))
         await self._probes.settled(group, FIRST_PROBE)
-        return await _carry_out(self._context, node, lambda: self._look(node, pods))
+        routers = await self._routers(namespace, pods)
+        latest = Plan()
 
-    def _look(self, node: Object, pods: list[Object]) -> Plan:
+        def look() -> Plan:
+            nonlocal latest
+            latest = self._look(node, pods, routers)
+            return latest
+
+        result = await _carry_out(self._context, node, look)
+        key = Key(OLLAMA_NODE, namespace, name)
+        self._loads.want(group, latest.loads, lambda: self._context.loop.mark(key))
+        return result
+
+    async def _see_off(self, group: str, pods: list[Object]) -> Result:
+        """The OllamaNode is gone; its pods, on their way out, still finish what they do."""
+        if self._probes.met(group):
+            self._probes.forget(group)
+        self._loads.want(group, (), lambda: None)
+        leaving = [pod for pod in pods if ending(pod)]
+        if not leaving:
+            return Result()
+        routers = await self._routers(group.partition("/")[0], leaving)
+        for pod in drained(leaving, {}, routers, last=True):
+            await hasten(self._context, pod)
+        return Result(LOOK_AGAIN)
+
+    async def _routers(self, namespace: str, pods: list[Object]) -> tuple[Report | None, ...]:
+        """What routers say, where a server waits for its last requests."""
+        if not any(ending(pod) for pod in pods):
+            return ()
+        routers = self._context.store.list(POD, namespace)
+        return await reports_of(
+            pod for pod in routers if ROUTER_LABEL in (pod["metadata"].get("labels") or {})
+        )
+
+    def _named(self, node: Object) -> frozenset[str] | None:
+        """The models that ModelDistributions want on its servers, where it matters."""
+        meta = node["metadata"]
+        servers = (node.get("status") or {}).get("servers") or ()
+        if not any(one.get("restoring") for one in servers):
+            return None
+        found: set[str] = set()
+        for wanted in self._context.store.list(MODEL_DISTRIBUTION, meta["namespace"]):
+            try:
+                spec = ModelDistributionSpec.model_validate(wanted["spec"])
+            except ValidationError:
+                continue
+            if distribution.means(spec.target, meta["name"], meta.get("labels") or {}):
+                found |= distribution.models_named(spec)
+        return frozenset(found)
+
+    def _look(self, node: Object, pods: list[Object], routers: tuple[Report | None, ...]) -> Plan:
         meta, spec = node["metadata"], node["spec"]
         workload = None
         if spec.get("external") is None:
@@ -107,11 +159,14 @@ class OllamaNodes:
                     RESOURCE_CLAIM_TEMPLATE, meta["namespace"], owner=meta["uid"]
                 )
             ),
+            named=self._named(node),
+            unloaded=self._loads.failures(f"{meta['namespace']}/{meta['name']}"),
+            routers=routers,
         )
         return ollamanode.plan_ollamanode(node, observed, self._context.clock.now())
 
     def _urls(self, group: str, node: Object, pods: list[Object]) -> list[str]:
-        """Where to ask: pods once they are ready, and from then on until they go."""
+        """Where to ask: pods once they are ready, and from then on until they are gone."""
         external = node["spec"].get("external")
         if external is not None:
             return [str(external["url"]).rstrip("/")]
@@ -119,8 +174,7 @@ class OllamaNodes:
             url
             for pod in pods
             if (url := probe_url(pod)) is not None
-            and not pod["metadata"].get("deletionTimestamp")
-            and (pod_ready(pod) or self._probes.follows(group, url))
+            and (pod_ready(pod) or ending(pod) or self._probes.follows(group, url))
         ]
 
     def _changed(self, namespace: str, name: str) -> None:
@@ -199,7 +253,7 @@ class ModelDistributions:
         """Whether there is an OllamaNode that the target means."""
         target = spec.target
         return any(
-            is_meant(target.ollama_nodes, target.selector, meta["name"], meta.get("labels") or {})
+            distribution.means(target, meta["name"], meta.get("labels") or {})
             for node in self._context.store.list(OLLAMA_NODE, namespace)
             for meta in (node["metadata"],)
         )

@@ -100,18 +100,19 @@ class OllamaClient:
         await self._call("POST", "/api/copy", body, model=source)
 
     async def load(
-        self, model: str, keep_alive: float | str = -1, timeout: float = _LOAD_TIMEOUT
+        self, model: str, keep_alive: float | str | None = -1, timeout: float = _LOAD_TIMEOUT
     ) -> None:
         """Bring a model into memory and keep it for `keep_alive` (seconds, or like `5m`; below
-        zero: for good). Returns when it is there."""
-        body = {"model": model, "keep_alive": keep_alive, "stream": False}
+        zero: for good; None: as the server is set). Returns when it is there."""
+        kept = {} if keep_alive is None else {"keep_alive": keep_alive}
+        body = {"model": model, "stream": False, **kept}
         try:
             await self._call("POST", "/api/generate", body, model=model, timeout=timeout)
         except OllamaResponseError as error:
             if "does not support generate" not in error.message:
                 raise
             # An embedding model: the same by way of /api/embed.
-            body = {"model": model, "keep_alive": keep_alive}
+            body = {"model": model, **kept}
             await self._call("POST", "/api/embed", body, model=model, timeout=timeout)
 
     async def unload(self, model: str) -> None:

@@ -52,26 +52,21 @@ def outdated(
     workload: Object | None,
     pods: Iterable[Object],
 ) -> tuple[Object, ...]:
-    """Templates that no pod is, or will be, made from.
-
-    While an update rolls, a pod that dies may be made anew as it was: only then may the old
-    template go.
-    """
+    """Templates that no pod is, or will be, made from."""
     names = {current["metadata"]["name"]} if current else set()
-    if workload is None or not _rolled_out(workload, names):
+    if workload is None or not _taken_over(workload, names):
         return ()
     names |= {name for pod in pods for name in _named(pod["spec"])}
     return tuple(one for one in templates if one["metadata"]["name"] not in names)
 
 
-def _rolled_out(workload: Object, names: set[str]) -> bool:
+def _taken_over(workload: Object, names: set[str]) -> bool:
+    """Whether the workload's controller makes new pods from these and no others."""
     meta, status = workload.get("metadata") or {}, workload.get("status") or {}
     template = (workload.get("spec") or {}).get("template") or {}
-    return (
-        _named(template.get("spec") or {}) == names
-        and status.get("observedGeneration") == meta.get("generation")
-        and status.get("currentRevision") == status.get("updateRevision")
-    )
+    return _named(template.get("spec") or {}) == names and status.get(
+        "observedGeneration"
+    ) == meta.get("generation")
 
 
 def _named(pod_spec: Object) -> set[str]:

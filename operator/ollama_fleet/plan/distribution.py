@@ -78,13 +78,18 @@ def models_named(spec: ModelDistributionSpec) -> set[str]:
     return {canonical(name) for model in wanted for name in (model.name, *model.fallbacks)}
 
 
+def means(target: Target, name: str, labels: Mapping[str, str]) -> bool:
+    """Whether a target may mean servers of the OllamaNode of that name and those labels."""
+    return is_meant(target.ollama_nodes, target.selector, name, labels)
+
+
 def targeted(target: Target, servers: Iterable[Server]) -> list[Server]:
     """The servers a target means: each given restriction must hold."""
     return [
         server
         for server in servers
         if (target.servers is None or server.name in target.servers)
-        and is_meant(target.ollama_nodes, target.selector, server.ollamanode, server.labels)
+        and means(target, server.ollamanode, server.labels)
     ]
 
 

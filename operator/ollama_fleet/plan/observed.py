@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.plan.devices import Devices
+from ollama_fleet.plan.drain import Report
 from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.servers import Probe
 
@@ -24,6 +25,12 @@ class Observed:
     devices: Devices = field(default_factory=Devices)
     claim_templates: tuple[Object, ...] = ()
     """What claims for its GPUs were ever made from."""
+    named: frozenset[str] | None = None
+    """Models that ModelDistributions want on its servers; None: not looked up."""
+    unloaded: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Why models would not load again, by URL and model, after some attempts."""
+    routers: tuple[Report | None, ...] = ()
+    """What routers say of its servers, read while some are on their way out."""
 
 
 def wanted(spec: OllamaNodeSpec, workload: Object | None) -> int:
@@ -33,11 +40,3 @@ def wanted(spec: OllamaNodeSpec, workload: Object | None) -> int:
     if spec.replicas is not None:
         return spec.replicas
     return int(((workload or {}).get("status") or {}).get("desiredNumberScheduled", 0))
-
-
-def updated(spec: OllamaNodeSpec, workload: Object | None, ready: int) -> int:
-    """How many servers run what the newest spec says."""
-    if spec.external is not None:
-        return ready
-    status = (workload or {}).get("status") or {}
-    return int(status.get("updatedReplicas", status.get("updatedNumberScheduled", 0)))

@@ -1,25 +1,53 @@
 """Planning an OllamaNode: its workload, and how its servers stand."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.api.quantity import bytes_of
+from ollama_fleet.api.servers import DRAINING_LABEL
 from ollama_fleet.plan import unsupported
 from ollama_fleet.plan.claims import claim_template, outdated
 from ollama_fleet.plan.conditions import Verdict, transition
 from ollama_fleet.plan.devices import Devices
-from ollama_fleet.plan.observed import Observed, updated, wanted
+from ollama_fleet.plan.drain import LOOK_AGAIN, drained, draining_mark, ending
+from ollama_fleet.plan.observed import Observed, wanted
 from ollama_fleet.plan.report import status_of
+from ollama_fleet.plan.residency import absent, loads, restoring
 from ollama_fleet.plan.result import Object, Plan
+from ollama_fleet.plan.rollout import current, replaced_next, told, updated
 from ollama_fleet.plan.servers import Server, servers_of
 from ollama_fleet.plan.workload import names, objects
 
 
 def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
-    """What to apply for an OllamaNode, and its status."""
+    """What to apply, replace and load for an OllamaNode, and its status."""
     spec = OllamaNodeSpec.model_validate(node["spec"])
-    servers = servers_of(
+    servers = _remembering(node, spec, observed, _servers(node, spec, observed, now))
+    unserved = unsupported.ollama_node(node["spec"]) or _claims_refused(spec, observed.devices)
+    verdict = unserved or _verdict(spec, observed, servers)
+    gpus = claim_template(node, spec, names(node)[1])
+    made = () if unserved else objects(node, spec, observed.workload, gpus)
+    old = outdated(gpus, observed.claim_templates, observed.workload, observed.pods)
+    stale: tuple[Object, ...] = ()
+    if spec.external is None:
+        count = wanted(spec, observed.workload)
+        stale = replaced_next(spec, observed.workload, servers, count)
+    previous = node.get("status") or {}
+    return Plan(
+        apply=(*made, *_marks(servers)),
+        delete=() if unserved else (*old, *stale),
+        hasten=drained(observed.pods, observed.probes, observed.routers),
+        loads=loads(servers),
+        status=status_of(node, spec, observed, servers, verdict, now),
+        notes=transition(previous.get("conditions") or (), verdict),
+        requeue_after=LOOK_AGAIN if any(ending(pod) for pod in observed.pods) else None,
+    )
+
+
+def _servers(node: Object, spec: OllamaNodeSpec, observed: Observed, now: datetime) -> list[Server]:
+    return servers_of(
         node,
         spec,
         observed.pods,
@@ -29,17 +57,30 @@ def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
         observed.rivals,
         observed.devices,
     )
-    unserved = unsupported.ollama_node(node["spec"]) or _claims_refused(spec, observed.devices)
-    verdict = unserved or _verdict(spec, observed, servers)
-    gpus = claim_template(node, spec, names(node)[1])
-    made = () if unserved else objects(node, spec, observed.workload, gpus)
-    old = outdated(gpus, observed.claim_templates, observed.workload, observed.pods)
-    previous = node.get("status") or {}
-    return Plan(
-        apply=made,
-        delete=() if unserved else old,
-        status=status_of(node, spec, observed, servers, verdict, now),
-        notes=transition(previous.get("conditions") or (), verdict),
+
+
+def _remembering(
+    node: Object, spec: OllamaNodeSpec, observed: Observed, servers: list[Server]
+) -> list[Server]:
+    """The servers, with those that have no pod right now, and what each had in memory."""
+    before = {one["name"]: one for one in (node.get("status") or {}).get("servers") or ()}
+    everyone = [*servers, *absent(node, spec, observed, before, servers)]
+    if spec.external is not None:
+        return everyone
+    return [
+        replace(one, restoring=restoring(before.get(one.name, {}), one, observed.named))
+        for one in everyone
+    ]
+
+
+def _marks(servers: list[Server]) -> tuple[Object, ...]:
+    """A label on the pods of machines that nothing new may come to: routers see pods only."""
+    return tuple(
+        draining_mark(server.pod, wanted=server.note is not None)
+        for server in servers
+        if server.pod is not None
+        and not server.pod["metadata"].get("deletionTimestamp")
+        and (server.note is not None or DRAINING_LABEL in server.pod["metadata"].get("labels", {}))
     )
 
 
@@ -57,7 +98,7 @@ def _claims_refused(spec: OllamaNodeSpec, devices: Devices) -> Verdict | None:
 def _verdict(spec: OllamaNodeSpec, observed: Observed, servers: list[Server]) -> Verdict:
     count = wanted(spec, observed.workload)
     ready = sum(server.state == "Ready" for server in servers)
-    told = f"{ready} of {count} servers ready"
+    summary = f"{ready} of {count} servers ready"
     trouble = next((server.trouble for server in servers if server.trouble), None)
     if trouble is not None:
         return Verdict.stuck(trouble.reason, trouble.message)
@@ -66,7 +107,7 @@ def _verdict(spec: OllamaNodeSpec, observed: Observed, servers: list[Server]) ->
             Reason.CORDONED, "cordoned: no new requests or pulls. Set spec.cordoned to false."
         )
     if spec.external is None and not _seen(observed.workload):
-        return Verdict.underway(told)
+        return Verdict.underway(summary)
     if count == 0 and spec.per_node is not None:
         return Verdict.stuck(
             Reason.NO_SERVERS,
@@ -75,11 +116,41 @@ def _verdict(spec: OllamaNodeSpec, observed: Observed, servers: list[Server]) ->
         )
     if (grown := _grown(spec, observed.workload)) is not None:
         return grown
+    if (unloaded := _unloaded(observed, servers)) is not None:
+        return replace(unloaded, ready=ready >= count)
+    if (new := updated(spec, observed.workload, servers)) < count and _rolls(spec, observed):
+        return Verdict.underway(
+            f"{summary}, an update rolls: {new} of {count} have it, {told(servers)}"
+        )
+    notes = [server.note for server in servers if server.note and server.state == "Draining"]
+    if notes and ready + len(notes) >= count:
+        return Verdict(Reason.CORDONED, f"{summary}: {notes[0]}. See kubectl uncordon.")
     if ready < count or len(servers) > count:
-        return Verdict.underway(told)
-    if updated(spec, observed.workload, ready) < count:
-        return Verdict.underway(f"{told}, an update rolls")
-    return Verdict.good(told)
+        return Verdict.underway(summary)
+    return Verdict.good(summary)
+
+
+def _rolls(spec: OllamaNodeSpec, observed: Observed) -> bool:
+    """Whether an update is on its way, and this is not the first start."""
+    return spec.external is None and any(
+        not current(pod, observed.workload) for pod in observed.pods
+    )
+
+
+def _unloaded(observed: Observed, servers: list[Server]) -> Verdict | None:
+    """A model that will not load where it was loaded before."""
+    for server in servers:
+        for model in server.restoring:
+            why = observed.unloaded.get((server.url or "", model))
+            if why is not None:
+                return Verdict.stuck(
+                    Reason.LOAD_FAILED,
+                    f"{server.name}: {model} was in memory before, and does not load again: "
+                    f"{why.rstrip('.')}. No further server is updated until then. Take back what "
+                    "was changed, lower server.contextLength or server.parallel, or delete the "
+                    "model there.",
+                )
+    return None
 
 
 def _seen(workload: Object | None) -> bool:

@@ -8,8 +8,9 @@ from ollama_fleet.api.ollamanode import MemoryStatus, OllamaNodeSpec, OllamaNode
 from ollama_fleet.api.quantity import gib
 from ollama_fleet.api.servers import OLLAMANODE_LABEL
 from ollama_fleet.plan.conditions import Verdict, conditions
-from ollama_fleet.plan.observed import Observed, updated, wanted
+from ollama_fleet.plan.observed import Observed, wanted
 from ollama_fleet.plan.result import Object
+from ollama_fleet.plan.rollout import updated
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.times import parsed, rfc3339
 
@@ -38,14 +39,14 @@ def status_of(
     versions = sorted({server.probe.version for server in servers if server.probe.version})
     status = OllamaNodeStatus(
         observed_generation=generation,
-        replicas=len(servers),
+        replicas=len([server for server in servers if server.pod or spec.external]),
         ready_replicas=ready,
-        updated_replicas=updated(spec, observed.workload, ready),
+        updated_replicas=updated(spec, observed.workload, servers),
         ready=f"{ready}/{wanted(spec, observed.workload)}",
         selector=f"{OLLAMANODE_LABEL}={name}",
         version=", ".join(versions)[:64] or None,
         models=len({model for server in servers for model in server.probe.installed}),
-        memory=_memory(servers),
+        memory=_memory(server for server in servers if server.pod or spec.external),
         servers=[_server_status(one, before.get(one.name, {})) for one in shown[:SERVERS_SHOWN]],
         servers_omitted=max(0, len(shown) - SERVERS_SHOWN),
     ).wire()
@@ -54,8 +55,9 @@ def status_of(
 
 
 def _memory(servers: Iterable[Server]) -> MemoryStatus | None:
-    known = [server.memory for server in servers if server.memory.size is not None]
-    unknown = [server.memory for server in servers if server.memory.size is None]
+    told = [server.memory for server in servers]
+    known = [memory for memory in told if memory.size is not None]
+    unknown = [memory for memory in told if memory.size is None]
     if not known:
         return MemoryStatus(source=unknown[0].source) if unknown else None
     least = min(known, key=lambda memory: memory.size or 0)
@@ -90,10 +92,11 @@ def _server_status(server: Server, before: Mapping[str, Any]) -> ServerStatus:
         memory_used=short_quantity(sum(probe.resident.values())) if probe.version else None,
         installed=len(probe.installed) if probe.version else None,
         resident=sorted(probe.resident)[:64],
+        restoring=list(server.restoring),
         registered_at=before.get("registeredAt")
         or (rfc3339(probe.first_seen) if probe.first_seen else None),
         last_seen=_last_seen(server, before),
-        message=server.trouble.message[:1024] if server.trouble else None,
+        message=server.trouble.message[:1024] if server.trouble else server.note,
     )
 
 

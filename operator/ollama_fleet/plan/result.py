@@ -17,12 +17,24 @@ class Note:
 
 
 @dataclass(frozen=True)
+class LoadOrder:
+    """A model to bring into a server's memory."""
+
+    server: str
+    url: str
+    model: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """The outcome of planning one custom resource."""
 
     apply: tuple[Object, ...] = ()
     delete: tuple[Object, ...] = ()
-    """Objects of ours that nothing needs any more."""
+    """Objects of ours that nothing needs any more, and pods to be replaced."""
+    hasten: tuple[Object, ...] = ()
+    """Pods on their way out that have nothing left to do."""
+    loads: tuple[LoadOrder, ...] = ()
     status: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     requeue_after: float | None = None

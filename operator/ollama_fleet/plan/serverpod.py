@@ -11,7 +11,9 @@ from ollama_fleet.plan.result import Object
 STORE = "/var/lib/ollama"
 USER = 65532
 ENDPOINT_SECONDS = 5
-"""How long a stopping server still answers, so that routers have seen it leave."""
+"""How long a stopping server still answers at least, so that routers have seen it leave."""
+STOP_SECONDS = 30
+"""How long Ollama may take to end, once it is told to."""
 
 
 def image(spec: OllamaNodeSpec) -> str:
@@ -33,7 +35,7 @@ def pod_template(
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": int(seconds_of(spec.update.drain_timeout)) + 30,
+        "terminationGracePeriodSeconds": _drain_seconds(spec) + STOP_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,
@@ -115,12 +117,17 @@ def _container(spec: OllamaNodeSpec) -> Object:
         "startupProbe": {**alive, "periodSeconds": 1, "failureThreshold": 120},
         "readinessProbe": {**alive, "periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": 3},
         "livenessProbe": {**alive, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
-        "lifecycle": {"preStop": {"sleep": {"seconds": ENDPOINT_SECONDS}}},
+        # it still answers meanwhile; where all is done sooner, the operator ends the sleep
+        "lifecycle": {"preStop": {"sleep": {"seconds": _drain_seconds(spec)}}},
         "volumeMounts": [
             {"name": "models", "mountPath": STORE},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (a mount of the container's own)
         ],
     }
+
+
+def _drain_seconds(spec: OllamaNodeSpec) -> int:
+    return max(ENDPOINT_SECONDS, int(seconds_of(spec.update.drain_timeout)))
 
 
 def _volumes(spec: OllamaNodeSpec) -> list[Object]:

@@ -53,13 +53,24 @@ class Server:
     kubernetes_node: str | None = None
     probe: Probe = Probe()
     trouble: Trouble | None = None
+    note: str | None = None
+    """Why its state is what somebody asked for, which is no trouble."""
     secrets: tuple[str, ...] = ()
     """Names of the Secrets it is reached by."""
+    pod: Object | None = field(default=None, repr=False, compare=False)
+    restoring: tuple[str, ...] = ()
+    """Models that were in memory before its pod was replaced, and are to be there again."""
 
     @property
     def reachable(self) -> bool:
         """Whether it can be asked and told things now."""
         return self.state == "Ready" and self.url is not None
+
+    @property
+    def up(self) -> bool:
+        """Whether its pod runs, is to stay, and answers; one that is cordoned may be."""
+        ready = self.pod is not None and pod_ready(self.pod)
+        return ready and self.state in ("Ready", "Draining")
 
 
 def probe_url(pod: Object) -> str | None:
@@ -184,17 +195,27 @@ def _pod_server(
             trouble = Trouble(Reason.UNREACHABLE, f"{probe.error}, though its pod is Ready")
     elif trouble is not None or probe.last_seen is not None:
         state = "Offline"
+    note = None
+    if machine and cordoned(kubernetes_nodes.get(machine)):
+        note = f"machine {machine} is cordoned"
     return Server(
         name=server_name(name, pod["metadata"]["name"], machine, spec.per_node is not None),
         ollamanode=name,
         labels=labels,
-        state=_held(state, spec),
+        state="Draining" if note and state == "Ready" else _held(state, spec),
         memory=server_memory(spec, kubernetes_nodes.get(machine or ""), pod, devices),
         url=url,
         kubernetes_node=machine,
         probe=probe,
         trouble=trouble,
+        note=note,
+        pod=pod,
     )
+
+
+def cordoned(kubernetes_node: Object | None) -> bool:
+    """Whether nothing new is to come to a machine."""
+    return bool((kubernetes_node or {}).get("spec", {}).get("unschedulable"))
 
 
 def _held(state: ServerState, spec: OllamaNodeSpec) -> ServerState:

@@ -3,6 +3,7 @@
 from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec
 from ollama_fleet.api.servers import OLLAMANODE_LABEL, labels, selector
 from ollama_fleet.plan.result import Object, child
+from ollama_fleet.plan.rollout import REVISION, revision
 from ollama_fleet.plan.serverpod import pod_template
 
 DEFAULT_SIZE = "100Gi"
@@ -17,7 +18,12 @@ def objects(
     first = () if gpus is None else (gpus,)
     if spec.per_node is not None:
         return (*first, _daemon_set(node, spec, gpus))
-    return (*first, _service(node), _stateful_set(node, spec, workload, gpus))
+    return (
+        *first,
+        _service(node),
+        _stateful_set(node, spec, workload, gpus),
+        _disruption_budget(node, spec),
+    )
 
 
 def names(node: Object) -> tuple[str, dict[str, str]]:
@@ -38,16 +44,43 @@ def _service(node: Object) -> Object:
     return made
 
 
+def _disruption_budget(node: Object, spec: OllamaNodeSpec) -> Object:
+    """Whoever empties machines takes no more servers at once than an update does.
+
+    A DaemonSet's pods have none: Kubernetes cannot count them, and nobody evicts them.
+    """
+    name, all_labels = names(node)
+    made = child(node, "policy/v1", "PodDisruptionBudget", f"{name}-servers", all_labels)
+    made["spec"] = {
+        "maxUnavailable": spec.update.max_unavailable,
+        "selector": {"matchLabels": selector(OLLAMANODE_LABEL, name)},
+        # a server that does not run anyway must not keep a machine from being emptied
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+    }
+    return made
+
+
+def _template(spec: OllamaNodeSpec, all_labels: dict[str, str], gpus: Object | None) -> Object:
+    template = pod_template(spec, all_labels, gpus)
+    annotations = template["metadata"].get("annotations", {})
+    metadata = {
+        **template["metadata"],
+        "annotations": {**annotations, REVISION: revision(template)},
+    }
+    return {**template, "metadata": metadata}
+
+
 def _stateful_set(
     node: Object, spec: OllamaNodeSpec, workload: Object | None, gpus: Object | None
 ) -> Object:
     name, all_labels = names(node)
-    template = pod_template(spec, all_labels, gpus)
+    template = _template(spec, all_labels, gpus)
     made = child(node, "apps/v1", "StatefulSet", name, all_labels)
     made["spec"] = {
         "replicas": spec.replicas or 0,
         "serviceName": f"{name}-servers",
         "podManagementPolicy": "Parallel",
+        "updateStrategy": {"type": "OnDelete"},
         "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
         "selector": {"matchLabels": selector(OLLAMANODE_LABEL, name)},
         "template": template,
@@ -77,10 +110,7 @@ def _daemon_set(node: Object, spec: OllamaNodeSpec, gpus: Object | None) -> Obje
     made = child(node, "apps/v1", "DaemonSet", name, all_labels)
     made["spec"] = {
         "selector": {"matchLabels": selector(OLLAMANODE_LABEL, name)},
-        "updateStrategy": {
-            "type": "RollingUpdate",
-            "rollingUpdate": {"maxUnavailable": spec.update.max_unavailable},
-        },
-        "template": pod_template(spec, all_labels, gpus),
+        "updateStrategy": {"type": "OnDelete"},
+        "template": _template(spec, all_labels, gpus),
     }
     return made

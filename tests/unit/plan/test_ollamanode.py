@@ -30,9 +30,9 @@ def conditions(status: Any) -> dict[str, tuple[str, str]]:
 
 def test_replicas_make_a_stateful_set_with_a_volume_each_and_its_service() -> None:
     node = resource("OllamaNode", "a", {"replicas": 2, "storage": {"size": "50Gi"}})
-    service, workload = plan_ollamanode(node, observe(), NOW).apply
+    service, workload, budget = plan_ollamanode(node, observe(), NOW).apply
     assert (service["kind"], service["spec"]["clusterIP"]) == ("Service", "None")
-    assert workload["kind"] == "StatefulSet"
+    assert (workload["kind"], budget["kind"]) == ("StatefulSet", "PodDisruptionBudget")
     assert workload["spec"]["replicas"] == 2
     (claim,) = workload["spec"]["volumeClaimTemplates"]
     assert claim["spec"]["resources"]["requests"]["storage"] == "50Gi"
