@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 if __package__ in (None, ""):
     # As a script, Python puts this directory first, whose modules are not to be found there.
@@ -21,13 +23,15 @@ from dev.ollama.emulator.server import listen
 from dev.ollama.emulator.settings import Settings, from_environment
 
 
-async def serve(settings: Settings, preinstalled: list[str]) -> None:
+async def serve(settings: Settings, preinstalled: list[str], faults: list[dict[str, Any]]) -> None:
     """Serve until SIGTERM or SIGINT, which cut what is in flight, as Ollama does."""
     emulator = Emulator(settings)
     if not os.environ.get("OLLAMA_NOPRUNE"):
         emulator.store.prune_at_start()
     for name in preinstalled:
         emulator.store.install(name)
+    for fault in faults:
+        emulator.faults.add(fault)
     server, connections = await listen(emulator.handle, settings.host, settings.port)
     host, port = server.sockets[0].getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -51,7 +55,8 @@ def main() -> int:
     try:
         settings = from_environment(os.environ)
         preinstalled = [name for name in os.environ.get("EMULATOR_MODELS", "").split(",") if name]
-        uvloop.run(serve(settings, preinstalled))
+        faults = json.loads(os.environ.get("EMULATOR_FAULTS") or "[]")
+        uvloop.run(serve(settings, preinstalled, faults))
     except (ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

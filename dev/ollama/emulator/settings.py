@@ -1,4 +1,8 @@
-"""The emulator's settings: Ollama's own environment variables, and EMULATOR_* for the rest."""
+"""The emulator's settings: Ollama's own environment variables, and EMULATOR_* for the rest.
+
+EMULATOR_MODELS names models that are there from the start, EMULATOR_FAULTS is a JSON list of faults
+in force from the start.
+"""
 
 from __future__ import annotations
 

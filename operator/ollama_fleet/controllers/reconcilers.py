@@ -1,7 +1,9 @@
 """One reconciler per kind: observe, plan, act, report."""
 
+import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -90,7 +92,7 @@ class OllamaNodes:
         urls = self._urls(group, node, pods)
         self._probes.follow(group, urls, _secrets_of(node), lambda: self._changed(namespace, name))
         await self._probes.settled(group, FIRST_PROBE)
-        routers = await self._routers(namespace, pods)
+        routers = await self._last_words(group, pods)
         latest = Plan()
 
         def look() -> Plan:
@@ -111,16 +113,22 @@ class OllamaNodes:
         leaving = [pod for pod in pods if ending(pod)]
         if not leaving:
             return Result()
-        routers = await self._routers(group.partition("/")[0], leaving)
+        routers = await self._last_words(group, leaving)
         for pod in drained(leaving, {}, routers, last=True):
             await hasten(self._context, pod)
         return Result(LOOK_AGAIN)
 
-    async def _routers(self, namespace: str, pods: list[Object]) -> tuple[Report | None, ...]:
-        """What routers say, where a server waits for its last requests."""
-        if not any(ending(pod) for pod in pods):
+    async def _last_words(self, group: str, pods: list[Object]) -> tuple[Report | None, ...]:
+        """What routers say of servers that wait for their last requests; what these have in
+        memory, to be loaded again where they come back, is asked for once more, too."""
+        leaving = [pod for pod in pods if ending(pod)]
+        if not leaving:
             return ()
-        routers = self._context.store.list(POD, namespace)
+        routers = self._context.store.list(POD, group.partition("/")[0])
+        asked = (self._probes.refresh(group, url) for pod in leaving if (url := probe_url(pod)))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_PROBE):
+                await asyncio.gather(*asked)
         return await reports_of(
             pod for pod in routers if ROUTER_LABEL in (pod["metadata"].get("labels") or {})
         )

@@ -125,6 +125,8 @@ def _verdict(spec: OllamaNodeSpec, observed: Observed, servers: list[Server]) ->
     notes = [server.note for server in servers if server.note and server.state == "Draining"]
     if notes and ready + len(notes) >= count:
         return Verdict(Reason.CORDONED, f"{summary}: {notes[0]}. See kubectl uncordon.")
+    if any(server.up and server.restoring for server in servers):
+        return Verdict.underway(f"{summary}, {told(servers)}")
     if ready < count or len(servers) > count:
         return Verdict.underway(summary)
     return Verdict.good(summary)

@@ -57,7 +57,9 @@ def told(servers: Iterable[Server]) -> str:
     """What an update that rolls is at, for people: whom it waits for, and why."""
     for server in servers:
         if server.up and server.restoring:
-            return f"{server.name} loads {', '.join(server.restoring[:3])} again"
+            model = server.restoring[0]
+            there = model in server.probe.installed
+            return f"{server.name} {'loads' if there else 'waits for'} {model} again"
         if server.pod is not None and server.pod["metadata"].get("deletionTimestamp"):
             return f"{server.name} finishes its requests"
         if not server.up:

@@ -1,5 +1,6 @@
 """Who is replaced next: never more at once than update.maxUnavailable leaves."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.plan.rollout import REVISION, current, replaced_next, revision, told, updated
 from ollama_fleet.plan.serverpod import pod_template
 from ollama_fleet.plan.servers import Server
-from tests.unit.plan.objects import Object, pod, server
+from tests.unit.plan.objects import DIGEST, Object, pod, probe, server
 
 
 def workload(revision: str = "new", seen: bool = True) -> Object:
@@ -82,7 +83,10 @@ def test_what_is_updated_and_what_an_update_waits_for() -> None:
     assert updated(spec(), workload(), servers) == 1
     assert current(servers[1].pod or {}, workload())
     assert told(servers) == "a-2 finishes its requests"
-    assert told([of("a-1", restoring=("m:latest",))]) == "a-1 loads m:latest again"
+    there = probe(m__latest=DIGEST)
+    back = of("a-1", restoring=("m:latest",))
+    assert told([back]) == "a-1 waits for m:latest again"
+    assert told([replace(back, probe=there)]) == "a-1 loads m:latest again"
     assert told([of("a-1", ready=False)]) == "a-1 is not back yet"
 
 
