@@ -117,7 +117,7 @@ def _verdict(spec: OllamaNodeSpec, observed: Observed, servers: list[Server]) ->
     if (grown := _grown(spec, observed.workload)) is not None:
         return grown
     if (unloaded := _unloaded(observed, servers)) is not None:
-        return replace(unloaded, ready=ready >= count)
+        return unloaded
     if (new := updated(spec, observed.workload, servers)) < count and _rolls(spec, observed):
         return Verdict.underway(
             f"{summary}, an update rolls: {new} of {count} have it, {told(servers)}"
