@@ -67,6 +67,10 @@ cluster: .venv.stamp ## a real Kubernetes on this machine, with simulated GPUs
 cluster-down: .venv.stamp ## stop it, and leave nothing behind
 	@$(BIN)/python -m dev.cluster down
 
+.PHONY: bench-update
+bench-update: tools ## chats lost while servers are updated, scaled and moved
+	@$(BIN)/python -m benchmarks.update
+
 .PHONY: demo
 demo: .venv.stamp ## from nothing to a chat answer
 	@$(BIN)/python -m dev.demo
