@@ -11,7 +11,7 @@ import pytest
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, POD, Object
 from tests.cluster.chatting import chatting
 from tests.cluster.conftest import Kubectl
-from tests.cluster.fleet import SMALL, Fleet, distribution, ollama_node, router
+from tests.cluster.fleet import OPERATOR, SMALL, Fleet, distribution, ollama_node, router
 from tests.cluster.waiting import eventually
 
 STREAMS = 10
@@ -46,6 +46,11 @@ def resident(fleet: Fleet) -> dict[str, int]:
     return counts
 
 
+def another(fleet: Fleet, name: str, uid: str) -> None:
+    """Wait until a server's pod is another one."""
+    eventually(f"{name} is another", lambda: uids(fleet).get(name, uid) != uid)
+
+
 def uids(fleet: Fleet) -> dict[str, str]:
     return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in fleet.pods("a")}
 
@@ -73,6 +78,21 @@ def test_an_update_rolls_one_by_one_and_cuts_no_stream(fleet: Fleet, storage: Ob
     # each has its model in memory again, without a client having asked for it there
     assert resident(fleet) == {SMALL: 3}
     assert not any(server.get("restoring") for server in fleet.servers("a").values())
+
+
+def test_an_update_goes_on_where_an_operator_was_killed(fleet: Fleet) -> None:
+    url = serving(fleet, replicas=3, storage={"size": "1Gi"})
+    before = uids(fleet)
+    with chatting(url, SMALL, STREAMS) as chats:
+        fleet.patch(OLLAMA_NODE, "a", {"spec": {"server": {"keepAlive": "1h"}}})
+        for name in ("a-2", "a-1"):
+            another(fleet, name, before[name])
+            (operator,) = fleet.api.all(POD, OPERATOR, "app.kubernetes.io/name=ollama-fleet")
+            fleet.cluster.kill_pod_process(OPERATOR, operator["metadata"]["name"])
+        fleet.until(OLLAMA_NODE, "a", lambda _: not {*uids(fleet).values()} & {*before.values()})
+        fleet.ready(OLLAMA_NODE, "a")
+    assert chats.lost == 0, chats.reasons
+    assert resident(fleet) == {SMALL: 3}
 
 
 def test_scaling_down_lets_streams_finish_and_ends_soon_after(

@@ -22,7 +22,7 @@ from ollama_fleet.controllers.loads import Loads
 from ollama_fleet.controllers.loop import Key, Result
 from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.pulls import Pulls
-from ollama_fleet.controllers.traffic import reports_of
+from ollama_fleet.controllers.traffic import Traffic
 from ollama_fleet.kube import Kind, NotFound, Object
 from ollama_fleet.kube.access import read_access
 from ollama_fleet.kube.kinds import (
@@ -66,9 +66,17 @@ def build(context: Context) -> Reconcilers:
     pulls = Pulls(context.background, probes, context.clock, context.metrics)
     context.metrics.register(FleetCollector(context.store))
     loads = Loads(context.background, probes, context.clock)
+
+    def busier(namespace: str) -> None:
+        for node in context.store.list(OLLAMA_NODE, namespace):
+            context.loop.mark(Key(OLLAMA_NODE, namespace, node["metadata"]["name"]))
+
+    interval = context.settings.probe_interval
+    traffic = Traffic(context.store, context.clock, interval, busier)
+    context.background.start("traffic", traffic.run())
     facts = RegistryFacts(context.clock, context.settings.request_timeout)
     return {
-        OLLAMA_NODE: OllamaNodes(context, probes, loads).reconcile,
+        OLLAMA_NODE: OllamaNodes(context, probes, loads, traffic).reconcile,
         MODEL_DISTRIBUTION: ModelDistributions(context, probes, pulls, facts).reconcile,
         ROUTER: Routers(context, probes).reconcile,
     }
@@ -77,10 +85,11 @@ def build(context: Context) -> Reconcilers:
 class OllamaNodes:
     """Keeps servers as OllamaNodes want them."""
 
-    def __init__(self, context: Context, probes: Probes, loads: Loads) -> None:
+    def __init__(self, context: Context, probes: Probes, loads: Loads, traffic: Traffic) -> None:
         self._context = context
         self._probes = probes
         self._loads = loads
+        self._traffic = traffic
 
     async def reconcile(self, namespace: str, name: str) -> Result:
         """Bring one OllamaNode's servers and status up to date."""
@@ -124,14 +133,11 @@ class OllamaNodes:
         leaving = [pod for pod in pods if ending(pod)]
         if not leaving:
             return ()
-        routers = self._context.store.list(POD, group.partition("/")[0])
         asked = (self._probes.refresh(group, url) for pod in leaving if (url := probe_url(pod)))
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_PROBE):
                 await asyncio.gather(*asked)
-        return await reports_of(
-            pod for pod in routers if ROUTER_LABEL in (pod["metadata"].get("labels") or {})
-        )
+        return await self._traffic.reports(group.partition("/")[0])
 
     def _named(self, node: Object) -> frozenset[str] | None:
         """The models that ModelDistributions want on its servers, where it matters."""
@@ -170,6 +176,7 @@ class OllamaNodes:
             named=self._named(node),
             unloaded=self._loads.failures(f"{meta['namespace']}/{meta['name']}"),
             routers=routers,
+            active=self._traffic.active(meta["namespace"]),
         )
         return ollamanode.plan_ollamanode(node, observed, self._context.clock.now())
 

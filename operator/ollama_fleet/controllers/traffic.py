@@ -1,16 +1,79 @@
-"""What routers say of the servers they send requests to, asked only while a server is to stop."""
+"""What routers say of the servers they send requests to: how many are under way."""
 
 import asyncio
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
 
 import httpx
 
+from ollama_fleet.api.servers import ROUTER_LABEL
+from ollama_fleet.controllers.clock import Clock
+from ollama_fleet.controllers.store import Store
 from ollama_fleet.kube import Object
+from ollama_fleet.kube.kinds import POD
 from ollama_fleet.plan.drain import Report, Use
 from ollama_fleet.plan.router import ADMIN_PORT
 
 TIMEOUT = 2.0
 """Seconds that a router has to answer."""
+
+
+class Traffic:
+    """Asks the routers of every namespace now and then, and on demand.
+
+    ``changed`` hears the namespace where servers have other numbers of requests than before.
+    """
+
+    def __init__(
+        self, store: Store, clock: Clock, interval: float, changed: Callable[[str], None]
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._interval = interval
+        self._changed = changed
+        self._active: dict[str, Counter[str]] = {}
+
+    def active(self, namespace: str) -> Mapping[str, int] | None:
+        """Requests under way by URL, as last told; None where no router told anything."""
+        return self._active.get(namespace)
+
+    async def reports(self, namespace: str) -> tuple[Report | None, ...]:
+        """What each router of a namespace says now; None for one that does not answer."""
+        return await reports_of(self._routers().get(namespace, ()))
+
+    async def run(self) -> None:
+        """Keep the numbers fresh, for ever."""
+        while True:
+            await self._clock.wait(asyncio.Event(), self._interval)
+            await self.look()
+
+    async def look(self) -> None:
+        """Ask every router once."""
+        routers = self._routers()
+        before, self._active = self._active, {}
+        for namespace, pods in routers.items():
+            told = [report for report in await reports_of(pods) if report is not None]
+            if told:
+                self._active[namespace] = _sum(told)
+        for namespace in before.keys() | self._active.keys():
+            if (before.get(namespace) or {}) != (self._active.get(namespace) or {}):
+                self._changed(namespace)
+
+    def _routers(self) -> dict[str, list[Object]]:
+        found: dict[str, list[Object]] = defaultdict(list)
+        for pod in self._store.list(POD):
+            if ROUTER_LABEL in (pod["metadata"].get("labels") or {}):
+                found[pod["metadata"]["namespace"]].append(pod)
+        return found
+
+
+def _sum(reports: Iterable[Report]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for report in reports:
+        for url, use in report.items():
+            if use.in_flight:
+                counts[url] += use.in_flight
+    return counts
 
 
 async def reports_of(router_pods: Iterable[Object]) -> tuple[Report | None, ...]:
@@ -29,11 +92,14 @@ async def _report(client: httpx.AsyncClient, host: str) -> Report | None:
     try:
         answer = await client.get(f"http://{address}:{ADMIN_PORT}/servers")
         answer.raise_for_status()
-        return {
-            str(one["url"]): Use(taking=one["state"] == "Ready", in_flight=int(one["inFlight"]))
-            for one in answer.json()["servers"]
-        }
+        found: dict[str, Use] = {}
+        for one in answer.json()["servers"]:
+            # a server may have left with requests and be back at the same address
+            before = found.get(one["url"], Use(taking=False, in_flight=0))
+            taking = before.taking or one["state"] == "Ready"
+            found[one["url"]] = Use(taking, before.in_flight + int(one["inFlight"]))
     except httpx.ConnectError:
         return {}
     except (httpx.HTTPError, KeyError, TypeError, ValueError):
         return None
+    return found

@@ -31,6 +31,8 @@ class Observed:
     """Why models would not load again, by URL and model, after some attempts."""
     routers: tuple[Report | None, ...] = ()
     """What routers say of its servers, read while some are on their way out."""
+    active: Mapping[str, int] | None = None
+    """Requests under way by URL, as routers last told; None: nobody counts them."""
 
 
 def wanted(spec: OllamaNodeSpec, workload: Object | None) -> int:

@@ -47,7 +47,10 @@ def status_of(
         version=", ".join(versions)[:64] or None,
         models=len({model for server in servers for model in server.probe.installed}),
         memory=_memory(server for server in servers if server.pod or spec.external),
-        servers=[_server_status(one, before.get(one.name, {})) for one in shown[:SERVERS_SHOWN]],
+        servers=[
+            _server_status(one, before.get(one.name, {}), observed.active)
+            for one in shown[:SERVERS_SHOWN]
+        ],
         servers_omitted=max(0, len(shown) - SERVERS_SHOWN),
     ).wire()
     status["conditions"] = conditions(previous.get("conditions") or (), verdict, generation, now)
@@ -78,7 +81,9 @@ def short_quantity(size: int) -> str:
     return f"{size / 2**30:.1f}Gi" if size >= 2**30 else f"{size // 2**20}Mi"
 
 
-def _server_status(server: Server, before: Mapping[str, Any]) -> ServerStatus:
+def _server_status(
+    server: Server, before: Mapping[str, Any], active: Mapping[str, int] | None
+) -> ServerStatus:
     probe = server.probe
     return ServerStatus(
         name=server.name,
@@ -93,6 +98,7 @@ def _server_status(server: Server, before: Mapping[str, Any]) -> ServerStatus:
         installed=len(probe.installed) if probe.version else None,
         resident=sorted(probe.resident)[:64],
         restoring=list(server.restoring),
+        active_requests=None if active is None or not server.url else active.get(server.url, 0),
         registered_at=before.get("registeredAt")
         or (rfc3339(probe.first_seen) if probe.first_seen else None),
         last_seen=_last_seen(server, before),
