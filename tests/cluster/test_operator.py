@@ -286,6 +286,12 @@ def test_what_others_change_is_put_back_and_what_they_add_stays(
         assert annotations["example.com/owner"] == "me"
 
 
+def notes_of(pod: Object) -> dict[str, str]:
+    """Of a pod or a template, without what the operator adds by itself."""
+    found = pod["metadata"]["annotations"]
+    return {name: value for name, value in found.items() if "ollamafleet.dev/" not in name}
+
+
 def test_a_field_that_another_manager_adds_to_pods_is_no_reason_to_write(
     fleet: Fleet, kubectl: Kubectl
 ) -> None:
@@ -296,7 +302,9 @@ def test_a_field_that_another_manager_adds_to_pods_is_no_reason_to_write(
     fleet.until(OLLAMA_NODE, "a", lambda obj: (now := standing(obj)) and not now.ready)
     fleet.ready(OLLAMA_NODE, "a")
     template = (fleet.get(STATEFUL_SET, "a") or {})["spec"]["template"]
-    assert template["metadata"]["annotations"] == {"example.com/note": "x"}
+    assert notes_of(template) == {"example.com/note": "x"}
+    (pod,) = fleet.pods("a")
+    assert notes_of(pod) == {"example.com/note": "x"}
     writes = [call for call in fleet.writes() if call.resource == "statefulsets"]
     assert len(writes) == 1
 
@@ -309,7 +317,7 @@ def test_a_field_taken_from_the_spec_is_taken_from_its_pods(fleet: Fleet) -> Non
 
     def follows(obj: Object) -> bool:
         pods = obj["spec"]["template"]
-        return "nodeSelector" not in pods["spec"] and pods["metadata"]["annotations"] == {"a": "1"}
+        return "nodeSelector" not in pods["spec"] and notes_of(pods) == {"a": "1"}
 
     fleet.until(STATEFUL_SET, "a", follows)
     fleet.ready(OLLAMA_NODE, "a")

@@ -80,6 +80,18 @@ def test_an_update_rolls_one_by_one_and_cuts_no_stream(fleet: Fleet, storage: Ob
     assert not any(server.get("restoring") for server in fleet.servers("a").values())
 
 
+def test_a_restart_that_kubectl_orders_is_as_gentle(fleet: Fleet, kubectl: Kubectl) -> None:
+    url = serving(fleet, replicas=2, storage={"size": "1Gi"})
+    before = uids(fleet)
+    with chatting(url, SMALL, STREAMS) as chats:
+        kubectl("rollout", "restart", "statefulset/a", "-n", fleet.namespace)
+        for name in ("a-1", "a-0"):
+            another(fleet, name, before[name])
+        fleet.ready(OLLAMA_NODE, "a")
+    assert chats.lost == 0, chats.reasons
+    assert resident(fleet) == {SMALL: 2}
+
+
 def test_an_update_goes_on_where_an_operator_was_killed(fleet: Fleet) -> None:
     url = serving(fleet, replicas=3, storage={"size": "1Gi"})
     before = uids(fleet)

@@ -37,8 +37,13 @@ def revision(template: Object) -> str:
 
 
 def current(pod: Object, workload: Object | None) -> bool:
-    """Whether the pod is of the workload's newest template."""
-    return bool(_revision_of(pod["metadata"]) == _revision_of(_template(workload)["metadata"]))
+    """Whether the pod is of the workload's newest template.
+
+    Annotations that others add to the template count: so does ``kubectl rollout restart``.
+    """
+    template = ((workload or {}).get("spec") or {}).get("template") or {}
+    wanted, has = _annotations(template), _annotations(pod)
+    return all(has.get(name) == value for name, value in wanted.items())
 
 
 def updated(spec: OllamaNodeSpec, workload: Object | None, servers: Iterable[Server]) -> int:
@@ -111,13 +116,8 @@ def _seen(workload: Object) -> bool:
     return bool(seen == (workload.get("metadata") or {}).get("generation"))
 
 
-def _template(workload: Object | None) -> Object:
-    template = ((workload or {}).get("spec") or {}).get("template") or {}
-    return {"metadata": template.get("metadata") or {}}
-
-
-def _revision_of(metadata: Object) -> Any:
-    return (metadata.get("annotations") or {}).get(REVISION)
+def _annotations(pod: Object) -> dict[str, Any]:
+    return (pod.get("metadata") or {}).get("annotations") or {}
 
 
 def _by_ordinal(name: str) -> list[tuple[int, str]]:
