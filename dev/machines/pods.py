@@ -194,9 +194,9 @@ class Pod:
 
     async def _prepare(self, spec: Object) -> Program:
         """What to run for a container, with its whole environment."""
-        mounts = self.volumes.mounts(spec)
+        declared = await self._declared(spec)
+        mounts = self.volumes.mounts(spec, declared)
         home = _fresh(self.folder / "home" / spec["name"])
-        declared = await variables(self.site.api, self.object, spec, self.machine.capacity())
         translated = {
             "HOSTNAME": self.name,
             **_extra(self.site.directory / "environment.json"),
@@ -220,6 +220,10 @@ class Pod:
         place = Place(self.address, home, mounts, await self._gpu_memory(spec))
         return resolve(spec["image"], line, arguments, translated, place)
 
+    async def _declared(self, spec: Object) -> dict[str, str]:
+        """The environment a container asks for."""
+        return await variables(self.site.api, self.object, spec, self.machine.capacity())
+
     async def _gpu_memory(self, spec: Object) -> int:
         """The memory of the GPUs granted to a container, in bytes."""
         resources = spec.get("resources") or {}
@@ -237,7 +241,7 @@ class Pod:
         log = self.folder / f"{spec['name']}.exec.log"
 
         async def run(command: list[str], timeout: float) -> tuple[bool, str]:
-            mounts = self.volumes.mounts(spec)
+            mounts = self.volumes.mounts(spec, await self._declared(spec))
             return await execute(program, [mounts.translate(t) for t in command], log, timeout)
 
         return Target(self.address, self.ports(), run, self.site.client)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dev.machines.apiserver import ApiError, ApiServer, Object
-from dev.machines.environment import Mounts, WaitingError, field, keys
+from dev.machines.environment import Mounts, WaitingError, expand, field, keys
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _TOKEN_SECONDS = 3607
@@ -34,13 +34,14 @@ class Volumes:
         for volume in pod["spec"].get("volumes") or []:
             self._places[volume["name"]] = await self._place(pod, volume)
 
-    def mounts(self, container: Object) -> Mounts:
-        """The folders by mount path, for one container."""
+    def mounts(self, container: Object, variables: Mapping[str, str]) -> Mounts:
+        """The folders by mount path, for one container with its environment."""
         folders: dict[str, Path] = {}
         for mount in container.get("volumeMounts") or []:
             folder: Path = self._places[mount["name"]]
-            if mount.get("subPath"):
-                folder = folder / mount["subPath"]
+            below = mount.get("subPath") or expand(mount.get("subPathExpr") or "", variables)
+            if below:
+                folder = folder / below
                 if not folder.exists():
                     folder.mkdir(parents=True)
             folders[mount["mountPath"].rstrip("/") or "/"] = folder

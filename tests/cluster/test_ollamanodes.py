@@ -17,8 +17,6 @@ from ollama_fleet.kube.kinds import (
     OLLAMA_NODE,
     PERSISTENT_VOLUME_CLAIM,
     POD,
-    SERVICE,
-    STATEFUL_SET,
 )
 from tests.cluster.conftest import Kubectl
 from tests.cluster.fleet import Fleet, external, ollama_node, standing, told
@@ -177,15 +175,3 @@ def test_a_crashed_server_is_offline_and_comes_back(fleet: Fleet) -> None:
     fleet.until(OLLAMA_NODE, "a", lambda obj: (now := standing(obj)) is not None and not now.ready)
     fleet.ready(OLLAMA_NODE, "a")
     assert fleet.servers("a")["a-0"]["registeredAt"] == registered
-
-
-def test_deletion_leaves_the_volumes_alone(fleet: Fleet) -> None:
-    fleet.apply(ollama_node(storage={"size": "1Gi"}))
-    fleet.ready(OLLAMA_NODE, "a")
-    fleet.delete(OLLAMA_NODE, "a")
-    # Kubernetes' collector of garbage learns of new kinds of owners every 30 s.
-    for kind, name in ((STATEFUL_SET, "a"), (SERVICE, "a-servers"), (POD, "a-0")):
-        fleet.gone(kind, name, within=90)
-    (claim,) = fleet.all(PERSISTENT_VOLUME_CLAIM)
-    assert claim["metadata"]["name"] == "models-a-0"
-    assert not claim["metadata"].get("deletionTimestamp")

@@ -54,6 +54,11 @@ class Kinds:
             **{"dry_run": "All", "field_validation": "Strict", **how},
         )
 
+    def report(self, kind: str, status: Any, name: str, namespace: str) -> None:
+        at = (GROUP, VERSION, namespace, PLURALS[kind], name)
+        body = self.objects.get_namespaced_custom_object(*at) | {"status": status}
+        self.objects.replace_namespaced_custom_object_status(*at, body)
+
     def update(self, kind: str, spec: Any, name: str, namespace: str) -> list[str]:
         at = (GROUP, VERSION, namespace, PLURALS[kind], name)
         body = self.objects.get_namespaced_custom_object(*at) | {"spec": spec}
@@ -134,6 +139,8 @@ def test_updates(kinds: Kinds, namespace: str) -> None:
     for number, (kind, why, row) in enumerate(stored("updates")):
         name = f"update-{number}"
         assert kinds.create(kind, row["before"], name, namespace, dry_run=None) == [], why
+        if "status" in row:
+            kinds.report(kind, row["status"], name, namespace)
         complaints = kinds.update(kind, row["after"], name, namespace)
         wrong += [f"{kind}: {why}: {one}" for one in unlike(complaints, row.get("says", []))]
     assert wrong == []

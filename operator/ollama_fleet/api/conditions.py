@@ -25,6 +25,8 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     VOLUME_UNBOUND = "VolumeUnbound"
+    VOLUME_NOT_EXPANDABLE = "VolumeNotExpandable"
+    STORE_SHARED = "StoreShared"
     CRASH_LOOP = "CrashLoop"
     OUT_OF_MEMORY = "OutOfMemory"
     POD_REFUSED = "PodRefused"

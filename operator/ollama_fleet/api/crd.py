@@ -117,7 +117,8 @@ def crd(resource: Resource) -> Schema:
         "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
         **schema["properties"],
     }
-    schema[VALIDATIONS] = [_SHORT_NAME, *((_HOST_NAME,) if resource.runs else ())]
+    named = (_SHORT_NAME, *((_HOST_NAME,) if resource.runs else ()))
+    schema[VALIDATIONS] = [*named, *schema.get(VALIDATIONS, ())]
     subresources: Schema = {"status": {}}
     if resource.runs:
         subresources["scale"] = {

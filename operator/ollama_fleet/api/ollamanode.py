@@ -29,6 +29,8 @@ PORT = 11434
 
 MANAGED_ENV = {
     "HOME": "the operator sets it to where storage is mounted",
+    "POD_NAME": "the operator sets it to the pod's name",
+    "POD_NAMESPACE": "the operator sets it to the pod's namespace",
     "OLLAMA_HOST": "the operator sets it, and clients use a Router",
     "OLLAMA_NO_CLOUD": "the operator sets it, so that no prompt leaves the fleet",
     "OLLAMA_MODELS": "models are kept where storage says",
@@ -41,6 +43,12 @@ MANAGED_ENV = {
     "OLLAMA_FLASH_ATTENTION": "write server.flashAttention instead",
     "OLLAMA_LOAD_TIMEOUT": "write server.loadTimeout instead",
 }
+
+SYSTEM_FOLDERS = (
+    *("/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/opt", "/proc", "/root"),
+    *("/run", "/sbin", "/sys", "/tmp", "/usr", "/var", "/var/lib", "/var/log", "/var/run"),  # noqa: S108 (named to be refused)
+)
+"""What no store may be, as it is given to the servers' user."""
 
 
 class PerNode(Model):
@@ -216,26 +224,38 @@ class Storage(Model):
             ".storageClassName",
         ),
         rule(
-            "!has(self.size) || !has(oldSelf.size) || !isQuantity(string(self.size)) || "
-            "quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
-            "size cannot shrink, as volumes only grow: keep the old size or write a larger one",
-            ".size",
+            f"!has(self.hostPath) || !(self.hostPath in {list(SYSTEM_FOLDERS)})",
+            "hostPath is given to the servers' user, and this folder is the system's: write one "
+            "of its own, such as /var/lib/ollama-fleet",
+            ".hostPath",
         ),
     )
-    size: Quantity | None = Field(default=None, description="Of each server's volume.")
+    size: Quantity | None = Field(
+        default=None,
+        description="Of each server's volume, 100Gi where no storage is given. A larger one makes "
+        "the volumes grow where their StorageClass allows it; they never shrink. They stay when "
+        "servers are scaled away or the OllamaNode is deleted, and servers of the same name find "
+        "their models there again.",
+    )
     storage_class_name: Name | None = Field(
         default=None, description="Of these volumes; absent: the cluster's default."
     )
     host_path: HostPath | None = Field(
         default=None,
-        description="A folder on the machine, kept when the pod goes. User 65532 must be able to "
-        "write to it.",
+        description="A folder on the machine, kept when the pod goes; a pod on another machine "
+        "begins anew. perNode servers use it as it is, others a folder each below, by namespace "
+        "and pod. Where it is root's, as when Kubernetes makes it, it is given to user 65532 by "
+        "an init container, unless template.securityContext names a runAsUser. Namespaces of the "
+        "Pod Security levels baseline and restricted refuse it.",
     )
     existing_claim: Name | None = Field(
-        default=None, description="A PersistentVolumeClaim that is there, for one server."
+        default=None,
+        description="A PersistentVolumeClaim that is there, for one server of one OllamaNode.",
     )
     ephemeral: bool = Field(
-        default=False, description="Models are gone with the pod, and pulled again."
+        default=False,
+        description="Models are gone with the pod, and pulled again. perNode servers without "
+        "hostPath are so too.",
     )
 
 
@@ -405,6 +425,9 @@ class OllamaNodeStatus(Model):
     version: Annotated[str | None, Field(max_length=64)] = None
     models: int = Field(default=0, ge=0, description="Different models installed.")
     memory: MemoryStatus | None = None
+    volume_size: Quantity | None = Field(
+        default=None, description="What every server's volume has, or is promised."
+    )
     servers: Annotated[
         list[ServerStatus],
         Field(
@@ -419,8 +442,24 @@ class OllamaNodeStatus(Model):
     conditions: Conditions = []
 
 
+_SIZE = "{}.spec.?storage.?size"
+_AT_LEAST = "quantity(string(self.spec.storage.size)).compareTo(quantity(string({}))) >= 0"
+
+
 class OllamaNode(Model):
     """A set of identical Ollama servers: pods with GPUs, one per machine, or elsewhere."""
 
+    model_config = rules(
+        rule(
+            f"!{_SIZE.format('self')}.hasValue() || !{_SIZE.format('oldSelf')}.hasValue() || "
+            "!isQuantity(string(self.spec.storage.size)) || "
+            f"{_AT_LEAST.format('oldSelf.spec.storage.size')} || "
+            "(oldSelf.?status.?volumeSize.hasValue() && "
+            f"{_AT_LEAST.format('oldSelf.status.volumeSize')})",
+            "size cannot shrink, as volumes only grow: write at least status.volumeSize, which is "
+            "what they have",
+            ".spec.storage.size",
+        )
+    )
     spec: OllamaNodeSpec
     status: OllamaNodeStatus | None = None

@@ -9,7 +9,8 @@ from typing import Any
 
 from ollama_fleet.api.model import LABEL_PREFIX
 from ollama_fleet.controllers.context import Context
-from ollama_fleet.kube import Invalid, KubeError, Object, kind_of
+from ollama_fleet.kube import Invalid, KubeError, NotFound, Object, kind_of
+from ollama_fleet.kube.errors import Conflict, Forbidden
 from ollama_fleet.plan.drain import GRACE
 from ollama_fleet.plan.result import Plan
 
@@ -56,6 +57,31 @@ async def hasten(context: Context, pod: Object) -> None:
     await context.kube.delete(
         kind_of(pod), meta["name"], meta["namespace"], uid=meta["uid"], grace_seconds=GRACE
     )
+
+
+async def change(context: Context, plan: Plan) -> dict[str, str]:
+    """Set fields in objects that others made; the names of those refused, with Kubernetes' words.
+
+    An object that has changed meanwhile or is gone is left alone: the watch tells of it.
+    """
+    refused = {}
+    for wanted in plan.change:
+        meta = wanted["metadata"]
+        patch = {
+            "metadata": {"resourceVersion": meta["resourceVersion"]},
+            "spec": wanted["spec"],
+        }
+        try:
+            changed = await context.kube.patch(
+                kind_of(wanted), meta["name"], meta["namespace"], patch
+            )
+        except (Forbidden, Invalid) as error:
+            refused[meta["name"]] = error.message
+        except (Conflict, NotFound):
+            continue
+        else:
+            context.store.put(changed)
+    return refused
 
 
 async def report(context: Context, owner: Object, plan: Plan) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 
+from ollama_fleet.api.conditions import Reason
 from ollama_fleet.controllers.loop import Key
 from ollama_fleet.controllers.store import Store
 from ollama_fleet.kube import Object, kind_of
 from ollama_fleet.kube.kinds import (
+    DAEMON_SET,
     KINDS,
     MODEL_DISTRIBUTION,
     NODE,
@@ -13,6 +15,8 @@ from ollama_fleet.kube.kinds import (
     POD,
     RESOURCE_SLICE,
     ROUTER,
+    STATEFUL_SET,
+    STORAGE_CLASS,
 )
 
 OLLAMA_NODE_LABEL = "ollamafleet.dev/ollamanode"
@@ -27,11 +31,13 @@ def affected(obj: Object, before: Object | None, store: Store) -> set[Key]:
     namespace = meta.get("namespace", "")
     if kind in (NODE, RESOURCE_SLICE):
         return _on_machine_change(obj, before, store)
+    if kind == STORAGE_CLASS:
+        return _keys(one for one in store.list(OLLAMA_NODE) if _on_claims(one))
     if kind == OLLAMA_NODE:
         others = _keys(store.list(ROUTER, namespace)) | _keys(
             store.list(MODEL_DISTRIBUTION, namespace)
         )
-        return others | {_key(obj)}
+        return others | _waiting_for_a_store(store) | {_key(obj)}
     if kind == MODEL_DISTRIBUTION:
         # Pruning asks what the others want, so a new specification concerns them too.
         same = before is not None and _generation(before) == _generation(obj)
@@ -42,6 +48,8 @@ def affected(obj: Object, before: Object | None, store: Store) -> set[Key]:
     keys = _owners(obj)
     if kind == POD and any(key.kind == OLLAMA_NODE for key in keys):
         keys |= _keys(store.list(MODEL_DISTRIBUTION, namespace))
+    if keys and kind in (POD, STATEFUL_SET, DAEMON_SET):
+        keys |= _waiting_for_a_store(store)
     return keys
 
 
@@ -69,6 +77,23 @@ def _substance(machine: Object) -> tuple[object, ...]:
         spec.get("unschedulable"),
         status.get("allocatable"),
         conditions,
+    )
+
+
+def _on_claims(server: Object) -> bool:
+    """Whether its servers' models are kept on PersistentVolumeClaims."""
+    spec = server.get("spec", {})
+    storage = spec.get("storage") or {}
+    return "replicas" in spec and not (storage.get("hostPath") or storage.get("ephemeral"))
+
+
+def _waiting_for_a_store(store: Store) -> set[Key]:
+    """OllamaNodes that another one, of any namespace, keeps from their store."""
+    return _keys(
+        server
+        for server in store.list(OLLAMA_NODE)
+        for one in (server.get("status") or {}).get("conditions") or ()
+        if one["type"] == "Ready" and one["reason"] == Reason.STORE_SHARED
     )
 
 

@@ -31,6 +31,7 @@ from ollama_fleet.kube.kinds import (
     SERVICE,
     SERVICE_ACCOUNT,
     STATEFUL_SET,
+    STORAGE_CLASS,
 )
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ WATCHED: dict[Kind, str | None] = {
     SERVICE: MANAGED,
     PERSISTENT_VOLUME_CLAIM: MANAGED,
     POD_DISRUPTION_BUDGET: MANAGED,
+    STORAGE_CLASS: None,
     SERVICE_ACCOUNT: MANAGED,
     ROLE: MANAGED,
     ROLE_BINDING: MANAGED,
@@ -61,6 +63,7 @@ WATCHED: dict[Kind, str | None] = {
 _CLAIMS_LOST = "GPUs cannot be had by ResourceClaim"
 OPTIONAL = {
     NODE: "GPU memory is known only where spec.gpu.memory says it",
+    STORAGE_CLASS: "that a volume cannot grow is known only once Kubernetes refuses it",
     RESOURCE_SLICE: "GPU memory is read from labels alone",
     RESOURCE_CLAIM: _CLAIMS_LOST,
     RESOURCE_CLAIM_TEMPLATE: _CLAIMS_LOST,

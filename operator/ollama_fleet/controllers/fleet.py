@@ -1,4 +1,8 @@
-"""The servers of a namespace, read from the store and the probes."""
+"""The servers of a namespace, and what is around them, read from the store and the probes."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
 
 from pydantic import ValidationError
 
@@ -8,15 +12,21 @@ from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.kube import Object
 from ollama_fleet.kube.kinds import (
+    DAEMON_SET,
     NODE,
     OLLAMA_NODE,
+    PERSISTENT_VOLUME_CLAIM,
     POD,
     RESOURCE_CLAIM,
     RESOURCE_CLAIM_TEMPLATE,
     RESOURCE_SLICE,
+    STATEFUL_SET,
+    STORAGE_CLASS,
 )
 from ollama_fleet.plan.devices import Devices
-from ollama_fleet.plan.servers import Server, servers_of
+from ollama_fleet.plan.servers import Server, pod_ready, servers_of
+from ollama_fleet.plan.stores import Neighbour, store_of, templates
+from ollama_fleet.plan.volumes import Volumes, by_name, uses
 
 
 def pods_of(context: Context, namespace: str, name: str) -> list[Object]:
@@ -30,6 +40,69 @@ def rivals_of(context: Context, pods: list[Object]) -> list[Object]:
         return []
     own = {pod["metadata"]["uid"] for pod in pods}
     return [pod for pod in context.store.list(POD) if pod["metadata"]["uid"] not in own]
+
+
+async def named_claim(context: Context, node: Object, pods: list[Object]) -> Volumes:
+    """The claim an OllamaNode names, and the pods of others that use it.
+
+    Such a claim is nobody's to watch: it is asked for while a pod waits.
+    """
+    namespace = node["metadata"]["namespace"]
+    named = (node["spec"].get("storage") or {}).get("existingClaim")
+    if not named or all(pod_ready(pod) for pod in pods):
+        return Volumes()
+    claim = await context.kube.get(PERSISTENT_VOLUME_CLAIM, named, namespace)
+    if claim is None:
+        return Volumes()
+    own = {pod["metadata"]["uid"] for pod in pods}
+    others = (
+        pod
+        for pod in await context.kube.list(POD, namespace)
+        if pod["metadata"]["uid"] not in own and uses(pod, named)
+    )
+    return Volumes({named: claim}, users=tuple(others))
+
+
+def volumes_of(
+    context: Context, node: Object, named: Volumes, refused: Mapping[str, str]
+) -> Volumes:
+    """The claims of an OllamaNode's servers, and what decides about them."""
+    store, meta = context.store, node["metadata"]
+    made = store.list(PERSISTENT_VOLUME_CLAIM, meta["namespace"], {OLLAMANODE_LABEL: meta["name"]})
+    hidden = STORAGE_CLASS in store.unread
+    return replace(
+        named,
+        claims={**by_name(made), **named.claims},
+        classes=None if hidden else by_name(store.list(STORAGE_CLASS)),
+        refused=refused,
+    )
+
+
+def neighbours_of(context: Context, node: Object) -> tuple[Neighbour, ...]:
+    """The other OllamaNodes that could keep models where this one does."""
+    store, wanted = context.store, store_of(node)
+    if wanted is None:
+        return ()
+    namespace = None if wanted.folder is not None else wanted.namespace
+    nodes = {
+        (one["metadata"]["namespace"], one["metadata"]["name"]): one
+        for one in store.list(OLLAMA_NODE, namespace)
+        if not one["metadata"].get("deletionTimestamp")
+    }
+    workloads = {
+        _owner(one): one
+        for kind in (STATEFUL_SET, DAEMON_SET)
+        for one in store.list(kind, namespace)
+    }
+    pods: dict[tuple[str, str], list[Object]] = defaultdict(list)
+    for pod in store.list(POD, namespace):
+        pods[_owner(pod)].append(pod)
+    own = (node["metadata"]["namespace"], node["metadata"]["name"])
+    return tuple(
+        Neighbour(*key, nodes.get(key), templates(pods.get(key, ()), workloads.get(key)))
+        for key in sorted({*nodes, *workloads, *pods} - {own})
+        if key[1]
+    )
 
 
 def machines(context: Context) -> dict[str, Object]:
@@ -64,3 +137,9 @@ def servers_in(context: Context, probes: Probes, namespace: str) -> list[Server]
             devices=known,
         )
     return servers
+
+
+def _owner(obj: Object) -> tuple[str, str]:
+    """Namespace and name of the OllamaNode that something was made for; no name: for none."""
+    meta = obj["metadata"]
+    return meta["namespace"], (meta.get("labels") or {}).get(OLLAMANODE_LABEL, "")

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -13,10 +13,19 @@ from ollama_fleet.api.access import SecretError, SecretRefs
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec
 from ollama_fleet.api.servers import ROUTER_LABEL
-from ollama_fleet.controllers.act import RefusedError, apply, hasten, report
+from ollama_fleet.controllers.act import RefusedError, apply, change, hasten, report
 from ollama_fleet.controllers.context import Context, Reconcilers
 from ollama_fleet.controllers.facts import RegistryFacts
-from ollama_fleet.controllers.fleet import devices, machines, pods_of, rivals_of, servers_in
+from ollama_fleet.controllers.fleet import (
+    devices,
+    machines,
+    named_claim,
+    neighbours_of,
+    pods_of,
+    rivals_of,
+    servers_in,
+    volumes_of,
+)
 from ollama_fleet.controllers.fleetmetrics import FleetCollector
 from ollama_fleet.controllers.loads import Loads
 from ollama_fleet.controllers.loop import Key, Result
@@ -44,6 +53,7 @@ from ollama_fleet.plan.result import Plan
 from ollama_fleet.plan.servers import pod_ready, probe_url
 from ollama_fleet.plan.tasks import Seen, failures_from_status
 from ollama_fleet.plan.troubles import Trouble
+from ollama_fleet.plan.volumes import Volumes
 
 log = logging.getLogger(__name__)
 
@@ -102,11 +112,13 @@ class OllamaNodes:
         self._probes.follow(group, urls, _secrets_of(node), lambda: self._changed(namespace, name))
         await self._probes.settled(group, FIRST_PROBE)
         routers = await self._last_words(group, pods)
+        named = await named_claim(self._context, node, pods)
         latest = Plan()
 
-        def look() -> Plan:
+        def look(refused: Mapping[str, str]) -> Plan:
             nonlocal latest
-            latest = self._look(node, pods, routers)
+            volumes = volumes_of(self._context, node, named, refused)
+            latest = self._look(node, pods, routers, volumes)
             return latest
 
         result = await _carry_out(self._context, node, look)
@@ -155,7 +167,13 @@ class OllamaNodes:
                 found |= distribution.models_named(spec)
         return frozenset(found)
 
-    def _look(self, node: Object, pods: list[Object], routers: tuple[Report | None, ...]) -> Plan:
+    def _look(
+        self,
+        node: Object,
+        pods: list[Object],
+        routers: tuple[Report | None, ...],
+        volumes: Volumes,
+    ) -> Plan:
         meta, spec = node["metadata"], node["spec"]
         workload = None
         if spec.get("external") is None:
@@ -177,6 +195,8 @@ class OllamaNodes:
             unloaded=self._loads.failures(f"{meta['namespace']}/{meta['name']}"),
             routers=routers,
             active=self._traffic.active(meta["namespace"]),
+            volumes=volumes,
+            neighbours=neighbours_of(self._context, node),
         )
         return ollamanode.plan_ollamanode(node, observed, self._context.clock.now())
 
@@ -226,7 +246,7 @@ class ModelDistributions:
             spec = ModelDistributionSpec.model_validate(wanted["spec"])
         except ValidationError as error:
             invalid = _invalid(self._context, wanted, error)
-            return await _carry_out(self._context, wanted, lambda: invalid)
+            return await _carry_out(self._context, wanted, lambda _: invalid)
         self._recall(owner, wanted)
         models = distribution.models_named(spec)
         seen = Seen(
@@ -254,7 +274,7 @@ class ModelDistributions:
             made.plan,
             requeue_after=min((one for one in after if one is not None), default=None),
         )
-        return await _carry_out(self._context, wanted, lambda: plan)
+        return await _carry_out(self._context, wanted, lambda _: plan)
 
     def _recall(self, owner: str, wanted: Object) -> None:
         status = wanted.get("status") or {}
@@ -290,7 +310,7 @@ class Routers:
         if not _fleet_known(context, self._probes, namespace):
             return Result(NOT_YET)
         troubles = await self._secret_troubles(wanted)
-        return await _carry_out(context, wanted, lambda: self._look(wanted, troubles))
+        return await _carry_out(context, wanted, lambda _: self._look(wanted, troubles))
 
     def _look(self, wanted: Object, troubles: tuple[Trouble, ...]) -> Plan:
         context = self._context
@@ -344,18 +364,23 @@ def _fleet_known(context: Context, probes: Probes, namespace: str) -> bool:
     )
 
 
-async def _carry_out(context: Context, obj: Object, look: Callable[[], Plan]) -> Result:
-    """Apply what ``look`` plans, and report; it looks again after a change.
+async def _carry_out(
+    context: Context, obj: Object, look: Callable[[Mapping[str, str]], Plan]
+) -> Result:
+    """Apply what ``look`` plans, and report; it looks again after a change, and is given what
+    Kubernetes would not have changed.
 
     Without the second look, status would call new what was seen of the old.
     """
     try:
-        plan = look()
+        plan = look({})
     except ValidationError as error:
         plan = _invalid(context, obj, error)
     try:
-        if await apply(context, plan):
-            plan = look()
+        written = await apply(context, plan)
+        refused = await change(context, plan)
+        if written or plan.change:
+            plan = look(refused)
         await report(context, obj, plan)
     except RefusedError as error:
         verdict = Verdict.stuck(Reason.APPLY_REFUSED, f"{error}. Correct the spec.")

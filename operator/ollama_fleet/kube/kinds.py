@@ -43,6 +43,7 @@ SERVICE_ACCOUNT = Kind("", "v1", "serviceaccounts", "ServiceAccount")
 CONFIG_MAP = Kind("", "v1", "configmaps", "ConfigMap")
 SECRET = Kind("", "v1", "secrets", "Secret")
 PERSISTENT_VOLUME_CLAIM = Kind("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+STORAGE_CLASS = Kind("storage.k8s.io", "v1", "storageclasses", "StorageClass", namespaced=False)
 STATEFUL_SET = Kind("apps", "v1", "statefulsets", "StatefulSet")
 DAEMON_SET = Kind("apps", "v1", "daemonsets", "DaemonSet")
 DEPLOYMENT = Kind("apps", "v1", "deployments", "Deployment")
@@ -81,6 +82,7 @@ KINDS = {
         CONFIG_MAP,
         SECRET,
         PERSISTENT_VOLUME_CLAIM,
+        STORAGE_CLASS,
         STATEFUL_SET,
         DAEMON_SET,
         DEPLOYMENT,

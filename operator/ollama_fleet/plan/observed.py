@@ -8,6 +8,8 @@ from ollama_fleet.plan.devices import Devices
 from ollama_fleet.plan.drain import Report
 from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.servers import Probe
+from ollama_fleet.plan.stores import Neighbour
+from ollama_fleet.plan.volumes import Volumes
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,9 @@ class Observed:
     """What routers say of its servers, read while some are on their way out."""
     active: Mapping[str, int] | None = None
     """Requests under way by URL, as routers last told; None: nobody counts them."""
+    volumes: Volumes = field(default_factory=Volumes)
+    neighbours: tuple[Neighbour, ...] = ()
+    """Those that could write where this one does."""
 
 
 def wanted(spec: OllamaNodeSpec, workload: Object | None) -> int:

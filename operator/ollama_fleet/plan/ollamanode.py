@@ -5,9 +5,8 @@ from datetime import datetime
 
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
-from ollama_fleet.api.quantity import bytes_of
 from ollama_fleet.api.servers import DRAINING_LABEL
-from ollama_fleet.plan import unsupported
+from ollama_fleet.plan import unbound, unsupported, volumes
 from ollama_fleet.plan.claims import claim_template, outdated
 from ollama_fleet.plan.conditions import Verdict, transition
 from ollama_fleet.plan.devices import Devices
@@ -18,6 +17,7 @@ from ollama_fleet.plan.residency import absent, loads, restoring
 from ollama_fleet.plan.result import Object, Plan
 from ollama_fleet.plan.rollout import current, replaced_next, told, updated
 from ollama_fleet.plan.servers import Server, servers_of
+from ollama_fleet.plan.stores import taken, templates
 from ollama_fleet.plan.workload import names, objects
 
 
@@ -25,9 +25,14 @@ def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
     """What to apply, replace and load for an OllamaNode, and its status."""
     spec = OllamaNodeSpec.model_validate(node["spec"])
     servers = _remembering(node, spec, observed, _servers(node, spec, observed, now))
-    unserved = unsupported.ollama_node(node["spec"]) or _claims_refused(spec, observed.devices)
-    verdict = unserved or _verdict(spec, observed, servers)
-    gpus = claim_template(node, spec, names(node)[1])
+    unserved = (
+        unsupported.ollama_node(node["spec"])
+        or _claims_refused(spec, observed.devices)
+        or taken(node, templates(observed.pods, observed.workload), observed.neighbours)
+    )
+    name, labels = names(node)
+    verdict = unserved or _verdict(name, spec, observed, servers)
+    gpus = claim_template(node, spec, labels)
     made = () if unserved else objects(node, spec, observed.workload, gpus)
     old = outdated(gpus, observed.claim_templates, observed.workload, observed.pods)
     stale: tuple[Object, ...] = ()
@@ -38,16 +43,25 @@ def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
     return Plan(
         apply=(*made, *_marks(servers)),
         delete=() if unserved else (*old, *stale),
+        change=() if unserved else volumes.to_grow(name, spec, observed.volumes),
         hasten=drained(observed.pods, observed.probes, observed.routers),
         loads=loads(servers),
         status=status_of(node, spec, observed, servers, verdict, now),
         notes=transition(previous.get("conditions") or (), verdict),
-        requeue_after=LOOK_AGAIN if any(ending(pod) for pod in observed.pods) else None,
+        requeue_after=_look_again(spec, observed, now),
     )
 
 
+def _look_again(spec: OllamaNodeSpec, observed: Observed, now: datetime) -> float | None:
+    if any(ending(pod) for pod in observed.pods):
+        return LOOK_AGAIN
+    if observed.volumes.refused:
+        return volumes.TRY_AGAIN
+    return unbound.look_again(spec, observed.pods, observed.volumes, now)
+
+
 def _servers(node: Object, spec: OllamaNodeSpec, observed: Observed, now: datetime) -> list[Server]:
-    return servers_of(
+    servers = servers_of(
         node,
         spec,
         observed.pods,
@@ -57,6 +71,7 @@ def _servers(node: Object, spec: OllamaNodeSpec, observed: Observed, now: dateti
         observed.rivals,
         observed.devices,
     )
+    return unbound.explained(servers, spec, observed.pods, observed.volumes, now)
 
 
 def _remembering(
@@ -95,7 +110,7 @@ def _claims_refused(spec: OllamaNodeSpec, devices: Devices) -> Verdict | None:
     )
 
 
-def _verdict(spec: OllamaNodeSpec, observed: Observed, servers: list[Server]) -> Verdict:
+def _verdict(name: str, spec: OllamaNodeSpec, observed: Observed, servers: list[Server]) -> Verdict:
     count = wanted(spec, observed.workload)
     ready = sum(server.state == "Ready" for server in servers)
     summary = f"{ready} of {count} servers ready"
@@ -114,10 +129,11 @@ def _verdict(spec: OllamaNodeSpec, observed: Observed, servers: list[Server]) ->
             "no machine matches: GPU machines need the labels of the vendor's feature discovery; "
             "or set gpu.vendor to none, or correct spec.template.nodeSelector.",
         )
-    if (grown := _grown(spec, observed.workload)) is not None:
-        return grown
     if (unloaded := _unloaded(observed, servers)) is not None:
         return unloaded
+    growth = volumes.growth(name, spec, observed.volumes, ready=ready >= count)
+    if growth is not None:
+        return growth
     if (new := updated(spec, observed.workload, servers)) < count and _rolls(spec, observed):
         return Verdict.underway(
             f"{summary}, an update rolls: {new} of {count} have it, {told(servers)}"
@@ -161,18 +177,3 @@ def _seen(workload: Object | None) -> bool:
         return False
     status, meta = workload.get("status") or {}, workload.get("metadata") or {}
     return bool(status.get("observedGeneration") == meta.get("generation"))
-
-
-def _grown(spec: OllamaNodeSpec, workload: Object | None) -> Verdict | None:
-    """Volumes keep the size they were made with; who wants another is told so."""
-    claims = ((workload or {}).get("spec") or {}).get("volumeClaimTemplates") or ()
-    for claim in claims:
-        size = claim["spec"]["resources"]["requests"]["storage"]
-        if spec.storage.size and bytes_of(size) != bytes_of(spec.storage.size):
-            return Verdict.stuck(
-                Reason.UNSUPPORTED,
-                f"the volumes have {size}, and growing them is not served by this version. Set "
-                f"spec.storage.size back to {size}.",
-                ready=True,
-            )
-    return None

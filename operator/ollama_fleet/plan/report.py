@@ -13,6 +13,7 @@ from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.rollout import updated
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.times import parsed, rfc3339
+from ollama_fleet.plan.volumes import volume_size
 
 SERVERS_SHOWN = 100
 SEEN_STEP = timedelta(minutes=5)
@@ -47,6 +48,7 @@ def status_of(
         version=", ".join(versions)[:64] or None,
         models=len({model for server in servers for model in server.probe.installed}),
         memory=_memory(server for server in servers if server.pod or spec.external),
+        volume_size=volume_size(name, spec, observed.volumes),
         servers=[
             _server_status(one, before.get(one.name, {}), observed.active)
             for one in shown[:SERVERS_SHOWN]

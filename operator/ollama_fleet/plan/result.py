@@ -32,6 +32,8 @@ class Plan:
     apply: tuple[Object, ...] = ()
     delete: tuple[Object, ...] = ()
     """Objects of ours that nothing needs any more, and pods to be replaced."""
+    change: tuple[Object, ...] = ()
+    """Fields to set in objects that others made."""
     hasten: tuple[Object, ...] = ()
     """Pods on their way out that have nothing left to do."""
     loads: tuple[LoadOrder, ...] = ()

@@ -5,6 +5,7 @@ from typing import Any
 from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec
 from ollama_fleet.api.quantity import seconds_of
 from ollama_fleet.plan.claims import ask
+from ollama_fleet.plan.folders import settle
 from ollama_fleet.plan.placement import affinity, tolerations
 from ollama_fleet.plan.result import Object
 
@@ -60,6 +61,7 @@ def pod_template(
         "imagePullSecrets": [{"name": name} for name in spec.image.pull_secrets] or None,
     }
     pod |= {name: value for name, value in optional.items() if value is not None}
+    settle(pod, spec, USER)
     ask(pod, gpus)
     metadata: Object = {"labels": {**(template.labels or {}), **labels}}
     if template.annotations:

@@ -68,11 +68,12 @@ def _container_trouble(pod: str, container: Object) -> Trouble | None:
     again = container.get("restartCount", 0) >= CRASHES and not container.get("ready")
     if reason == "CrashLoopBackOff" or (again and ended.get("exitCode")):
         code = ended.get("exitCode")
+        of = "" if container.get("name") in (None, "ollama") else f" -c {container['name']}"
         ending = "" if code is None else f" with exit code {code}"
         return Trouble(
             Reason.CRASH_LOOP,
             f"pod {pod} ends{ending} soon after each start ({container.get('restartCount', 0)} "
-            f"restarts). See why with: kubectl logs {pod} --previous",
+            f"restarts). See why with: kubectl logs {pod}{of} --previous",
         )
     return None
 

@@ -90,7 +90,16 @@ def test_the_operator_sees_gpus_and_claims_and_changes_neither(helm: Path) -> No
     granted = rules(helm, "ollama-fleet-operator")
     assert granted["resource.k8s.io", "resourceclaims"] == READ
     machines = rules(helm, "ollama-fleet-operator-machines")
-    assert machines == {("", "nodes"): READ, ("resource.k8s.io", "resourceslices"): READ}
+    assert machines == {
+        ("", "nodes"): READ,
+        ("resource.k8s.io", "resourceslices"): READ,
+        ("storage.k8s.io", "storageclasses"): READ,
+    }
+
+
+def test_volumes_may_grow_and_nothing_else_happens_to_them(helm: Path) -> None:
+    granted = rules(helm, "ollama-fleet-operator")
+    assert granted["", "persistentvolumeclaims"] == [*READ, "patch"]
 
 
 def test_it_can_be_kept_to_some_namespaces(helm: Path) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from ollama_fleet.controllers.act import RefusedError, apply, covers, report
+from ollama_fleet.controllers.act import RefusedError, apply, change, covers, report
 from ollama_fleet.controllers.store import Store
-from ollama_fleet.kube import Invalid, Object
-from ollama_fleet.kube.kinds import STATEFUL_SET
+from ollama_fleet.kube import Invalid, Kind, KubeError, NotFound, Object, Unavailable
+from ollama_fleet.kube.errors import Conflict, Forbidden
+from ollama_fleet.kube.kinds import PERSISTENT_VOLUME_CLAIM, STATEFUL_SET
 from ollama_fleet.plan.result import Note, Plan
 
 OWNER: Object = {
@@ -27,6 +28,7 @@ class FakeApi:
         self.applied: list[Object] = []
         self.statuses: list[Any] = []
         self.events: list[str] = []
+        self.patches: list[Any] = []
         self.refuses: Exception | None = None
         self.version = 10
 
@@ -37,6 +39,13 @@ class FakeApi:
         self.version += 1
         meta = obj["metadata"] | {"uid": "2", "resourceVersion": str(self.version)}
         return obj | {"metadata": meta}
+
+    async def patch(self, kind: Kind, name: str, namespace: str, patch: Object) -> Object:
+        self.patches.append((str(kind), namespace, name, patch))
+        if self.refuses:
+            raise self.refuses
+        meta = {"name": name, "namespace": namespace, "uid": "3", "resourceVersion": "8"}
+        return claim() | {"metadata": meta, "spec": patch["spec"]}
 
     async def apply_status(self, obj: Object) -> Object:
         self.statuses.append(obj["status"])
@@ -53,6 +62,16 @@ def workload(**template: Any) -> Object:
         "kind": "StatefulSet",
         "metadata": {"name": "a", "namespace": "llm"},
         "spec": {"replicas": 1, "template": template},
+    }
+
+
+def claim(size: str = "2Gi") -> Object:
+    """What to change of a claim."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "models-a-0", "namespace": "llm", "resourceVersion": "7"},
+        "spec": {"resources": {"requests": {"storage": size}}},
     }
 
 
@@ -116,6 +135,39 @@ async def test_a_refusal_is_for_the_user(context: Any, api: FakeApi) -> None:
     api.refuses = Invalid(422, "Invalid", "spec.replicas: must not be negative")
     with pytest.raises(RefusedError, match=r"^StatefulSet a: spec\.replicas"):
         await carry_out(context, workload())
+
+
+async def test_a_change_sets_its_fields_unless_the_object_has_moved_on(
+    context: Any, api: FakeApi
+) -> None:
+    assert await change(context, Plan(change=(claim(),))) == {}
+    patch = {"metadata": {"resourceVersion": "7"}, "spec": claim()["spec"]}
+    assert api.patches == [(str(PERSISTENT_VOLUME_CLAIM), "llm", "models-a-0", patch)]
+    (known,) = context.store.list(PERSISTENT_VOLUME_CLAIM)
+    assert known["spec"] == claim()["spec"]
+
+
+@pytest.mark.parametrize(
+    ("refuses", "refused"),
+    [
+        (Forbidden(403, "Forbidden", "may not grow"), {"models-a-0": "may not grow"}),
+        (Invalid(422, "Invalid", "spec is immutable"), {"models-a-0": "spec is immutable"}),
+        (Conflict(409, "Conflict", "changed"), {}),
+        (NotFound(404, "NotFound", "gone"), {}),
+    ],
+)
+async def test_what_kubernetes_would_not_change_is_told_in_its_words(
+    context: Any, api: FakeApi, refuses: KubeError, refused: dict[str, str]
+) -> None:
+    api.refuses = refuses
+    assert await change(context, Plan(change=(claim(),))) == refused
+    assert context.store.list(PERSISTENT_VOLUME_CLAIM) == []
+
+
+async def test_a_change_that_may_pass_later_is_tried_again(context: Any, api: FakeApi) -> None:
+    api.refuses = Unavailable(503, "", "not now")
+    with pytest.raises(Unavailable):
+        await change(context, Plan(change=(claim(),)))
 
 
 @pytest.mark.parametrize(

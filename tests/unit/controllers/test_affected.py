@@ -18,6 +18,7 @@ from ollama_fleet.kube.kinds import (
     ROUTER,
     SERVICE,
     STATEFUL_SET,
+    STORAGE_CLASS,
 )
 
 
@@ -99,6 +100,38 @@ def test_whom_a_change_concerns(
     store: Store, obj: Object, before: Object | None, keys: set[str]
 ) -> None:
     assert {str(key) for key in affected(obj, before, store)} == keys
+
+
+def test_a_storage_class_concerns_whoever_keeps_models_on_claims(store: Store) -> None:
+    for name, spec in {
+        "volumes": {"replicas": 1},
+        "claim": {"replicas": 1, "storage": {"existingClaim": "kept"}},
+        "folder": {"replicas": 1, "storage": {"hostPath": "/data"}},
+        "nowhere": {"replicas": 1, "storage": {"ephemeral": True}},
+        "machines": {"perNode": {}},
+    }.items():
+        store.put(make(OLLAMA_NODE, name, "z", spec, resourceVersion="1"))
+    keys = affected(make(STORAGE_CLASS, "fast"), None, store)
+    assert {str(key) for key in keys} == {"OllamaNode/z/volumes", "OllamaNode/z/claim"}
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        make(OLLAMA_NODE, "a"),
+        make(POD, "a-0", **NODE_LABEL),
+        make(STATEFUL_SET, "a", **owned_by(OLLAMA_NODE, "a")),
+    ],
+)
+def test_whoever_may_let_go_of_a_store_concerns_those_that_wait_for_one(
+    store: Store, obj: Object
+) -> None:
+    waits = make(OLLAMA_NODE, "waits", "z", resourceVersion="1")
+    waits["status"] = {"conditions": [{"type": "Ready", "reason": "StoreShared"}]}
+    store.put(waits)
+    assert "OllamaNode/z/waits" in {str(key) for key in affected(obj, None, store)}
+    stray = make(POD, "stray")
+    assert affected(stray, None, store) == set()
 
 
 def machine(**changes: Any) -> Object:

@@ -9,7 +9,9 @@ from ollama_fleet.plan.observed import Observed
 from ollama_fleet.plan.ollamanode import plan_ollamanode
 from ollama_fleet.plan.report import short_quantity
 from ollama_fleet.plan.servers import Probe
+from ollama_fleet.plan.stores import Neighbour
 from ollama_fleet.plan.troubles import Trouble
+from ollama_fleet.plan.volumes import Volumes
 from tests.unit.plan.objects import NOW, Object, machine, pod, probe, resource
 
 URL = "http://10.0.0.1:11434"
@@ -49,16 +51,46 @@ def test_a_claim_template_that_is_there_is_never_changed() -> None:
     assert plan.apply[1]["spec"]["volumeClaimTemplates"] == there
 
 
-def test_a_size_the_volumes_cannot_have_is_said() -> None:
-    made = {"spec": {"resources": {"requests": {"storage": "50Gi"}}}}
-    workload = {**stateful(), "spec": {"volumeClaimTemplates": [made]}}
+@pytest.mark.parametrize(
+    ("grows", "ready", "stalled", "changes"),
+    [
+        (True, ("False", "Progressing"), "False", 1),
+        (False, ("True", "VolumeNotExpandable"), "True", 0),
+    ],
+)
+def test_a_larger_size_grows_the_volumes_or_says_why_not(
+    grows: bool, ready: tuple[str, str], stalled: str, changes: int
+) -> None:
+    claim = {
+        "metadata": {"name": "models-a-0", "namespace": "llm", "resourceVersion": "1"},
+        "spec": {"storageClassName": "c", "resources": {"requests": {"storage": "50Gi"}}},
+        "status": {"phase": "Bound", "capacity": {"storage": "50Gi"}},
+    }
+    classes = {"c": {"metadata": {"name": "c"}, "allowVolumeExpansion": grows}}
+    seen = replace(observe(stateful(), pod("a-0")), volumes=Volumes({"models-a-0": claim}, classes))
     node = resource("OllamaNode", "a", {"replicas": 1, "storage": {"size": "80Gi"}})
-    plan = plan_ollamanode(node, observe(workload, pod("a-0")), NOW)
-    assert conditions(plan.status)["Stalled"] == ("True", "Unsupported")
-    assert "back to 50Gi" in plan.status["conditions"][0]["message"]
-    same = resource("OllamaNode", "a", {"replicas": 1, "storage": {"size": "51200Mi"}})
-    plan = plan_ollamanode(same, observe(workload, pod("a-0")), NOW)
-    assert conditions(plan.status)["Stalled"][0] == "False"
+    plan = plan_ollamanode(node, seen, NOW)
+    assert conditions(plan.status)["Ready"] == ready
+    assert conditions(plan.status)["Stalled"][0] == stalled
+    assert len(plan.change) == changes
+    assert plan.status["volumeSize"] == "50Gi"
+
+
+def test_a_volume_that_kubernetes_would_not_let_grow_is_tried_again() -> None:
+    seen = replace(observe(), volumes=Volumes(refused={"models-a-0": "exceeded quota"}))
+    node = resource("OllamaNode", "a", {"replicas": 1, "storage": {"size": "80Gi"}})
+    assert plan_ollamanode(node, seen, NOW).requeue_after == 120.0
+
+
+def test_a_store_that_another_has_is_left_alone() -> None:
+    spec = {"perNode": {}, "storage": {"hostPath": "/data"}}
+    mine, theirs = resource("OllamaNode", "b", spec), resource("OllamaNode", "a", spec)
+    seen = replace(observe(), neighbours=(Neighbour("llm", "a", theirs),))
+    plan = plan_ollamanode(mine, seen, NOW)
+    assert plan.apply == ()
+    assert conditions(plan.status)["Stalled"] == ("True", "StoreShared")
+    (made,) = plan_ollamanode(theirs, replace(seen, neighbours=()), NOW).apply
+    assert made["kind"] == "DaemonSet"
 
 
 def test_per_node_makes_a_daemon_set_on_gpu_machines_alone() -> None:
