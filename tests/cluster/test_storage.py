@@ -215,6 +215,17 @@ def test_folders_of_a_machine_are_the_servers_own_and_one_for_each(fleet: Fleet)
     fleet.ready(OLLAMA_NODE, "b")
     assert owner(disk / f"{folder[1:]}-b") == owner(own[0])
 
+    # its pods outlive a DaemonSet by their grace: the next one waits for them
+    fleet.delete(DAEMON_SET, "b")
+    fleet.until(OLLAMA_NODE, "b", lambda obj: waits(obj, "its earlier pod b-"))
+    assert fleet.get(DAEMON_SET, "b") is None
+    fleet.ready(OLLAMA_NODE, "b")
+
+
+def waits(obj: Object, whom: str) -> bool:
+    now = standing(obj)
+    return now is not None and now.reason == "StoreShared" and f"waits for {whom}" in now.message
+
 
 def owner(folder: Path) -> int:
     return folder.stat().st_uid

@@ -10,7 +10,7 @@ from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.api.servers import OLLAMANODE_LABEL
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.probes import Probes
-from ollama_fleet.kube import Object
+from ollama_fleet.kube import Kind, Object
 from ollama_fleet.kube.kinds import (
     DAEMON_SET,
     NODE,
@@ -40,6 +40,29 @@ def rivals_of(context: Context, pods: list[Object]) -> list[Object]:
         return []
     own = {pod["metadata"]["uid"] for pod in pods}
     return [pod for pod in context.store.list(POD) if pod["metadata"]["uid"] not in own]
+
+
+def workload_of(context: Context, node: Object) -> Object | None:
+    """The StatefulSet or DaemonSet of an OllamaNode, where there is one."""
+    meta, spec = node["metadata"], node["spec"]
+    if spec.get("external") is not None:
+        return None
+    return context.store.get(_workload_kind(spec), meta["namespace"], meta["name"])
+
+
+async def find_workload(context: Context, node: Object, pods: list[Object]) -> None:
+    """Look for a workload that should be there, as there are pods: it may have lost the label
+    it is watched by."""
+    if not pods or workload_of(context, node) is not None or "external" in node["spec"]:
+        return
+    meta = node["metadata"]
+    kind = _workload_kind(node["spec"])
+    if found := await context.kube.get(kind, meta["name"], meta["namespace"]):
+        context.store.put(found)
+
+
+def _workload_kind(spec: Object) -> Kind:
+    return DAEMON_SET if spec.get("perNode") is not None else STATEFUL_SET
 
 
 async def named_claim(context: Context, node: Object, pods: list[Object]) -> Volumes:

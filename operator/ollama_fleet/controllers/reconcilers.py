@@ -18,6 +18,7 @@ from ollama_fleet.controllers.context import Context, Reconcilers
 from ollama_fleet.controllers.facts import RegistryFacts
 from ollama_fleet.controllers.fleet import (
     devices,
+    find_workload,
     machines,
     named_claim,
     neighbours_of,
@@ -25,6 +26,7 @@ from ollama_fleet.controllers.fleet import (
     rivals_of,
     servers_in,
     volumes_of,
+    workload_of,
 )
 from ollama_fleet.controllers.fleetmetrics import FleetCollector
 from ollama_fleet.controllers.loads import Loads
@@ -35,7 +37,6 @@ from ollama_fleet.controllers.traffic import Traffic
 from ollama_fleet.kube import Kind, NotFound, Object
 from ollama_fleet.kube.access import read_access
 from ollama_fleet.kube.kinds import (
-    DAEMON_SET,
     DEPLOYMENT,
     MODEL_DISTRIBUTION,
     OLLAMA_NODE,
@@ -43,7 +44,6 @@ from ollama_fleet.kube.kinds import (
     RESOURCE_CLAIM_TEMPLATE,
     ROUTER,
     SERVICE,
-    STATEFUL_SET,
 )
 from ollama_fleet.plan import distribution, ollamanode, router
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
@@ -112,6 +112,7 @@ class OllamaNodes:
         self._probes.follow(group, urls, _secrets_of(node), lambda: self._changed(namespace, name))
         await self._probes.settled(group, FIRST_PROBE)
         routers = await self._last_words(group, pods)
+        await find_workload(self._context, node, pods)
         named = await named_claim(self._context, node, pods)
         latest = Plan()
 
@@ -174,13 +175,9 @@ class OllamaNodes:
         routers: tuple[Report | None, ...],
         volumes: Volumes,
     ) -> Plan:
-        meta, spec = node["metadata"], node["spec"]
-        workload = None
-        if spec.get("external") is None:
-            kind = DAEMON_SET if spec.get("perNode") is not None else STATEFUL_SET
-            workload = self._context.store.get(kind, meta["namespace"], meta["name"])
+        meta = node["metadata"]
         observed = Observed(
-            workload=workload,
+            workload=workload_of(self._context, node),
             pods=tuple(pods),
             kubernetes_nodes=machines(self._context),
             probes=self._probes.seen(f"{meta['namespace']}/{meta['name']}"),

@@ -17,7 +17,7 @@ from ollama_fleet.plan.residency import absent, loads, restoring
 from ollama_fleet.plan.result import Object, Plan
 from ollama_fleet.plan.rollout import current, replaced_next, told, updated
 from ollama_fleet.plan.servers import Server, servers_of
-from ollama_fleet.plan.stores import taken, templates
+from ollama_fleet.plan.stores import taken
 from ollama_fleet.plan.workload import names, objects
 
 
@@ -28,7 +28,7 @@ def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
     unserved = (
         unsupported.ollama_node(node["spec"])
         or _claims_refused(spec, observed.devices)
-        or taken(node, templates(observed.pods, observed.workload), observed.neighbours)
+        or taken(node, observed.pods, observed.workload, observed.neighbours)
     )
     name, labels = names(node)
     verdict = unserved or _verdict(name, spec, observed, servers)

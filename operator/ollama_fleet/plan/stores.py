@@ -1,6 +1,6 @@
 """One writer per store: which OllamaNodes would share the place where their models are kept."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from ollama_fleet.api.conditions import Reason
@@ -72,17 +72,24 @@ def store_of(node: Object) -> Store | None:
 
 
 def taken(
-    node: Object, pod_specs: Iterable[Object], neighbours: Iterable[Neighbour]
+    node: Object,
+    pods: Collection[Object],
+    workload: Object | None,
+    neighbours: Iterable[Neighbour],
 ) -> Verdict | None:
     """Why an OllamaNode must leave a store alone; None if it may write there.
 
     Whoever writes there already goes on; among those that do not yet, whoever was made first may.
-    ``pod_specs`` are the OllamaNode's own, as a Neighbour's.
+    ``pods`` and ``workload`` are its own.
     """
-    mine = store_of(node)
+    mine, namespace = store_of(node), node["metadata"]["namespace"]
     if mine is None:
         return None
-    writes = _writes(mine, node["metadata"]["namespace"], pod_specs)
+    # those whose owner is gone follow it, and no other workload can take them over
+    leaving = [pod for pod in pods if _leaves(pod["metadata"])]
+    if workload is None and _writes(mine, namespace, templates(leaving, None)):
+        return _waits(mine, f"its earlier pod {leaving[0]['metadata']['name']}")
+    writes = _writes(mine, namespace, templates(pods, workload))
     waits = None
     for other in sorted(neighbours, key=lambda one: (one.namespace, one.name)):
         wanted = store_of(other.node) if other.node is not None else None
@@ -93,11 +100,7 @@ def taken(
             continue
         if wanted is not None and wants:
             return _told(mine, wanted, other)
-        waits = waits or Verdict.underway(
-            f"waits for the pods of OllamaNode {other.namespace}/{other.name} to end: they still "
-            f"write to {mine}",
-            Reason.STORE_SHARED,
-        )
+        waits = waits or _waits(mine, f"the pods of OllamaNode {other.namespace}/{other.name}")
     return waits
 
 
@@ -110,8 +113,19 @@ def templates(pods: Iterable[Object], workload: Object | None) -> tuple[Object, 
     return tuple(found)
 
 
+def _leaves(meta: Object) -> bool:
+    owned = any(owner.get("controller") for owner in meta.get("ownerReferences") or ())
+    return owned or "deletionTimestamp" in meta
+
+
 def _ended(pod: Object) -> bool:
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _waits(mine: Store, whom: str) -> Verdict:
+    return Verdict.underway(
+        f"waits for {whom} to end, for a store has one writer: {mine}", Reason.STORE_SHARED
+    )
 
 
 def _told(mine: Store, theirs: Store, other: Neighbour) -> Verdict:

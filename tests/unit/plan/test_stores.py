@@ -105,7 +105,8 @@ def other(spec: Object | None, *pods: Object, made: int = 2, **more: Any) -> Nei
 def test_who_may_write(
     mine: Object, pods: list[Object], by: Neighbour, outcome: str | None
 ) -> None:
-    verdict = taken(mine, pods, [by])
+    running = [{"metadata": {"name": "x"}, "spec": one} for one in pods]
+    verdict = taken(mine, running, None, [by])
     found = verdict and ("Stalled" if verdict.stalled else "Waits")
     assert found == outcome
     if verdict:
@@ -140,7 +141,7 @@ def test_who_may_write(
     ],
 )
 def test_what_is_shared_is_named(mine: Object, theirs: Object, words: str) -> None:
-    verdict = taken(node("a", mine, 3), (), [other(theirs)])
+    verdict = taken(node("a", mine, 3), (), None, [other(theirs)])
     assert verdict is not None
     assert words in verdict.message
 
@@ -152,3 +153,37 @@ def test_pods_that_have_ended_and_workloads_of_none_write_nothing() -> None:
     assert templates([ended, runs], None) == (in_folder("/y"),)
     assert templates([], {"spec": {**template, "replicas": 0}}) == ()
     assert templates([], {"spec": template}) == (in_folder("/z"),)
+
+
+@pytest.mark.parametrize(
+    ("spec", "before", "there", "waits"),
+    [
+        (EVERY, in_folder("/data"), False, True),
+        (EVERY, in_folder("/data", divided=True), False, True),
+        (EVERY, in_folder("/x"), False, False),
+        (EVERY, in_folder("/data"), True, False),
+        (SOME, in_folder("/data", divided=True), False, False),
+        (SOME, in_folder("/data"), False, True),
+        (NAMED, on_claim("models"), False, True),
+    ],
+)
+@pytest.mark.parametrize(
+    ("meta", "leaving"),
+    [
+        ({"deletionTimestamp": "2026-03-01T12:00:00Z"}, True),
+        ({"ownerReferences": [{"kind": "DaemonSet", "controller": True}]}, True),
+        ({"ownerReferences": [{"kind": "Other"}]}, False),
+        ({}, False),
+    ],
+)
+def test_who_is_made_again_waits_for_the_pods_of_its_former_life(
+    spec: Object, before: Object, there: bool, waits: bool, meta: Object, leaving: bool
+) -> None:
+    pods = [{"metadata": {"name": "a-x7k2p", **meta}, "spec": before}]
+    workload = {"spec": {"template": {"spec": before}}} if there else None
+    verdict = taken(node("a", spec), pods, workload, ())
+    # pods that stay are for the new workload to take over
+    assert (verdict is not None) is (waits and leaving)
+    if verdict:
+        assert verdict.reconciling
+        assert "its earlier pod a-x7k2p to end" in verdict.message
