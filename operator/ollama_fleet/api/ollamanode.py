@@ -385,6 +385,7 @@ class OllamaNodeStatus(Model):
 
 
 _SIZE = "{}.spec.?storage.?size"
+_GIVEN = "oldSelf.?status.?volumeSize.hasValue()"
 _AT_LEAST = "quantity(string(self.spec.storage.size)).compareTo(quantity(string({}))) >= 0"
 
 
@@ -393,11 +394,10 @@ class OllamaNode(Model):
 
     model_config = rules(
         rule(
-            f"!{_SIZE.format('self')}.hasValue() || !{_SIZE.format('oldSelf')}.hasValue() || "
-            "!isQuantity(string(self.spec.storage.size)) || "
-            f"{_AT_LEAST.format('oldSelf.spec.storage.size')} || "
-            "(oldSelf.?status.?volumeSize.hasValue() && "
-            f"{_AT_LEAST.format('oldSelf.status.volumeSize')})",
+            f"!{_SIZE.format('self')}.hasValue() || !isQuantity(string(self.spec.storage.size)) || "
+            f"({_SIZE.format('oldSelf')}.hasValue() ? "
+            f"{_AT_LEAST.format('oldSelf.spec.storage.size')} : !{_GIVEN}) || "
+            f"({_GIVEN} && {_AT_LEAST.format('oldSelf.status.volumeSize')})",
             "size cannot shrink, as volumes only grow: write at least status.volumeSize, which is "
             "what they have",
             ".spec.storage.size",
