@@ -36,9 +36,11 @@ class Reason(StrEnum):
     SECRET_MISSING = "SecretMissing"  # noqa: S105 (a reason, not a secret)
     INVALID_SECRET = "InvalidSecret"  # noqa: S105
     SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105
+    REQUIREMENTS_UNMET = "RequirementsUnmet"
     NO_SERVERS = "NoServers"
     NO_MATCHING_TIER = "NoMatchingTier"
     MEMORY_UNKNOWN = "MemoryUnknown"
+    NOT_ENOUGH_DISK = "NotEnoughDisk"
     MODEL_NOT_FOUND = "ModelNotFound"
     REGISTRY_UNREACHABLE = "RegistryUnreachable"
     PULL_FAILED = "PullFailed"

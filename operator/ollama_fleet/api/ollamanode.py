@@ -202,10 +202,20 @@ class ServerSettings(Model):
 
 
 class Requirements(Model):
-    """What a server must have before models go there."""
+    """What a server must have before models go there. One that lacks it is Unfit: nothing is pulled
+    to it, and what it has stays and is served."""
 
-    memory: Quantity | None = Field(default=None, description="Memory for models.")
-    disk: Quantity | None = Field(default=None, description="Free space where models are kept.")
+    memory: Quantity | None = Field(
+        default=None,
+        description="Memory for models; 97 % of it counts, as cards report less. Unknown memory "
+        "does not meet it.",
+    )
+    disk: Quantity | None = Field(
+        default=None,
+        description="What the store can hold in all, not what is free of it now: the volume's "
+        "capacity, or the ephemeral storage of the machine. A folder of the machine and a server "
+        "elsewhere tell no size, and do not meet it.",
+    )
 
 
 class Update(Model):
@@ -329,6 +339,7 @@ class ServerStatus(Model):
     memory_total: Quantity | None = None
     memory_source: Annotated[str | None, Field(max_length=256)] = None
     memory_used: Quantity | None = None
+    disk_total: Quantity | None = None
     disk_free: Quantity | None = None
     installed: int | None = Field(default=None, ge=0)
     resident: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] = []

@@ -8,6 +8,7 @@ from ollama_fleet.api.modeldistribution import Source
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.ollama.errors import ModelNotFound, OllamaError
 from ollama_fleet.ollama.registry import RegistryClient
+from ollama_fleet.plan.disk import Blobs
 from ollama_fleet.plan.tasks import RegistryFact
 
 KNOWN, MISSING, FAILED = 600.0, 120.0, 15.0
@@ -28,6 +29,9 @@ class RegistryFacts:
         self._timeout = timeout
         self._kept: dict[tuple[str, str], _Kept] = {}
         self._places = asyncio.Semaphore(at_once)
+        self.layers: dict[str, Blobs] = {}
+        """What every model is made of that was ever asked about, by the digest of its manifest:
+        a server may have one that its name no longer stands for."""
 
     async def of(self, source: Source, models: Iterable[str]) -> dict[str, RegistryFact]:
         """The facts of these models (canonical names), asking where none is fresh."""
@@ -72,4 +76,7 @@ class RegistryFacts:
                 return RegistryFact(missing=True)
             except OllamaError as error:
                 return RegistryFact(error=str(error))
-        return RegistryFact(digest=f"sha256:{manifest.digest}", size=manifest.size)
+        digest = f"sha256:{manifest.digest}"
+        blobs = {layer.digest: layer.size for layer in (manifest.config, *manifest.layers)}
+        self.layers[digest] = blobs
+        return RegistryFact(digest=digest, size=manifest.size, blobs=blobs)

@@ -10,6 +10,7 @@ from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.api.servers import OLLAMANODE_LABEL
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.probes import Probes
+from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.kube import Kind, Object
 from ollama_fleet.kube.kinds import (
     DAEMON_SET,
@@ -140,9 +141,9 @@ def devices(context: Context) -> Devices:
     return Devices.read(store.list(RESOURCE_SLICE), store.list(RESOURCE_CLAIM), refused)
 
 
-def servers_in(context: Context, probes: Probes, namespace: str) -> list[Server]:
+def servers_in(context: Context, probes: Probes, stores: Stores, namespace: str) -> list[Server]:
     """Every server of a namespace; OllamaNodes that cannot be read have none."""
-    kubernetes_nodes, known = machines(context), devices(context)
+    kubernetes_nodes, known, disks = machines(context), devices(context), stores.of(namespace)
     servers: list[Server] = []
     for node in context.store.list(OLLAMA_NODE, namespace):
         try:
@@ -158,6 +159,7 @@ def servers_in(context: Context, probes: Probes, namespace: str) -> list[Server]
             seen,
             context.clock.now(),
             devices=known,
+            disks=disks,
         )
     return servers
 

@@ -15,6 +15,7 @@ from ollama_fleet.controllers.probes import Probes, client_for
 from ollama_fleet.ollama.client import OllamaClient
 from ollama_fleet.ollama.errors import ModelNotFound, OllamaError
 from ollama_fleet.ollama.progress import Progress
+from ollama_fleet.plan.disk import Blobs
 from ollama_fleet.plan.distribution import PullOrder
 from ollama_fleet.plan.tasks import Failure, Running
 
@@ -105,6 +106,15 @@ class Pulls:
                 pull.shown = pull.now(now)
             shown[task] = pull.shown
         return shown
+
+    def arriving(self, namespace: str) -> dict[str, Blobs]:
+        """What is being pulled to each server of a namespace, whoever wants it."""
+        found: dict[str, Blobs] = {}
+        for pull in self._running.values():
+            if pull.owner.partition("/")[0] == namespace:
+                server = pull.order.server
+                found[server] = {**found.get(server, {}), **pull.order.blobs}
+        return found
 
     def failures(self, owner: str) -> dict[str, Failure]:
         """How the latest pulls of an owner's tasks failed, by task."""

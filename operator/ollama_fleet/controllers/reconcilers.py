@@ -33,6 +33,7 @@ from ollama_fleet.controllers.loads import Loads
 from ollama_fleet.controllers.loop import Key, Result
 from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.pulls import Pulls
+from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.controllers.traffic import Traffic
 from ollama_fleet.kube import Kind, NotFound, Object
 from ollama_fleet.kube.access import read_access
@@ -51,7 +52,7 @@ from ollama_fleet.plan.drain import LOOK_AGAIN, Report, drained, ending
 from ollama_fleet.plan.observed import Observed
 from ollama_fleet.plan.result import Plan
 from ollama_fleet.plan.servers import pod_ready, probe_url
-from ollama_fleet.plan.tasks import Seen, failures_from_status
+from ollama_fleet.plan.tasks import RegistryFact, Seen, failures_from_status
 from ollama_fleet.plan.troubles import Trouble
 from ollama_fleet.plan.volumes import Volumes
 
@@ -85,21 +86,25 @@ def build(context: Context) -> Reconcilers:
     traffic = Traffic(context.store, context.clock, interval, busier)
     context.background.start("traffic", traffic.run())
     facts = RegistryFacts(context.clock, context.settings.request_timeout)
+    stores = Stores(context, facts)
     return {
-        OLLAMA_NODE: OllamaNodes(context, probes, loads, traffic).reconcile,
-        MODEL_DISTRIBUTION: ModelDistributions(context, probes, pulls, facts).reconcile,
-        ROUTER: Routers(context, probes).reconcile,
+        OLLAMA_NODE: OllamaNodes(context, probes, loads, traffic, stores).reconcile,
+        MODEL_DISTRIBUTION: ModelDistributions(context, probes, stores, pulls, facts).reconcile,
+        ROUTER: Routers(context, probes, stores).reconcile,
     }
 
 
 class OllamaNodes:
     """Keeps servers as OllamaNodes want them."""
 
-    def __init__(self, context: Context, probes: Probes, loads: Loads, traffic: Traffic) -> None:
+    def __init__(
+        self, context: Context, probes: Probes, loads: Loads, traffic: Traffic, stores: Stores
+    ) -> None:
         self._context = context
         self._probes = probes
         self._loads = loads
         self._traffic = traffic
+        self._stores = stores
 
     async def reconcile(self, namespace: str, name: str) -> Result:
         """Bring one OllamaNode's servers and status up to date."""
@@ -107,6 +112,7 @@ class OllamaNodes:
         group = f"{namespace}/{name}"
         pods = pods_of(self._context, namespace, name)
         if node is None:
+            self._stores.forget(namespace, name)
             return await self._see_off(group, pods)
         urls = self._urls(group, node, pods)
         self._probes.follow(group, urls, _secrets_of(node), lambda: self._changed(namespace, name))
@@ -114,6 +120,7 @@ class OllamaNodes:
         routers = await self._last_words(group, pods)
         await find_workload(self._context, node, pods)
         named = await named_claim(self._context, node, pods)
+        measured = await self._stores.look(node)
         latest = Plan()
 
         def look(refused: Mapping[str, str]) -> Plan:
@@ -125,7 +132,11 @@ class OllamaNodes:
         result = await _carry_out(self._context, node, look)
         key = Key(OLLAMA_NODE, namespace, name)
         self._loads.want(group, latest.loads, lambda: self._context.loop.mark(key))
-        return result
+        if not measured:
+            return result
+        # no watch tells of a claim that is only named
+        interval = self._context.settings.probe_interval
+        return replace(result, requeue_after=min(interval, result.requeue_after or interval))
 
     async def _see_off(self, group: str, pods: list[Object]) -> Result:
         """The OllamaNode is gone; its pods, on their way out, still finish what they do."""
@@ -183,6 +194,7 @@ class OllamaNodes:
             probes=self._probes.seen(f"{meta['namespace']}/{meta['name']}"),
             rivals=tuple(rivals_of(self._context, pods)),
             devices=devices(self._context),
+            disks=self._stores.of(meta["namespace"]),
             claim_templates=tuple(
                 self._context.store.list(
                     RESOURCE_CLAIM_TEMPLATE, meta["namespace"], owner=meta["uid"]
@@ -222,10 +234,11 @@ class ModelDistributions:
     """Keeps models where ModelDistributions want them."""
 
     def __init__(
-        self, context: Context, probes: Probes, pulls: Pulls, facts: RegistryFacts
+        self, context: Context, probes: Probes, stores: Stores, pulls: Pulls, facts: RegistryFacts
     ) -> None:
         self._context = context
         self._probes = probes
+        self._stores = stores
         self._pulls = pulls
         self._facts = facts
 
@@ -247,13 +260,14 @@ class ModelDistributions:
         self._recall(owner, wanted)
         models = distribution.models_named(spec)
         seen = Seen(
-            registry=await self._facts.of(spec.source, models),
+            registry=await self._ask(spec, models),
             running=self._pulls.running(owner),
             failures=self._pulls.failures(owner),
+            arriving=self._pulls.arriving(namespace),
         )
         made = distribution.plan_distribution(
             wanted,
-            servers_in(self._context, self._probes, namespace),
+            servers_in(self._context, self._probes, self._stores, namespace),
             self._expected(spec, namespace),
             seen,
             self._context.clock.now(),
@@ -272,6 +286,16 @@ class ModelDistributions:
             requeue_after=min((one for one in after if one is not None), default=None),
         )
         return await _carry_out(self._context, wanted, lambda _: plan)
+
+    async def _ask(self, spec: ModelDistributionSpec, models: set[str]) -> dict[str, RegistryFact]:
+        """What the registry says; OllamaNodes hear of what models turn out to share."""
+        known = len(self._facts.layers)
+        found = await self._facts.of(spec.source, models)
+        if len(self._facts.layers) > known:
+            for node in self._context.store.list(OLLAMA_NODE):
+                meta = node["metadata"]
+                self._context.loop.mark(Key(OLLAMA_NODE, meta["namespace"], meta["name"]))
+        return found
 
     def _recall(self, owner: str, wanted: Object) -> None:
         status = wanted.get("status") or {}
@@ -294,9 +318,10 @@ class ModelDistributions:
 class Routers:
     """Keeps routers as Routers want them."""
 
-    def __init__(self, context: Context, probes: Probes) -> None:
+    def __init__(self, context: Context, probes: Probes, stores: Stores) -> None:
         self._context = context
         self._probes = probes
+        self._stores = stores
 
     async def reconcile(self, namespace: str, name: str) -> Result:
         """Bring one Router's Deployment, Service and status up to date."""
@@ -316,7 +341,7 @@ class Routers:
             deployment=context.store.get(DEPLOYMENT, namespace, f"{name}-router"),
             service=context.store.get(SERVICE, namespace, name),
             pods=tuple(context.store.list(POD, namespace, {ROUTER_LABEL: name})),
-            servers=tuple(servers_in(context, self._probes, namespace)),
+            servers=tuple(servers_in(context, self._probes, self._stores, namespace)),
             ollamanodes=tuple(context.store.list(OLLAMA_NODE, namespace)),
             secret_troubles=troubles,
         )

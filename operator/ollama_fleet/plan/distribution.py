@@ -1,7 +1,7 @@
 """Planning a ModelDistribution: tasks, the pulls to start and to stop, and the status."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from ollama_fleet.api.quantity import gib, seconds_of
 from ollama_fleet.api.servers import is_meant
 from ollama_fleet.plan import unsupported
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
+from ollama_fleet.plan.disk import Blobs
 from ollama_fleet.plan.result import Note, Object, Plan
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.tasks import (
@@ -60,6 +61,8 @@ class PullOrder:
     digest: str | None
     size: int
     stall_timeout: float
+    blobs: Blobs = field(default_factory=dict)
+    """What it will add to the server's store."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def plan_distribution(
     meta = distribution["metadata"]
     previous = distribution.get("status") or {}
     unserved = unsupported.model_distribution(distribution["spec"])
-    chosen = [] if unserved else targeted(spec.target, servers)
+    chosen = [] if unserved else _expecting(targeted(spec.target, servers), seen)
     tasks = _tasks(spec, meta["namespace"], meta["name"], chosen, seen, now)
     starting = to_start(spec, tasks, len(chosen))
     verdict = unserved or _verdict(spec, chosen, expected, tasks)
@@ -124,6 +127,14 @@ def plan_distribution(
         start=tuple(_order(spec, task, seen) for task in starting),
         keep=frozenset(task.id for task in tasks if task.state in _RUNNING and not spec.suspend),
     )
+
+
+def _expecting(servers: Iterable[Server], seen: Seen) -> list[Server]:
+    """The servers, their stores holding already what is on its way to them."""
+    return [
+        replace(server, store=server.store.holding(seen.arriving.get(server.name, {})))
+        for server in servers
+    ]
 
 
 def _tasks(
@@ -158,6 +169,7 @@ def _order(spec: ModelDistributionSpec, task: Task, seen: Seen) -> PullOrder:
         digest=task.pin or (fact.digest if fact else None),
         size=(fact.size if fact else None) or 0,
         stall_timeout=seconds_of(spec.rollout.stall_timeout),
+        blobs=task.blobs,
     )
 
 
@@ -177,6 +189,9 @@ def _verdict(
     if failed is not None:
         reason = failed.reason or Reason.PULL_FAILED
         return Verdict.stuck(reason, f"{failed.server.name}: {failed.message}")
+    misfit = next((task for task in tasks if task.state == "Misfit"), None)
+    if misfit is not None and misfit.reason is not None:
+        return Verdict.stuck(misfit.reason, f"{misfit.model}: {misfit.message}")
     if (unfit := _untiered(spec, servers)) is not None:
         return unfit
     if spec.suspend:

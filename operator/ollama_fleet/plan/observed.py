@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.plan.devices import Devices
+from ollama_fleet.plan.disk import Disks
 from ollama_fleet.plan.drain import Report
 from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.servers import Probe
@@ -25,6 +26,7 @@ class Observed:
     rivals: tuple[Object, ...] = ()
     """Pods that may hold the GPUs this one's wait for."""
     devices: Devices = field(default_factory=Devices)
+    disks: Disks = field(default_factory=Disks)
     claim_templates: tuple[Object, ...] = ()
     """What claims for its GPUs were ever made from."""
     named: frozenset[str] | None = None

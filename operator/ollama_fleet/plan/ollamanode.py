@@ -70,6 +70,7 @@ def _servers(node: Object, spec: OllamaNodeSpec, observed: Observed, now: dateti
         now,
         observed.rivals,
         observed.devices,
+        observed.disks,
     )
     return unbound.explained(servers, spec, observed.pods, observed.volumes, now)
 

@@ -97,6 +97,8 @@ def _server_status(
         memory_total=short_quantity(server.memory.size) if server.memory.size else None,
         memory_source=server.memory.source,
         memory_used=short_quantity(sum(probe.resident.values())) if probe.version else None,
+        disk_total=_size(server.store.size),
+        disk_free=_size(server.store.free) if probe.version else None,
         installed=len(probe.installed) if probe.version else None,
         resident=sorted(probe.resident)[:64],
         restoring=list(server.restoring),
@@ -106,6 +108,10 @@ def _server_status(
         last_seen=_last_seen(server, before),
         message=server.trouble.message[:1024] if server.trouble else server.note,
     )
+
+
+def _size(size: int | None) -> str | None:
+    return None if size is None else short_quantity(size)
 
 
 def _last_seen(server: Server, before: Mapping[str, Any]) -> str | None:

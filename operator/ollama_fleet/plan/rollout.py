@@ -49,7 +49,7 @@ def current(pod: Object, workload: Object | None) -> bool:
 def updated(spec: OllamaNodeSpec, workload: Object | None, servers: Iterable[Server]) -> int:
     """How many servers run what the newest template says; external ones have none to follow."""
     if spec.external is not None:
-        return sum(server.state == "Ready" for server in servers)
+        return sum(server.serving for server in servers)
     return sum(
         server.pod is not None
         and not server.pod["metadata"].get("deletionTimestamp")

@@ -246,7 +246,7 @@ def _verdict(spec: RouterSpec, observed: Observed, servers: Sequence[Server]) ->
     if observed.secret_troubles:
         trouble = observed.secret_troubles[0]
         return Verdict.stuck(trouble.reason, trouble.message)
-    ready_servers = sum(server.state == "Ready" for server in servers)
+    ready_servers = sum(server.serving for server in servers)
     total = len(servers) + len(spec.backends)
     expected = any(
         selects(spec.select, node["metadata"]["name"], node["metadata"].get("labels") or {})
@@ -282,7 +282,7 @@ def _status(
     previous = router.get("status") or {}
     generation = meta.get("generation", 1)
     deployed = (observed.deployment or {}).get("status") or {}
-    ready_servers = [server for server in servers if server.state == "Ready"]
+    ready_servers = [server for server in servers if server.serving]
     models = sorted({model for server in ready_servers for model in server.probe.installed})
     total = len(servers) + len(spec.backends)
     status = RouterStatus(

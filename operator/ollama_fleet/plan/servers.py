@@ -1,7 +1,7 @@
 """The servers of an OllamaNode as they stand: pods, machines and probes put together."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from ollama_fleet.api.access import CA_KEY
@@ -9,7 +9,9 @@ from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec, ServerState
 from ollama_fleet.api.servers import server_name
 from ollama_fleet.plan.devices import Devices
+from ollama_fleet.plan.disk import Disks, Store, elsewhere
 from ollama_fleet.plan.memory import Memory, server_memory
+from ollama_fleet.plan.preflight import unmet
 from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.troubles import Trouble, pod_trouble, scheduling_trouble
 
@@ -52,6 +54,7 @@ class Server:
     url: str | None = None
     kubernetes_node: str | None = None
     probe: Probe = Probe()
+    store: Store = field(default_factory=Store)
     trouble: Trouble | None = None
     note: str | None = None
     """Why its state is what somebody asked for, which is no trouble."""
@@ -68,9 +71,14 @@ class Server:
 
     @property
     def up(self) -> bool:
-        """Whether its pod runs, is to stay, and answers; one that is cordoned may be."""
+        """Whether its pod runs, is to stay, and answers; one that is cordoned or unfit may be."""
         ready = self.pod is not None and pod_ready(self.pod)
-        return ready and self.state in ("Ready", "Draining")
+        return ready and self.state in ("Ready", "Unfit", "Draining")
+
+    @property
+    def serving(self) -> bool:
+        """Whether it answers with the models it has; an unfit one only gets no more of them."""
+        return self.state in ("Ready", "Unfit")
 
 
 def probe_url(pod: Object) -> str | None:
@@ -100,18 +108,32 @@ def servers_of(
     now: datetime,
     rivals: Iterable[Object] = (),
     devices: Devices | None = None,
+    disks: Disks | None = None,
 ) -> list[Server]:
     """Every server of an OllamaNode. ``probes`` are by URL; ``rivals`` may hold the GPUs that its
     pods wait for."""
     name = node["metadata"]["name"]
     labels = node["metadata"].get("labels") or {}
+    stores = disks or Disks()
     if spec.external is not None:
-        return [_external(name, labels, spec, probes, now)]
+        return [_checked(_external(name, labels, spec, probes, now), elsewhere(), stores, spec)]
     everyone, known = [*pods, *rivals], devices or Devices()
-    return [
-        _pod_server(name, labels, spec, pod, everyone, kubernetes_nodes, probes, now, known)
-        for pod in pods
-    ]
+    found = []
+    for pod in pods:
+        one = _pod_server(name, labels, spec, pod, everyone, kubernetes_nodes, probes, now, known)
+        store = stores.store(name, pod, kubernetes_nodes.get(one.kubernetes_node or ""))
+        found.append(_checked(one, store, stores, spec))
+    return found
+
+
+def _checked(server: Server, store: Store, disks: Disks, spec: OllamaNodeSpec) -> Server:
+    """The server with its store; unfit where it lacks what models must find there."""
+    installed = ((one.digest, one.size) for one in server.probe.installed.values())
+    server = replace(server, store=store.holding(disks.blobs(installed)))
+    trouble = unmet(server.name, spec.requirements, server.memory, store)
+    if server.state != "Ready" or trouble is None:
+        return server
+    return replace(server, state="Unfit", trouble=trouble)
 
 
 def _external(

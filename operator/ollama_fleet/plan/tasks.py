@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +15,7 @@ from ollama_fleet.api.modeldistribution import (
 )
 from ollama_fleet.api.names import DEFAULT_HOST, ModelName
 from ollama_fleet.api.quantity import bytes_of, count_of, gib, seconds_of
+from ollama_fleet.plan.disk import Blobs, Store
 from ollama_fleet.plan.memory import enough
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.times import parsed, span
@@ -28,6 +29,8 @@ class RegistryFact:
 
     digest: str | None = None
     size: int | None = None
+    blobs: Blobs = field(default_factory=dict)
+    """What it is made of."""
     missing: bool = False
     error: str | None = None
     """Why the registry could not be asked."""
@@ -74,6 +77,8 @@ class Task:
     next_attempt: datetime | None = None
     drifted: bool = False
     failure: Failure | None = None
+    blobs: Blobs = field(default_factory=dict)
+    """What it is made of, as far as the registry says."""
 
     @property
     def wants_pull(self) -> bool:
@@ -91,6 +96,8 @@ class Seen:
     """By task id."""
     failures: Mapping[str, Failure]
     """By task id."""
+    arriving: Mapping[str, Blobs] = field(default_factory=dict)
+    """What is being pulled to each server, for whichever distribution."""
 
 
 def task_id(namespace: str, distribution: str, server: str, model: str) -> str:
@@ -142,7 +149,7 @@ def plan_task(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime
     fact = seen.registry.get(task.model, RegistryFact())
     failure = seen.failures.get(task.id)
     task = replace(task, failure=failure, attempts=failure.attempts if failure else 0)
-    running = seen.running.get(task.id)
+    running = None if task.server.state == "Unfit" else seen.running.get(task.id)
     installed = task.server.probe.installed.get(task.model)
     expected = task.pin or (failure and failure.reason == Reason.DIGEST_MISMATCH and fact.digest)
     if running is not None:
@@ -171,6 +178,7 @@ def plan_task(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime
         digest=installed.digest if installed else None,
         total=fact.size,
         completed=0,
+        blobs=fact.blobs,
     )
     return _not_installed(spec, task, fact, failure, now)
 
@@ -213,6 +221,9 @@ def _not_installed(
             f"{task.pin}. Pin the new digest after review, or name a registry that keeps the old "
             "one.",
         )
+    if task.server.state == "Unfit" and task.server.trouble is not None:
+        trouble = task.server.trouble
+        return replace(task, state="Misfit", reason=trouble.reason, message=trouble.message)
     if failure is not None:
         attempts = spec.rollout.retry.attempts
         if failure.attempts >= attempts:
@@ -240,6 +251,8 @@ def _not_installed(
         )
     if fact.error is not None:
         return replace(task, reason=Reason.REGISTRY_UNREACHABLE, message=fact.error)
+    if not task.server.store.takes(task.blobs):
+        return replace(task, state="Misfit", reason=Reason.NOT_ENOUGH_DISK, message=_no_room(task))
     if spec.dry_run:
         size = f" ({gib(fact.size)})" if fact.size else ""
         return replace(
@@ -248,13 +261,23 @@ def _not_installed(
     return replace(task, reason=Reason.PARALLEL_LIMIT, message="waits for another pull to end.")
 
 
+def _no_room(task: Task) -> str:
+    server, store = task.server, task.server.store
+    return (
+        f"needs {gib(store.lacks(task.blobs))}, free {gib(store.free or 0)} of "
+        f"{gib(store.size or 0)} on {server.name} ({store.source}). {store.remedy}, or delete "
+        "models there."
+    )
+
+
 def backoff(first: float, attempts: int) -> timedelta:
     """The wait after that many failed attempts: doubles from ``first`` seconds."""
     return min(timedelta(seconds=first * 2 ** max(0, attempts - 1)), MAX_BACKOFF)
 
 
 def to_start(spec: ModelDistributionSpec, tasks: list[Task], servers: int) -> list[Task]:
-    """The tasks to start now: within maxParallel, finishing servers rather than starting many."""
+    """The tasks to start now: within maxParallel and what each server's store takes, finishing
+    servers rather than starting many."""
     running = [task for task in tasks if task.state in ("Pulling", "Verifying")]
     places = count_of(spec.rollout.max_parallel, servers) - len(running)
     open_tasks = [task for task in tasks if task.wants_pull]
@@ -269,7 +292,14 @@ def to_start(spec: ModelDistributionSpec, tasks: list[Task], servers: int) -> li
             task.server.name,
         )
     )
-    return open_tasks[: max(0, places)]
+    chosen: list[Task] = []
+    stores: dict[str, Store] = {}
+    for task in open_tasks:
+        store = stores.get(task.server.name, task.server.store)
+        if len(chosen) < places and store.takes(task.blobs):
+            stores[task.server.name] = store.holding(task.blobs)
+            chosen.append(task)
+    return chosen
 
 
 def failures_from_status(status: Mapping[str, Any], generation: int) -> dict[str, Failure]:

@@ -10,7 +10,7 @@ from typing import Any
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.plan.conditions import Verdict
 
-OLLAMA_NODE = ("requirements",)
+OLLAMA_NODE: tuple[str, ...] = ()
 
 MODEL_DISTRIBUTION = (
     "bestFit",

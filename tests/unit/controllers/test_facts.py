@@ -55,6 +55,23 @@ async def test_digests_are_written_as_pins_are(
     assert facts[MODEL].size == 200
 
 
+async def test_layers_are_known_by_the_manifest_they_belong_to(
+    clock: FakeClock, registry: type[FakeRegistry]
+) -> None:
+    config, weights = Layer("config", "sha256:c", 5), Layer("model", "sha256:w", 100)
+    registry.answers = [Manifest("b" * 64, config, (weights,)), Manifest(HEX, config, ())]
+    facts = RegistryFacts(clock, timeout=1)
+    fact = (await facts.of(Source(), [MODEL]))[MODEL]
+    assert fact.blobs == {"sha256:c": 5, "sha256:w": 100}
+    await clock.advance(KNOWN + 1)
+    await facts.of(Source(), [MODEL])
+    # servers may still have what the name stood for before
+    assert facts.layers == {
+        "sha256:" + "b" * 64: {"sha256:c": 5, "sha256:w": 100},
+        f"sha256:{HEX}": {"sha256:c": 5},
+    }
+
+
 async def test_what_is_known_is_not_asked_again(
     clock: FakeClock, registry: type[FakeRegistry]
 ) -> None:

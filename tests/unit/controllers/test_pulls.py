@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, Self
 
 import pytest
@@ -153,3 +154,14 @@ async def test_status_is_recalled_once(
     await settle()
     pulls.recall("ns/m", told)  # the status of before the success
     assert pulls.failures("ns/m") == {}
+
+
+async def test_what_is_on_its_way_is_known_to_whoever_plans_in_the_namespace(
+    clock: FakeClock, server: type[FakeServer], pulls: Pulls
+) -> None:
+    pulls.start("ns/m", replace(ORDER, blobs={"w": 900, "t": 100}), 0, lambda: None)
+    pulls.start("ns/n", replace(ORDER, task="other", blobs={"t": 100, "u": 1}), 0, lambda: None)
+    assert pulls.arriving("ns") == {"a-0": {"w": 900, "t": 100, "u": 1}}
+    assert pulls.arriving("elsewhere") == {}
+    pulls.keep("ns/m", ())
+    assert pulls.arriving("ns") == {"a-0": {"t": 100, "u": 1}}

@@ -46,6 +46,20 @@ def pod(name: str, on: str | None = "gpu-a", ready: bool = True, **status: Any) 
     }
 
 
+def stored(name: str, claim: str = "", **spec: Any) -> Object:
+    """A Ready pod that keeps models in a volume of that claim, or else in its own folder."""
+    made = pod(name)
+    source = {"persistentVolumeClaim": {"claimName": claim}} if claim else {"emptyDir": {}}
+    made["spec"] |= {"volumes": [{"name": "models", **source}], **spec}
+    return made
+
+
+def volume(name: str, capacity: str | None) -> Object:
+    """A PersistentVolumeClaim; without a capacity it is not bound."""
+    status = {"phase": "Bound", "capacity": {"storage": capacity}} if capacity else {}
+    return {"metadata": {"name": name}, "status": status}
+
+
 def probe(**installed: str) -> Probe:
     """A server that answered just now with these models (dots and colons as in names)."""
     return Probe(

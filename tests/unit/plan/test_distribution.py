@@ -6,6 +6,7 @@ import pytest
 
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec, Target
+from ollama_fleet.plan.disk import Store
 from ollama_fleet.plan.distribution import plan_distribution, targeted
 from ollama_fleet.plan.servers import Probe, Server
 from ollama_fleet.plan.tasks import (
@@ -18,6 +19,7 @@ from ollama_fleet.plan.tasks import (
     pull_name,
     task_id,
 )
+from ollama_fleet.plan.troubles import Trouble
 from tests.unit.plan.objects import DIGEST, GIB, NOW, OTHER, Object, probe, resource, server
 
 LLAMA = "llama3.1:8b"
@@ -170,6 +172,82 @@ def test_how_a_task_stands(
     assert (task["state"], task["reason"]) == (state, reason)
     starts = (state, reason) == ("Waiting", "ParallelLimit")
     assert [order.task for order in made.start] == ([TASK] if starts else [])
+
+
+UNFIT = server(
+    state="Unfit", trouble=Trouble(Reason.REQUIREMENTS_UNMET, "a-0 needs 80 GiB of memory, has …")
+)
+
+
+@pytest.mark.parametrize(
+    ("server_", "changes", "state"),
+    [
+        (UNFIT, {}, "Misfit"),
+        # what runs there is stopped
+        (UNFIT, {"running": {TASK: Running(completed=GIB)}}, "Misfit"),
+        # and what is there stays
+        (replace(UNFIT, probe=probe(llama3_1__8b=DIGEST)), {}, "Installed"),
+    ],
+)
+def test_nothing_is_pulled_to_an_unfit_server(server_: Server, changes: Object, state: str) -> None:
+    made = plan(WANT, server_, **changes)
+    task = only_task(made)
+    assert task["state"] == state
+    assert (made.start, made.keep) == ((), frozenset())
+    if state == "Misfit":
+        assert task["reason"] == "RequirementsUnmet"
+        assert "needs 80 GiB" in task["message"]
+        assert condition(made, "Stalled") == ("True", "RequirementsUnmet")
+        assert made.plan.status["summary"]["misfit"] == 1
+
+
+BLOBS = {
+    LLAMA: RegistryFact(DIGEST, 5 * GIB, {"w": 4 * GIB, "t": GIB}),
+    "tiny:latest": RegistryFact(OTHER, 2 * GIB, {"t": GIB, "u": GIB}),
+}
+TWO = {"models": [{"name": LLAMA}, {"name": "tiny"}], "rollout": {"maxParallel": 5}}
+
+
+@pytest.mark.parametrize(
+    ("size", "arriving", "states"),
+    [
+        (None, {}, ["Waiting ParallelLimit", "Waiting ParallelLimit"]),
+        (6 * GIB, {}, ["Waiting ParallelLimit", "Waiting ParallelLimit"]),
+        # each alone would fit, not both: the second waits and is told apart once one is under way
+        (5 * GIB, {}, ["Waiting ParallelLimit", "Waiting ParallelLimit"]),
+        (5 * GIB, {"a-0": BLOBS[LLAMA].blobs}, ["Waiting ParallelLimit", "Misfit NotEnoughDisk"]),
+        (5 * GIB - 1, {}, ["Misfit NotEnoughDisk", "Waiting ParallelLimit"]),
+        (GIB, {}, ["Misfit NotEnoughDisk", "Misfit NotEnoughDisk"]),
+        # on its way to another server
+        (6 * GIB, {"b-0": {"x": GIB}}, ["Waiting ParallelLimit", "Waiting ParallelLimit"]),
+        (6 * GIB, {"a-0": {"x": GIB}}, ["Waiting ParallelLimit", "Waiting ParallelLimit"]),
+    ],
+)
+def test_a_pull_that_has_no_room_is_not_begun(
+    size: int | None, arriving: Object, states: list[str]
+) -> None:
+    there = server(store=Store(size, "volume v", "Grow v"))
+    made = plan(TWO, there, registry=BLOBS, arriving=arriving)
+    tasks = sorted(made.plan.status["tasks"], key=lambda task: str(task["model"]))
+    assert [f"{task['state']} {task['reason']}" for task in tasks] == states
+    waiting = [task["model"] for task in tasks if task["state"] == "Waiting"]
+    alone = (size == 5 * GIB and not arriving) or "a-0" in arriving
+    assert [order.model for order in made.start] == waiting[: 1 if alone else None]
+    if states[0].startswith("Misfit"):
+        assert condition(made, "Stalled") == ("True", "NotEnoughDisk")
+
+
+def test_what_has_no_room_says_how_much_is_missing() -> None:
+    held = {"t": GIB, "x": 6 * GIB}
+    there = server(store=Store(10 * GIB, "volume models-a-0", "Raise spec.storage.size", held))
+    made = plan(WANT, there, registry=BLOBS)
+    assert only_task(made)["message"] == (
+        "needs 4 GiB, free 3 GiB of 10 GiB on a-0 (volume models-a-0). Raise spec.storage.size, or "
+        "delete models there."
+    )
+    roomy = replace(there, store=replace(there.store, size=11 * GIB))
+    mended = plan(WANT, roomy, registry=BLOBS, status=made.plan.status)
+    assert [order.blobs for order in mended.start] == [BLOBS[LLAMA].blobs]
 
 
 def test_a_failed_pull_is_tried_again_at_a_computed_time() -> None:

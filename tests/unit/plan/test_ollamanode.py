@@ -371,13 +371,6 @@ def test_what_keeps_an_external_server_from_being_asked(
     assert conditions(good.status)["Stalled"][0] == "False"
 
 
-def test_a_field_that_is_not_served_stalls_and_applies_nothing() -> None:
-    spec = {"replicas": 1, "requirements": {"memory": "16Gi"}}
-    plan = plan_ollamanode(resource("OllamaNode", "box", spec), observe(), NOW)
-    assert conditions(plan.status)["Stalled"] == ("True", "Unsupported")
-    assert "spec.requirements" in plan.status["conditions"][0]["message"]
-
-
 def test_a_cordoned_server_drains_and_is_not_ready() -> None:
     node = resource("OllamaNode", "a", {"replicas": 1, "cordoned": True})
     plan = plan_ollamanode(node, observe(stateful(), pod("a-0")), NOW)

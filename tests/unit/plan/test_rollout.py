@@ -57,6 +57,9 @@ OLD = [of("a-0"), of("a-1"), of("a-2")]
         ([*OLD[:2], of("a-2", "new", restoring=("m:latest",))], 2, ["a-1"]),
         # back with its models: the next goes
         ([*OLD[:2], of("a-2", "new")], 1, ["a-1"]),
+        # an unfit one serves what it has, so it counts and takes its turn
+        ([*OLD[:2], of("a-2", state="Unfit")], 1, ["a-2"]),
+        ([*OLD[:2], of("a-2", "new", state="Unfit")], 1, ["a-1"]),
         # who serves nobody goes whatever the others do
         ([*OLD[:2], of("a-2", ready=False, state="Offline")], 1, ["a-2"]),
         ([OLD[0], of("a-1", ready=False), of("a-2", ready=False)], 1, ["a-1", "a-2"]),
