@@ -31,7 +31,7 @@ format: .venv.stamp ## let ruff tidy the code
 	@$(BIN)/ruff format .
 
 .PHONY: generate
-generate: .venv.stamp ## write crds/ from the models, and manifests/ from the chart
+generate: .venv.stamp ## write crds/ and docs/reference from the models, manifests/ from the chart
 	@$(BIN)/python -m dev.generate
 
 .PHONY: lock

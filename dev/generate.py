@@ -1,11 +1,11 @@
-"""Write what is generated: crds/ from the models, manifests/ from the chart."""
+"""Write what is generated: crds/ and docs/reference from the models, manifests/ from the chart."""
 
 import sys
 from pathlib import Path
 
 import yaml
 
-from dev import chart
+from dev import chart, reference
 from dev.cluster.errors import ClusterError
 from ollama_fleet.api.crd import RESOURCES, crd
 
@@ -15,8 +15,9 @@ _NOTE = "# Generated from charts/ollama-fleet by `make generate`.\n"
 
 def documents() -> dict[Path, str]:
     """Every file made from the models and its text; the chart carries the CRDs along."""
+    pages = {ROOT / "docs" / "reference" / name: text for name, text in reference.pages().items()}
     folders = (ROOT / "crds", ROOT / "charts" / "ollama-fleet" / "files" / "crds")
-    return {
+    return pages | {
         folder / f"{resource.plural}.yaml": dump(crd(resource))
         for folder in folders
         for resource in RESOURCES

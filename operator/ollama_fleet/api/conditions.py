@@ -1,7 +1,7 @@
 """Conditions, and the fixed list of reasons they give."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -58,12 +58,24 @@ class Reason(StrEnum):
 class Condition(Model):
     """One condition, as Kubernetes' ``metav1.Condition``."""
 
-    type: Annotated[str, Field(min_length=1, max_length=316)]
-    status: Status
-    reason: Annotated[str, Field(min_length=1, max_length=1024)]
-    message: Annotated[str, Field(max_length=32768)] = ""
-    observed_generation: int | None = Field(default=None, ge=0)
-    last_transition_time: str = Field(json_schema_extra={"format": "date-time"}, max_length=64)
+    type: Annotated[str, Field(min_length=1, max_length=316)] = Field(
+        description="Ready, Reconciling or Stalled."
+    )
+    status: Status = Field(description="Whether it holds.")
+    reason: Annotated[str, Field(min_length=1, max_length=1024)] = Field(
+        description="Why, in one word: docs/reference/reasons.md explains each."
+    )
+    message: Annotated[str, Field(max_length=32768)] = Field(
+        default="", description="Why, in a sentence, with what to do where it waits for you."
+    )
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="The generation of the spec it is about."
+    )
+    last_transition_time: str = Field(
+        json_schema_extra={"format": "date-time"},
+        max_length=64,
+        description="When its status last changed.",
+    )
 
 
 Conditions = Annotated[
@@ -76,3 +88,8 @@ Conditions = Annotated[
         },
     ),
 ]
+CONDITIONS: Any = Field(
+    default=[],
+    description="Ready: all is as the spec says. Reconciling: the operator is getting there. "
+    "Stalled: it waits for you.",
+)

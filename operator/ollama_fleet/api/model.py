@@ -114,6 +114,14 @@ def open_object(description: str, default: Any = None) -> Any:
     )
 
 
+CA_NEEDS_TLS = rule(
+    "!has(self.caSecretRef) || self.url.startsWith('https://')",
+    "a certificate authority is for TLS: write url with https://, or remove caSecretRef",
+    ".caSecretRef",
+)
+"""Of what has a ``url`` and may name the authority that signs its certificate."""
+
+
 class SecretRef(Model):
     """A Secret in the same namespace."""
 

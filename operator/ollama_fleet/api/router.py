@@ -4,8 +4,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from ollama_fleet.api.conditions import Conditions
+from ollama_fleet.api.access import SecretRefs
+from ollama_fleet.api.conditions import CONDITIONS, Conditions
 from ollama_fleet.api.model import (
+    CA_NEEDS_TLS,
     REPOSITORY,
     Image,
     Key,
@@ -103,7 +105,8 @@ class Backend(Model):
             "headers has a name that HTTP does not take: write letters, digits and -, such as "
             "Authorization",
             ".headers",
-        )
+        ),
+        CA_NEEDS_TLS,
     )
     url: Url = Field(description="Where it answers, such as http://gpu-box.lan:11434.")
     weight: int = Field(
@@ -117,10 +120,21 @@ class Backend(Model):
         description="Secret whose entries are sent as headers, such as Authorization, and win over "
         "headers; a changed one is taken over within 30 s.",
     )
+    ca_secret_ref: SecretRef | None = Field(
+        default=None,
+        description="Secret whose ca.crt (PEM) signs the server's certificate; absent: the "
+        "authorities that every system trusts. A changed one is taken over within 30 s.",
+    )
     headers: Annotated[dict[Key, HeaderValue], Field(max_length=16)] = Field(
         default={}, description="Sent with every request. For secrets use headersSecretRef."
     )
     parallel: int = Field(default=1, ge=1, le=256, description="Requests per model at a time.")
+
+    @property
+    def secrets(self) -> SecretRefs:
+        """The Secrets it is reached by."""
+        headers, ca = self.headers_secret_ref, self.ca_secret_ref
+        return SecretRefs(headers.name if headers else None, ca.name if ca else None)
 
 
 class Strategy(Model):
@@ -358,24 +372,36 @@ class RouterSpec(Model):
 class RouterServers(Model):
     """Servers behind the router."""
 
-    ready: int = Field(default=0, ge=0)
-    total: int = Field(default=0, ge=0)
-    summary: Annotated[str, Field(max_length=16)] = "0/0"
+    ready: int = Field(default=0, ge=0, description="Those that answer.")
+    total: int = Field(default=0, ge=0, description="All, the backends included.")
+    summary: Annotated[str, Field(max_length=16)] = Field(
+        default="0/0", description="Both in one, for people."
+    )
 
 
 class RouterStatus(Model):
     """What is."""
 
-    observed_generation: int | None = Field(default=None, ge=0)
-    url: Annotated[str | None, Field(max_length=2048)] = None
-    replicas: int = Field(default=0, ge=0)
-    ready_replicas: int = Field(default=0, ge=0)
-    ready: Annotated[str, Field(max_length=16)] = "0/0"
-    selector: Annotated[str, Field(max_length=512)] = ""
+    observed_generation: int | None = Field(
+        default=None, ge=0, description="The generation of the spec that all of this is about."
+    )
+    url: Annotated[str | None, Field(max_length=2048)] = Field(
+        default=None, description="Where clients reach it."
+    )
+    replicas: int = Field(default=0, ge=0, description="Pods there are.")
+    ready_replicas: int = Field(default=0, ge=0, description="Pods that take requests.")
+    ready: Annotated[str, Field(max_length=16)] = Field(
+        default="0/0", description="Pods ready, of those wanted."
+    )
+    selector: Annotated[str, Field(max_length=512)] = Field(
+        default="", description="Labels of the pods, for the scale subresource."
+    )
     servers: RouterServers = RouterServers()
-    models: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=200)] = []
-    model_count: int = Field(default=0, ge=0)
-    conditions: Conditions = []
+    models: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=200)] = Field(
+        default=[], description="Models that clients may use, the first 200."
+    )
+    model_count: int = Field(default=0, ge=0, description="How many there are in all.")
+    conditions: Conditions = CONDITIONS
 
 
 class Router(Model):

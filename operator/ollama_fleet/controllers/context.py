@@ -65,6 +65,8 @@ class Settings:
     """Seconds to wait for a whole answer that is no stream."""
     probe_interval: float = 30.0
     """Seconds between looks at a server that is well, and at the Secrets it is reached by."""
+    offline_after: float = 60.0
+    """Seconds without an answer after which a server is Offline."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
+from ollama_fleet.api.quantity import seconds_of
 from ollama_fleet.controllers.context import Settings
 from ollama_fleet.controllers.logs import set_up
 from ollama_fleet.controllers.program import Operator, Options
@@ -29,6 +30,8 @@ async def _run(given: argparse.Namespace) -> int:
         namespaces=tuple(dict.fromkeys(given.namespace or ())),
         image=given.image,
         router_cluster_role=given.router_cluster_role,
+        probe_interval=given.probe_interval,
+        offline_after=given.offline_after,
     )
     options = Options(given.host, given.port, given.leader_elect, _identity(), settings)
     return await Operator(options, build).run()
@@ -85,6 +88,20 @@ def parser() -> argparse.ArgumentParser:
         help="the ClusterRole routers are bound to (OLLAMA_FLEET_ROUTER_CLUSTER_ROLE; %(default)s)",
     )
     add(
+        "--probe-interval",
+        type=_span,
+        default="30s",
+        metavar="TIME",
+        help="between looks at a server that is well, such as 30s (%(default)s)",
+    )
+    add(
+        "--offline-after",
+        type=_span,
+        default="60s",
+        metavar="TIME",
+        help="without an answer for this long, a server is Offline (%(default)s)",
+    )
+    add(
         "--log-format",
         choices=("auto", "text", "json"),
         default="auto",
@@ -98,6 +115,16 @@ def _port(text: str) -> int:
     if not text.isdigit() or not 0 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 0 to 65535")
     return int(text)
+
+
+def _span(text: str) -> float:
+    try:
+        seconds = seconds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if seconds < 1:
+        raise argparse.ArgumentTypeError(f"{text} is too short: give 1s or more")
+    return seconds
 
 
 def _pod_namespace() -> str:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 
 from ollama_fleet.api.access import Access, SecretError, SecretRefs
 from ollama_fleet.api.names import InvalidModelName, canonical
@@ -14,7 +15,7 @@ from ollama_fleet.controllers.context import Background
 from ollama_fleet.kube import KubeError
 from ollama_fleet.ollama.client import OllamaClient
 from ollama_fleet.ollama.errors import OllamaError, OllamaResponseError
-from ollama_fleet.plan.servers import Installed, Probe
+from ollama_fleet.plan.servers import OFFLINE_AFTER, Installed, Probe
 from ollama_fleet.plan.troubles import Trouble
 
 log = logging.getLogger(__name__)
@@ -29,9 +30,9 @@ class _Followed:
     """One server that is probed, of one OllamaNode: another one may have the same address, and
     must not be reached by what this one's Secrets hold."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, offline_after: timedelta) -> None:
         self.url = url
-        self.probe = Probe()
+        self.probe = Probe(offline_after=offline_after)
         self.secrets = SecretRefs()
         self.access: Access | None = Access()
         self.client: OllamaClient | None = None
@@ -54,6 +55,7 @@ class Probes:
         timeout: float,
         read: ReadAccess,
         interval: float = INTERVAL,
+        offline_after: timedelta = OFFLINE_AFTER,
     ) -> None:
         self._background = background
         self._clock = clock
@@ -61,6 +63,7 @@ class Probes:
         self._timeout = timeout
         self._read = read
         self._interval = interval
+        self._offline_after = offline_after
         self._groups: dict[str, dict[str, _Followed]] = {}
         self._met: set[str] = set()
 
@@ -77,7 +80,9 @@ class Probes:
         the ``secrets`` hold, which are read again before each probe.
         """
         known = self._groups.get(group, {})
-        self._groups[group] = wanted = {url: known.get(url) or _Followed(url) for url in urls}
+        self._groups[group] = wanted = {
+            url: known.get(url) or _Followed(url, self._offline_after) for url in urls
+        }
         for url, one in wanted.items():
             one.changed = changed
             if one.secrets != secrets:
@@ -196,6 +201,7 @@ class Probes:
             resident={_name(one.name): one.size_vram or one.size for one in resident},
             first_seen=before.first_seen or now,
             last_seen=now,
+            offline_after=before.offline_after,
         )
 
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 from pydantic import ValidationError
@@ -73,6 +74,7 @@ def build(context: Context) -> Reconcilers:
         context.settings.request_timeout,
         partial(read_access, context.kube),
         context.settings.probe_interval,
+        timedelta(seconds=context.settings.offline_after),
     )
     pulls = Pulls(context.background, probes, context.clock, context.metrics)
     context.metrics.register(FleetCollector(context.store))
@@ -353,10 +355,9 @@ class Routers:
 
     async def _secret_troubles(self, wanted: Object) -> tuple[Trouble, ...]:
         found = []
-        for name in router.backend_secrets(wanted["spec"]):
+        for refs in router.backend_secrets(wanted["spec"]):
             try:
-                namespace = wanted["metadata"]["namespace"]
-                await read_access(self._context.kube, namespace, SecretRefs(headers=name))
+                await read_access(self._context.kube, wanted["metadata"]["namespace"], refs)
             except SecretError as error:
                 found.append(Trouble(error.reason, str(error)))
         return tuple(found)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ollama_fleet.api.access import SecretRefs
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.ollamanode import PORT
 from ollama_fleet.api.router import RouterServers, RouterSpec, RouterStatus, Select
@@ -50,10 +51,13 @@ def selects(select: Select, name: str, labels: Mapping[str, str]) -> bool:
     return is_meant(select.ollama_nodes, select.selector, name, labels)
 
 
-def backend_secrets(spec: Mapping[str, Any]) -> list[str]:
-    """The names of the Secrets that a Router's spec names in its backends."""
-    refs = (one.get("headersSecretRef") for one in spec.get("backends") or ())
-    return sorted({ref["name"] for ref in refs if ref})
+def backend_secrets(spec: Mapping[str, Any]) -> list[SecretRefs]:
+    """The Secrets that a Router's spec names in its backends."""
+    found = set()
+    for backend in spec.get("backends") or ():
+        refs = (backend.get(field) or {} for field in ("headersSecretRef", "caSecretRef"))
+        found.add(SecretRefs(*(ref.get("name") for ref in refs)))
+    return sorted((refs for refs in found if refs.names), key=lambda refs: refs.names)
 
 
 def selected(select: Select, servers: Iterable[Server]) -> list[Server]:
@@ -104,7 +108,8 @@ def _role_binding(router: Object, program: Program) -> Object:
 def _secrets_role(router: Object, servers: Iterable[Server]) -> Object:
     """To read the Secrets that its servers are reached by, and no other."""
     name, all_labels = _names(router)
-    secrets = {*backend_secrets(router["spec"]), *(one for each in servers for one in each.secrets)}
+    of_backends = {one for refs in backend_secrets(router["spec"]) for one in refs.names}
+    secrets = of_backends.union(*(server.secrets for server in servers))
     made = child(router, f"{_RBAC}/v1", "Role", f"{name}-router-secrets", all_labels)
     # a rule without names would be a right to every Secret
     rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}

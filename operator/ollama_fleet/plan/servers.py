@@ -16,6 +16,7 @@ from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.troubles import Trouble, pod_trouble, scheduling_trouble
 
 OFFLINE_AFTER = timedelta(seconds=60)
+"""For how long a server may be silent, unless the operator is told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Probe:
     error: str | None = None
     denied: bool = False
     secret: Trouble | None = None
+    offline_after: timedelta = OFFLINE_AFTER
+
+    def silent(self, now: datetime) -> bool:
+        """Whether its last word is too long ago, or there was none."""
+        return self.last_seen is None or now - self.last_seen >= self.offline_after
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ def _external(
     state: ServerState = "Starting"
     if probe.secret is not None:
         state, trouble = "Offline", probe.secret
-    elif probe.last_seen is not None and now - probe.last_seen < OFFLINE_AFTER and not probe.denied:
+    elif not probe.silent(now) and not probe.denied:
         state = "Ready"
     elif probe.error is not None:
         state = "Offline"
@@ -209,9 +215,7 @@ def _pod_server(
     if pod["metadata"].get("deletionTimestamp"):
         state, trouble = "Draining", None
     elif pod_ready(pod):
-        lost = probe.error is not None and (
-            probe.last_seen is None or now - probe.last_seen >= OFFLINE_AFTER
-        )
+        lost = probe.error is not None and probe.silent(now)
         state = "Offline" if lost else "Ready" if probe.last_seen else "Starting"
         if lost and trouble is None:
             trouble = Trouble(Reason.UNREACHABLE, f"{probe.error}, though its pod is Ready")

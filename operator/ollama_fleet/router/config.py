@@ -87,10 +87,13 @@ def parse(raw: object) -> Settings:
         raise ConfigError(f"{unknown}: there is no such field")
     settings = settings_of(raw)
     for index, refs in enumerate(settings.backend_secrets):
-        if refs.names:
-            raise ConfigError(
-                f"backends.{index}.headersSecretRef: a file has no Secrets beside it; write headers"
-            )
+        for name, field_name, remedy in (
+            (refs.headers, "headersSecretRef", "write headers"),
+            (refs.ca, "caSecretRef", "set SSL_CERT_FILE to the authority's certificate"),
+        ):
+            if name is not None:
+                where = f"backends.{index}.{field_name}"
+                raise ConfigError(f"{where}: a file has no Secrets beside it; {remedy}")
     return settings
 
 
@@ -124,10 +127,7 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
         connections=spec.limits.connections,
         apis=frozenset(Api(name) for name in spec.apis),
         backends=_backends(spec.backends),
-        backend_secrets=tuple(
-            SecretRefs(headers=ref.name if (ref := backend.headers_secret_ref) else None)
-            for backend in spec.backends
-        ),
+        backend_secrets=tuple(backend.secrets for backend in spec.backends),
         unused=tuple(_unused(spec)),
     )
 

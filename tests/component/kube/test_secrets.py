@@ -317,6 +317,36 @@ async def test_a_backend_is_shown_its_key(fleet: Fleet, tmp_path: Path) -> None:
             await eventually(partial(fleet.no_longer, ROUTER, "chat", "SecretMissing"))
 
 
+async def test_a_backends_authority_is_trusted_and_may_be_renewed(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    env = {"EMULATOR_MODELS": MODEL, "EMULATOR_TOKENS_PER_SECOND": "1000"}
+    (tmp_path / "front").mkdir()
+    with process.server("emulator", tmp_path / "backend", env) as ollama:
+        async with Front(ollama.url, FIRST, tmp_path / "front") as front:
+            backend = {"url": front.url, **ref("backend"), "caSecretRef": {"name": "box-ca"}}
+            await fleet.secret("backend", Authorization=FIRST)
+            await fleet.apply("Router", "chat", backends=[backend])
+            await fleet.will_say(ROUTER, "chat", "SecretMissing", "Secret box-ca does not exist")
+            async with fleet.routing() as port:
+
+                async def answered(status: int) -> bool:
+                    return await chat(port) == status
+
+                await eventually(partial(answered, 404))
+                await fleet.authority("no certificate at all")
+                await fleet.will_say(ROUTER, "chat", "InvalidSecret", "ca.crt is no certificate")
+                assert (front.passed, front.refused) == ([], 0)
+                await fleet.authority(front.authority)
+                await eventually(partial(answered, 200))
+                front.renew()
+                assert await chat(port) != 200
+                await fleet.authority(front.authority)
+                await eventually(partial(answered, 200))
+                assert front.refused == 0
+            await eventually(partial(fleet.no_longer, ROUTER, "chat", "InvalidSecret"))
+
+
 async def test_a_secret_that_may_not_be_read_is_said(weak: Path, namespace: str) -> None:
     async with await Kube.connect(str(weak)) as kube:
         with pytest.raises(SecretError, match="grant get on that Secret") as refused:

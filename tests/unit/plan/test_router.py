@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from ollama_fleet.api.access import SecretRefs
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.plan.router import Observed, Program, backend_secrets, plan_router
 from ollama_fleet.plan.troubles import Trouble
@@ -104,14 +105,18 @@ def test_the_load_balancers_address_is_the_url() -> None:
     assert made.status["url"] == "http://127.0.0.1:11500"
 
 
-BACKENDS = [{"url": "http://x:1", "headersSecretRef": {"name": "x"}}, {"url": "http://y:1"}]
+BACKENDS = [
+    {"url": "https://x:1", "headersSecretRef": {"name": "x"}, "caSecretRef": {"name": "x-ca"}},
+    {"url": "https://z:1", "caSecretRef": {"name": "x-ca"}},
+    {"url": "http://y:1"},
+]
 
 
 @pytest.mark.parametrize(
     ("spec", "names"),
     [
         ({}, ["box", "box-ca", "other"]),
-        ({"backends": BACKENDS}, ["box", "box-ca", "other", "x"]),
+        ({"backends": BACKENDS}, ["box", "box-ca", "other", "x", "x-ca"]),
         ({"select": {"ollamaNodes": ["box"]}}, ["box", "box-ca"]),
         ({"select": {"ollamaNodes": ["plain"]}}, None),
     ],
@@ -136,7 +141,8 @@ def test_a_backend_without_its_secret_stalls_and_the_others_are_served() -> None
     made = plan({"backends": BACKENDS}, RUNNING, secret_troubles=(missing,))
     assert ready(made) == ("False", "SecretMissing")
     assert "Deployment" in [one["kind"] for one in made.apply]
-    assert backend_secrets({"backends": BACKENDS}) == ["x"]
+    found = backend_secrets({"backends": BACKENDS})
+    assert found == [SecretRefs("x", "x-ca"), SecretRefs(None, "x-ca")]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from ollama_fleet.router.config import ConfigError, UnsafeError, load, parse
 
 BY_SECRET = {"url": "http://b", "headersSecretRef": {"name": "key"}}
+BY_AUTHORITY = {"url": "https://b", "caSecretRef": {"name": "ca"}}
 
 
 def test_defaults() -> None:
@@ -59,6 +60,10 @@ def test_headers_are_kept_out_of_sight() -> None:
         ({"backends": [{"url": "http://b", "headers": {"Host": "c"}}]}, "backends.0.headers:"),
         ({"backends": [{"url": "http://b", "headers": {"x": "c\r\nd"}}]}, "backends.0.headers.x:"),
         ({"backends": [BY_SECRET]}, "backends.0.headersSecretRef:"),
+        (
+            {"backends": [{"url": "http://a"}, BY_AUTHORITY]},
+            "backends.1.caSecretRef: a file has no Secrets beside it; set SSL_CERT_FILE",
+        ),
         ({"retry": {"attempts": 0}}, "retry.attempts:"),
         ({"timeouts": {"connect": "2 seconds"}}, "timeouts.connect:"),
         ({"limits": {"bodyBytes": "lots"}}, "limits.bodyBytes:"),

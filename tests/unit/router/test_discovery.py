@@ -265,6 +265,25 @@ async def test_a_backends_secret_wins_over_its_headers() -> None:
     await world.close()
 
 
+async def test_a_backend_is_trusted_by_the_authority_of_its_secret(tmp_path: Path) -> None:
+    server_context("localhost", tmp_path)
+    pem = (tmp_path / "ca.pem").read_text()
+    world = World()
+    backend = {"url": "https://b:1", "caSecretRef": {"name": "ca"}}
+    await world.say("Router", router({"backends": [backend, {"url": "https://c:1"}]}))
+    await world.synced()
+    await until(lambda: world.servers)
+    assert set(world.servers) == {"c:1"}
+    assert world.servers["c:1"].ca is None
+    world.watches.secrets = {"ca": {"ca.crt": pem}}
+    await until(lambda: "b:1" in world.servers)
+    assert world.servers["b:1"].ca == pem
+    renewed = f"# renewed\n{pem}"
+    world.watches.secrets = {"ca": {"ca.crt": renewed}}
+    await until(lambda: world.servers["b:1"].ca == renewed)
+    await world.close()
+
+
 async def test_settings_follow_the_router() -> None:
     world = World()
     await world.say("Router", router({"retry": {"attempts": 4}}))
