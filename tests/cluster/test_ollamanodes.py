@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +14,7 @@ from ollama_fleet.kube.kinds import (
     POD,
 )
 from tests.cluster.conftest import Kubectl
+from tests.cluster.elsewhere import emulator
 from tests.cluster.fleet import Fleet, external, ollama_node, standing, told
 from tests.cluster.waiting import eventually
 
@@ -70,30 +66,6 @@ def test_a_machine_that_joins_gets_a_server_and_one_that_leaves_is_forgotten(
         fleet.cluster.remove_machine("gpu-48g")
     eventually("the machine is forgotten", lambda: fleet.servers("every").keys() == first.keys())
     assert fleet.ready(OLLAMA_NODE, "every")["status"]["ready"] == "3/3"
-
-
-@contextmanager
-def emulator(port: int, folder: Path) -> Iterator[str]:
-    """An emulated server outside the cluster."""
-    environment = {"OLLAMA_HOST": f"127.0.0.1:{port}", "OLLAMA_MODELS": str(folder)}
-    program = Path(__file__).parents[2] / "dev" / "ollama" / "emulator" / "__main__.py"
-    process = subprocess.Popen(
-        [sys.executable, str(program)],
-        env={**environment, "PYTHONPATH": str(program.parents[3])},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        eventually("the emulator answers", lambda: _listens(port))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_an_external_server_is_seen_as_it_comes_up(fleet: Fleet, tmp_path: Path) -> None:

@@ -326,16 +326,15 @@ async def test_a_backends_authority_is_trusted_and_may_be_renewed(
         async with Front(ollama.url, FIRST, tmp_path / "front") as front:
             backend = {"url": front.url, **ref("backend"), "caSecretRef": {"name": "box-ca"}}
             await fleet.secret("backend", Authorization=FIRST)
+            await fleet.authority("no certificate at all")
             await fleet.apply("Router", "chat", backends=[backend])
-            await fleet.will_say(ROUTER, "chat", "SecretMissing", "Secret box-ca does not exist")
+            await fleet.will_say(ROUTER, "chat", "InvalidSecret", "ca.crt is no certificate")
             async with fleet.routing() as port:
 
                 async def answered(status: int) -> bool:
                     return await chat(port) == status
 
                 await eventually(partial(answered, 404))
-                await fleet.authority("no certificate at all")
-                await fleet.will_say(ROUTER, "chat", "InvalidSecret", "ca.crt is no certificate")
                 assert (front.passed, front.refused) == ([], 0)
                 await fleet.authority(front.authority)
                 await eventually(partial(answered, 200))
