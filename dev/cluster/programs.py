@@ -123,6 +123,9 @@ def apiserver(layout: Layout) -> list[str]:
         f"--kubelet-client-certificate={certificates / 'kubelet-client.crt'}",
         f"--kubelet-client-key={certificates / 'kubelet-client.key'}",
         "--kubelet-preferred-address-types=InternalIP",
+        # what aggregated APIs see: the machines' agent serves metrics to whom it serves logs
+        f"--proxy-client-cert-file={certificates / 'kubelet-client.crt'}",
+        f"--proxy-client-key-file={certificates / 'kubelet-client.key'}",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={certificates / 'service-accounts.pub'}",
         f"--service-account-signing-key-file={certificates / 'service-accounts.key'}",
@@ -150,6 +153,7 @@ def controller_manager(layout: Layout) -> list[str]:
         "--kube-api-burst=400",
         "--node-monitor-period=2s",
         "--node-monitor-grace-period=20s",
+        "--horizontal-pod-autoscaler-sync-period=2s",
         "--profiling=false",
     ]
 

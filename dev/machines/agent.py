@@ -19,6 +19,7 @@ from dev.machines.apiserver import ApiError, ApiServer, Object
 from dev.machines.containers import Backoff
 from dev.machines.events import Recorder
 from dev.machines.machine import Machine, load_all
+from dev.machines.metrics import Meter
 from dev.machines.pods import Pod, Site
 from dev.machines.tasks import persist, spawn, until_done
 
@@ -59,7 +60,7 @@ class Agent:
                 tasks.create_task(persist(lambda: claims.serve(self._api, volumes)))
                 tasks.create_task(loadbalancers.serve(self._api, self.pods))
                 tasks.create_task(memory.enforce(self.pods))
-                tasks.create_task(logs.serve(self._socket, self._directory))
+                tasks.create_task(logs.serve(self._socket, self._directory, Meter(self.pods)))
         finally:
             await asyncio.gather(*(pod.kill() for pod in self._pods.values()))
 

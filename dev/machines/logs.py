@@ -1,8 +1,9 @@
-"""The kubelet's /containerLogs over HTTPS, so that `kubectl logs` works."""
+"""The kubelet's /containerLogs over HTTPS, so that `kubectl logs` works; metrics beside it."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import socket
 import ssl
@@ -11,12 +12,15 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import parse_qs, urlsplit
 
+from dev.machines import metrics
+from dev.machines.metrics import Meter
+
 _PATH = re.compile(r"/containerLogs/([a-z0-9.-]+)/([a-z0-9.-]+)/([a-z0-9.-]+)")
 _FOLLOW_EVERY = 0.2
 _CHUNK = 1 << 16
 
 
-async def serve(listener: socket.socket, directory: Path) -> None:
+async def serve(listener: socket.socket, directory: Path, meter: Meter) -> None:
     """Answer the API server, which shows a certificate, for ever."""
     certificates = directory / "certificates"
     context = ssl.create_default_context(
@@ -28,7 +32,11 @@ async def serve(listener: socket.socket, directory: Path) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             request = await reader.readuntil(b"\r\n\r\n")
-            await _answer(request.split(b" ", 2)[1].decode(), directory / "pods", writer)
+            target = request.split(b" ", 2)[1].decode()
+            if target.startswith(metrics.ROOT):
+                _measure(target, meter, writer)
+            else:
+                await _answer(target, directory / "pods", writer)
         except (OSError, ssl.SSLError, asyncio.IncompleteReadError, IndexError):
             return
         finally:
@@ -63,6 +71,17 @@ async def _answer(target: str, pods: Path, writer: asyncio.StreamWriter) -> None
         while options.get("follow") == "true" and log.with_suffix(".pid").exists():
             await asyncio.sleep(_FOLLOW_EVERY)
             await _copy(file, writer)
+
+
+def _measure(target: str, meter: Meter, writer: asyncio.StreamWriter) -> None:
+    url = urlsplit(target)
+    found = meter.answer(url.path, parse_qs(url.query).get("labelSelector", [""])[0])
+    if found is None:
+        _refuse(writer, "404 Not Found", "no such pod runs here")
+        return
+    body = json.dumps(found).encode()
+    head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
 
 def _refuse(writer: asyncio.StreamWriter, status: str, message: str) -> None:

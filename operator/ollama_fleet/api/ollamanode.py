@@ -22,7 +22,7 @@ from ollama_fleet.api.model import (
     rule,
     rules,
 )
-from ollama_fleet.api.quantity import Duration, IntOrPercent, KeepAlive, Quantity
+from ollama_fleet.api.quantity import Amount, Duration, IntOrPercent, KeepAlive, Quantity
 from ollama_fleet.api.storage import Storage
 
 DEFAULT_TAG = "0.35.1"
@@ -360,6 +360,14 @@ class ServerStatus(Model):
         default=None,
         description="What models leave of that, layers they share counted once. At least so much "
         "is free: of a model that no distribution ever named the layers are not known.",
+    )
+    cpu_used: Amount | None = Field(
+        default=None,
+        description="Cores its pod uses, where the cluster has metrics; some minutes old.",
+    )
+    ram_used: Quantity | None = Field(
+        default=None,
+        description="Memory its pod uses of the machine's own, not of the GPU's; likewise.",
     )
     installed: int | None = Field(default=None, ge=0, description="Models on its disk.")
     resident: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] = Field(

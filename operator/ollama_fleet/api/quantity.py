@@ -13,6 +13,8 @@ from ollama_fleet.api.pattern import VALIDATIONS, Pattern
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 _DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(m|[KMGTPE]i|[kMGTPE]|[eE][+-]?[0-9]{1,2})?")
+_CPU = re.compile(r"([0-9]+(?:\.[0-9]+)?)([num]?)")
+_SMALL = {"n": -9, "u": -6, "m": -3, "": 0}
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 _SECONDS = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
 
@@ -57,6 +59,27 @@ def bytes_of(quantity: str | int) -> int:
     if unit[:1] in ("e", "E") and len(unit) > 1 and unit != "Ei":
         return math.ceil(number.scaleb(int(unit[1:])))
     return math.ceil(number * (_BINARY.get(unit) or _DECIMAL[unit]))
+
+
+def cores_of(quantity: str) -> float:
+    """Cores in a quantity of CPU: ``2``, ``500m``, ``123456789n``.
+
+    Raises ValueError for anything that is not one.
+    """
+    match = _CPU.fullmatch(quantity)
+    if match is None:
+        raise ValueError(f"{quantity!r} is not an amount of CPU: write it as in 500m or 2")
+    return float(Decimal(match[1]).scaleb(_SMALL[match[2]]))
+
+
+def short_quantity(size: int) -> str:
+    """Bytes as a quantity people read: ``24Gi`` if whole, else in ``Mi``."""
+    if size == 0:
+        return "0"
+    for unit, factor in (("Gi", 2**30), ("Mi", 2**20)):
+        if size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size / 2**30:.1f}Gi" if size >= 2**30 else f"{size // 2**20}Mi"
 
 
 def seconds_of(duration: str) -> float:

@@ -36,6 +36,7 @@ from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.pulls import Pulls
 from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.controllers.traffic import Traffic
+from ollama_fleet.controllers.usage import KNOWN, PodUsage
 from ollama_fleet.kube import Kind, NotFound, Object
 from ollama_fleet.kube.access import read_access
 from ollama_fleet.kube.kinds import (
@@ -55,12 +56,16 @@ from ollama_fleet.plan.result import Plan
 from ollama_fleet.plan.servers import pod_ready, probe_url
 from ollama_fleet.plan.tasks import RegistryFact, Seen, failures_from_status
 from ollama_fleet.plan.troubles import Trouble
+from ollama_fleet.plan.usage import Usage
 from ollama_fleet.plan.volumes import Volumes
 
 log = logging.getLogger(__name__)
 
 FIRST_PROBE = 3.0
 """Seconds a reconcile waits for the first word of a server it has only just met."""
+USAGE_EVERY = 360.0
+"""Seconds until what pods use is told anew: a little more than a server's lastSeen may be old, as
+these figures are written with others alone."""
 NOT_YET = 0.5
 """Seconds until it is looked again whether a fresh operator has met every server."""
 
@@ -107,6 +112,7 @@ class OllamaNodes:
         self._loads = loads
         self._traffic = traffic
         self._stores = stores
+        self._usage = PodUsage(context.kube, context.clock)
 
     async def reconcile(self, namespace: str, name: str) -> Result:
         """Bring one OllamaNode's servers and status up to date."""
@@ -123,22 +129,25 @@ class OllamaNodes:
         await find_workload(self._context, node, pods)
         named = await named_claim(self._context, node, pods)
         measured = await self._stores.look(node)
+        usage = await self._usage.of(namespace) if pods else None
         latest = Plan()
 
         def look(refused: Mapping[str, str]) -> Plan:
             nonlocal latest
             volumes = volumes_of(self._context, node, named, refused)
-            latest = self._look(node, pods, routers, volumes)
+            latest = self._look(node, pods, routers, volumes, usage or {})
             return latest
 
         result = await _carry_out(self._context, node, look)
         key = Key(OLLAMA_NODE, namespace, name)
         self._loads.want(group, latest.loads, lambda: self._context.loop.mark(key))
-        if not measured:
-            return result
-        # no watch tells of a claim that is only named
-        interval = self._context.settings.probe_interval
-        return replace(result, requeue_after=min(interval, result.requeue_after or interval))
+        # no watch tells of a claim that is only named, nor of what pods use
+        after = [
+            result.requeue_after,
+            self._context.settings.probe_interval if measured else None,
+            None if usage is None else _next_usage(pods, usage),
+        ]
+        return Result(min((one for one in after if one is not None), default=None))
 
     async def _see_off(self, group: str, pods: list[Object]) -> Result:
         """The OllamaNode is gone; its pods, on their way out, still finish what they do."""
@@ -187,6 +196,7 @@ class OllamaNodes:
         pods: list[Object],
         routers: tuple[Report | None, ...],
         volumes: Volumes,
+        usage: Mapping[str, Usage],
     ) -> Plan:
         meta = node["metadata"]
         observed = Observed(
@@ -197,6 +207,7 @@ class OllamaNodes:
             rivals=tuple(rivals_of(self._context, pods)),
             devices=devices(self._context),
             disks=self._stores.of(meta["namespace"]),
+            usage=usage,
             claim_templates=tuple(
                 self._context.store.list(
                     RESOURCE_CLAIM_TEMPLATE, meta["namespace"], owner=meta["uid"]
@@ -361,6 +372,12 @@ class Routers:
             except SecretError as error:
                 found.append(Trouble(error.reason, str(error)))
         return tuple(found)
+
+
+def _next_usage(pods: list[Object], usage: Mapping[str, Usage]) -> float:
+    """Seconds until what pods use is worth asking again: soon, where one has just begun."""
+    told = all(pod["metadata"]["name"] in usage for pod in pods if pod_ready(pod))
+    return USAGE_EVERY if told else KNOWN
 
 
 def _secrets_of(node: Object) -> SecretRefs:

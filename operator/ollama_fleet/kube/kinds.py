@@ -60,6 +60,7 @@ RESOURCE_CLAIM = Kind("resource.k8s.io", "v1", "resourceclaims", "ResourceClaim"
 RESOURCE_CLAIM_TEMPLATE = Kind(
     "resource.k8s.io", "v1", "resourceclaimtemplates", "ResourceClaimTemplate"
 )
+POD_METRICS = Kind("metrics.k8s.io", "v1beta1", "pods", "PodMetrics")
 CUSTOM_RESOURCE_DEFINITION = Kind(
     "apiextensions.k8s.io",
     "v1",
@@ -97,6 +98,7 @@ KINDS = {
         RESOURCE_SLICE,
         RESOURCE_CLAIM,
         RESOURCE_CLAIM_TEMPLATE,
+        POD_METRICS,
         CUSTOM_RESOURCE_DEFINITION,
         OLLAMA_NODE,
         MODEL_DISTRIBUTION,

@@ -10,6 +10,7 @@ from ollama_fleet.plan.drain import Report
 from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.servers import Probe
 from ollama_fleet.plan.stores import Neighbour
+from ollama_fleet.plan.usage import Usage
 from ollama_fleet.plan.volumes import Volumes
 
 
@@ -26,6 +27,8 @@ class Observed:
     rivals: tuple[Object, ...] = ()
     """Pods that may hold the GPUs this one's wait for."""
     devices: Devices = field(default_factory=Devices)
+    usage: Mapping[str, Usage] = field(default_factory=dict)
+    """By the name of the pod; none where the cluster has no metrics."""
     disks: Disks = field(default_factory=Disks)
     claim_templates: tuple[Object, ...] = ()
     """What claims for its GPUs were ever made from."""

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from ollama_fleet.api.ollamanode import MemoryStatus, OllamaNodeSpec, OllamaNodeStatus, ServerStatus
-from ollama_fleet.api.quantity import gib
+from ollama_fleet.api.quantity import gib, short_quantity
 from ollama_fleet.api.servers import OLLAMANODE_LABEL
 from ollama_fleet.plan.conditions import Verdict, conditions
 from ollama_fleet.plan.observed import Observed, wanted
@@ -13,6 +13,7 @@ from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.rollout import updated
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.times import parsed, rfc3339
+from ollama_fleet.plan.usage import with_usage
 from ollama_fleet.plan.volumes import volume_size
 
 SERVERS_SHOWN = 100
@@ -50,7 +51,11 @@ def status_of(
         memory=_memory(server for server in servers if server.pod or spec.external),
         volume_size=volume_size(name, spec, observed.volumes),
         servers=[
-            _server_status(one, before.get(one.name, {}), observed.active)
+            with_usage(
+                _server_status(one, before.get(one.name, {}), observed.active),
+                before.get(one.name, {}),
+                observed.usage.get(one.pod["metadata"]["name"] if one.pod else ""),
+            )
             for one in shown[:SERVERS_SHOWN]
         ],
         servers_omitted=max(0, len(shown) - SERVERS_SHOWN),
@@ -71,16 +76,6 @@ def _memory(servers: Iterable[Server]) -> MemoryStatus | None:
     if least.size != most.size:
         source += f"; the smallest of {gib(least.size or 0)} to {gib(most.size or 0)}"
     return MemoryStatus(per_server=short_quantity(least.size or 0), source=source)
-
-
-def short_quantity(size: int) -> str:
-    """Bytes as a quantity people read: ``24Gi`` if whole, else in ``Mi``."""
-    if size == 0:
-        return "0"
-    for unit, factor in (("Gi", 2**30), ("Mi", 2**20)):
-        if size % factor == 0:
-            return f"{size // factor}{unit}"
-    return f"{size / 2**30:.1f}Gi" if size >= 2**30 else f"{size // 2**20}Mi"
 
 
 def _server_status(

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.quantity import short_quantity
 from ollama_fleet.plan.observed import Observed
 from ollama_fleet.plan.ollamanode import plan_ollamanode
-from ollama_fleet.plan.report import short_quantity
 from ollama_fleet.plan.servers import Probe
 from ollama_fleet.plan.stores import Neighbour
 from ollama_fleet.plan.troubles import Trouble

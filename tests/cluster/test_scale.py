@@ -1,0 +1,115 @@
+"""Scaling by Kubernetes' own means, and the metrics of pods that it goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from dev.cluster import Cluster
+from ollama_fleet.kube.kinds import NODE, OLLAMA_NODE, Kind, Object
+from tests.cluster.conftest import Kubectl
+from tests.cluster.fleet import Api, Fleet, ollama_node, standing
+from tests.cluster.waiting import eventually
+
+SCALER = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+METRICS = "/apis/metrics.k8s.io/v1beta1"
+SERVICES, REGISTRATIONS = (
+    "/api/v1/namespaces/kube-system/services",
+    "/apis/apiregistration.k8s.io/v1/apiservices",
+)
+NAME = "v1beta1.metrics.k8s.io"
+
+
+@pytest.fixture
+def metrics(cluster: Cluster, api: Api) -> Iterator[None]:
+    """The API of metrics, which the machines serve."""
+    status = api.all(NODE)[0]["status"]
+    port = status["daemonEndpoints"]["kubeletEndpoint"]["Port"]
+    host = next(one["address"] for one in status["addresses"] if one["type"] == "InternalIP")
+    service = {
+        "metadata": {"name": "metrics"},
+        "spec": {"type": "ExternalName", "externalName": host},
+    }
+    registration = {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": NAME},
+        "spec": {
+            "group": "metrics.k8s.io",
+            "version": "v1beta1",
+            "service": {"namespace": "kube-system", "name": "metrics", "port": port},
+            "insecureSkipTLSVerify": True,
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+        },
+    }
+    api.call("POST", SERVICES, service)
+    api.call("POST", REGISTRATIONS, registration)
+    try:
+        eventually("metrics are served", lambda: api.http.get(f"{METRICS}/pods").is_success)
+        yield
+    finally:
+        # namespaces are not deleted as long as a registered API does not answer
+        api.call("DELETE", f"{REGISTRATIONS}/{NAME}")
+        api.call("DELETE", f"{SERVICES}/metrics")
+
+
+def scale_of(api: Api, fleet: Fleet) -> Object:
+    return api.call("GET", OLLAMA_NODE.path(fleet.namespace, "a", "scale"))
+
+
+def test_the_scale_subresource_drives_servers(fleet: Fleet, api: Api, kubectl: Kubectl) -> None:
+    fleet.apply(ollama_node(replicas=1))
+    fleet.ready(OLLAMA_NODE, "a")
+    kubectl("scale", "ollamanode/a", "--replicas=3", "-n", fleet.namespace)
+    status = fleet.until(
+        OLLAMA_NODE, "a", lambda obj: obj["status"] if obj["status"]["ready"] == "3/3" else None
+    )
+    assert (status["replicas"], status["readyReplicas"]) == (3, 3)
+    scale = scale_of(api, fleet)
+    assert scale["spec"]["replicas"] == scale["status"]["replicas"] == 3
+    selector = scale["status"]["selector"]
+    assert selector == status["selector"] == "ollamafleet.dev/ollamanode=a"
+    pods = kubectl("get", "pods", "-n", fleet.namespace, "-l", selector, "-o", "name").split()
+    assert pods == [f"pod/a-{number}" for number in range(3)]
+
+    kubectl("scale", "ollamanode/a", "--replicas=0", "-n", fleet.namespace)
+    eventually("none is left", lambda: not fleet.servers("a"))
+    assert (scale_of(api, fleet)["status"].get("replicas", 0), fleet.pods("a")) == (0, [])
+    now = standing(fleet.ready(OLLAMA_NODE, "a"))
+    assert now is not None
+    assert now.message == "0 of 0 servers ready"
+
+
+def test_an_autoscaler_scales_servers_whose_use_is_told(
+    fleet: Fleet, api: Api, metrics: None
+) -> None:
+    fleet.apply(ollama_node(replicas=1))
+    fleet.ready(OLLAMA_NODE, "a")
+    # any program holds more than that
+    memory = {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Mi"}}
+    target = {"apiVersion": "ollamafleet.dev/v1alpha1", "kind": "OllamaNode", "name": "a"}
+    scaler = {
+        "metadata": {"name": "a"},
+        "spec": {
+            "scaleTargetRef": target,
+            "minReplicas": 1,
+            "maxReplicas": 3,
+            "metrics": [{"type": "Resource", "resource": memory}],
+        },
+    }
+    api.call("POST", SCALER.path(fleet.namespace), scaler)
+    fleet.until(OLLAMA_NODE, "a", lambda obj: obj["status"]["ready"] == "3/3")
+    conditions = api.call("GET", SCALER.path(fleet.namespace, "a"))["status"]["conditions"]
+    assert {one["type"]: one["status"] for one in conditions}["ScalingActive"] == "True"
+
+    # what they use stands beside the rest, and does not keep the operator writing
+    fleet.patch(OLLAMA_NODE, "a", {"spec": {"weight": 50}})
+    used = eventually(
+        "their use is told",
+        lambda: [one for one in fleet.servers("a").values() if one.get("ramUsed")],
+    )
+    assert used[0]["ramUsed"].endswith("Mi")
+    assert used[0]["cpuUsed"].endswith("m")
+    fleet.rests(5)
