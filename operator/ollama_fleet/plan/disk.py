@@ -7,7 +7,7 @@ from ollama_fleet.api.quantity import bytes_of
 from ollama_fleet.plan.result import Object
 
 Blobs = Mapping[str, int]
-"""Bytes by digest: layers, which models share; or a whole model where its layers are unknown."""
+"""Bytes by digest."""
 
 VOLUME = "models"
 """What the pod calls its store."""
@@ -20,25 +20,38 @@ class Store:
     size: int | None = None
     source: str = "unknown: the server has no pod yet"
     remedy: str = "Make the store larger"
-    blobs: Blobs = field(default_factory=dict)
+    layers: Blobs = field(default_factory=dict)
+    """What lies in it, each layer once, however many models share it."""
+    whole: Blobs = field(default_factory=dict)
+    """Models in it whose layers are not known, by the digest of the manifest."""
 
     @property
     def free(self) -> int | None:
-        """Bytes that no model takes; at least so much, as layers that are not known to be shared
-        are counted for each model."""
-        return None if self.size is None else max(0, self.size - sum(self.blobs.values()))
+        """Bytes that no model takes: at least so much, as models of unknown layers may share
+        some."""
+        if self.size is None:
+            return None
+        return max(0, self.size - sum(self.layers.values()) - sum(self.whole.values()))
+
+    @property
+    def room(self) -> int | None:
+        """Bytes that may be free: at most so much, if models of unknown layers share all."""
+        if self.size is None:
+            return None
+        least = max(sum(self.layers.values()), *self.whole.values(), 0)
+        return max(0, self.size - least)
 
     def lacks(self, wanted: Blobs) -> int:
         """Bytes of these that are not there yet."""
-        return sum(size for digest, size in wanted.items() if digest not in self.blobs)
+        return sum(size for digest, size in wanted.items() if digest not in self.layers)
 
     def takes(self, wanted: Blobs) -> bool:
-        """Whether there is room for these; so it is as long as nobody tells the size."""
-        return self.free is None or self.lacks(wanted) <= self.free
+        """Whether there may be room for these: only what surely has none is kept from trying."""
+        return self.room is None or self.lacks(wanted) <= self.room
 
     def holding(self, more: Blobs) -> "Store":
-        """The store with these in it as well."""
-        return replace(self, blobs={**self.blobs, **more}) if more else self
+        """The store with these layers in it as well."""
+        return replace(self, layers={**self.layers, **more}) if more else self
 
 
 @dataclass(frozen=True)
@@ -50,12 +63,16 @@ class Disks:
     layers: Mapping[str, Blobs] = field(default_factory=dict)
     """The layers of models, by the digest of their manifest."""
 
-    def blobs(self, models: Iterable[tuple[str, int]]) -> Blobs:
-        """What these models take, as digest and size of each, what they share counted once."""
-        found: dict[str, int] = {}
+    def filled(self, store: Store, models: Iterable[tuple[str, int]]) -> Store:
+        """The store with these models in it, given by digest and size of each."""
+        layers: dict[str, int] = {}
+        whole: dict[str, int] = {}
         for digest, size in models:
-            found |= self.layers.get(digest) or {digest: size}
-        return found
+            if digest in self.layers:
+                layers |= self.layers[digest]
+            else:
+                whole[digest] = size
+        return replace(store, layers=layers, whole=whole)
 
     def store(self, ollamanode: str, pod: Object, machine: Object | None) -> Store:
         """The store of a pod's server, empty."""

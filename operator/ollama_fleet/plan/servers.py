@@ -135,7 +135,7 @@ def servers_of(
 def _checked(server: Server, store: Store, disks: Disks, spec: OllamaNodeSpec) -> Server:
     """The server with its store; unfit where it lacks what models must find there."""
     installed = ((one.digest, one.size) for one in server.probe.installed.values())
-    server = replace(server, store=store.holding(disks.blobs(installed)))
+    server = replace(server, store=disks.filled(store, installed))
     trouble = unmet(server.name, spec.requirements, server.memory, store)
     if server.state != "Ready" or trouble is None:
         return server

@@ -264,7 +264,7 @@ def _not_installed(
 def _no_room(task: Task) -> str:
     server, store = task.server, task.server.store
     return (
-        f"needs {gib(store.lacks(task.blobs))}, free {gib(store.free or 0)} of "
+        f"needs {gib(store.lacks(task.blobs))}, free {gib(store.room or 0)} of "
         f"{gib(store.size or 0)} on {server.name} ({store.source}). {store.remedy}, or delete "
         "models there."
     )

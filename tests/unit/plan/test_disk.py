@@ -101,7 +101,26 @@ def test_the_size_of_a_store_and_how_it_is_known(
     ],
 )
 def test_what_models_share_is_counted_once(models: list[Any], free: int) -> None:
-    assert Store(20 * GIB).holding(Disks(layers=LAYERS).blobs(models)).free == free
+    assert Disks(layers=LAYERS).filled(Store(20 * GIB), models).free == free
+
+
+@pytest.mark.parametrize(
+    ("models", "room"),
+    [
+        ([], 20 * GIB),
+        ([("sha256:one", 5 * GIB + 10)], 15 * GIB - 10),
+        # made there by hand from what is there: it may take nothing of its own
+        ([("sha256:one", 5 * GIB + 10), ("sha256:other", 5 * GIB)], 15 * GIB - 10),
+        ([("sha256:one", 5 * GIB + 10), ("sha256:other", 8 * GIB)], 12 * GIB),
+        ([(f"sha256:{number}", 5 * GIB) for number in range(9)], 15 * GIB),
+        ([("sha256:other", 50 * GIB)], 0),
+    ],
+)
+def test_what_models_may_share_keeps_no_pull_from_trying(models: list[Any], room: int) -> None:
+    store = Disks(layers=LAYERS).filled(Store(20 * GIB), models)
+    assert store.room == room
+    assert store.takes({"new": room})
+    assert not store.takes({"new": room + 1})
 
 
 @pytest.mark.parametrize(
@@ -111,6 +130,6 @@ def test_what_models_share_is_counted_once(models: list[Any], free: int) -> None
 def test_a_model_needs_room_for_what_is_not_there_yet(
     size: int | None, lacks: int, takes: bool
 ) -> None:
-    store = Store(size, blobs=LAYERS["sha256:one"])
+    store = Store(size, layers=LAYERS["sha256:one"])
     assert store.lacks(LAYERS["sha256:two"]) == lacks
     assert store.takes(LAYERS["sha256:two"]) is takes
