@@ -57,7 +57,8 @@ class Meter:
                 for pod in self._pods()
                 if namespace in ("", pod.namespace) and _selected(pod, selector)
             ]
-            return {"kind": "PodMetricsList", "apiVersion": GROUP_VERSION, "items": items}
+            known = [item for item in items if item["containers"]]
+            return {"kind": "PodMetricsList", "apiVersion": GROUP_VERSION, "items": known}
         for pod in self._pods():
             if parts[2:] == ["pods", pod.name] and pod.namespace == namespace:
                 self._refresh()
@@ -72,13 +73,13 @@ class Meter:
         seconds = max(_WINDOW, self._latest.at - self._before.at)
         containers = []
         for container in pod.main:
-            if container.process is None:
-                continue
-            session = container.process.pid
+            session = container.process.pid if container.process else 0
+            if session not in self._latest.memory:
+                continue  # not yet looked at
             before, after = (look.cpu.get(session, 0.0) for look in (self._before, self._latest))
             usage = {
                 "cpu": f"{max(0, int((after - before) / seconds * 1e9))}n",
-                "memory": f"{self._latest.memory.get(session, 0) // 1024}Ki",
+                "memory": f"{self._latest.memory[session] // 1024}Ki",
             }
             containers.append({"name": container.name, "usage": usage})
         meta = pod.object["metadata"]
