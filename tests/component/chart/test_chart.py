@@ -146,6 +146,7 @@ def test_every_value_it_has_is_used(helm: Path) -> None:
         "replicas": 2,
         "logFormat": "text",
         "logLevel": "debug",
+        "probes": {"interval": "10s", "offlineAfter": "2m"},
         "serviceAccount": {"name": "runs-fleets", "annotations": {"a": "b"}},
         "resources": {"limits": {"memory": "1Gi"}},
         "podLabels": {"team": "ml"},
@@ -166,9 +167,8 @@ def test_every_value_it_has_is_used(helm: Path) -> None:
     assert template["metadata"]["labels"]["team"] == "ml"
     assert template["metadata"]["annotations"] == {"note": "x"}
     assert template["spec"]["containers"][0]["resources"]["limits"] == {"memory": "1Gi"}
-    assert {"--log-format=text", "--log-level=debug"} <= set(
-        template["spec"]["containers"][0]["args"]
-    )
+    told = {"--log-format=text", "--log-level=debug", "--probe-interval=10s", "--offline-after=2m"}
+    assert told <= set(template["spec"]["containers"][0]["args"])
     for name in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity"):
         assert template["spec"][name] == values[name]
     assert template["spec"]["priorityClassName"] == values["priorityClassName"]

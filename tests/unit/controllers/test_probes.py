@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -92,6 +93,24 @@ async def test_a_defect_does_not_end_the_probing(
     server.fails = None
     await clock.advance(RETRY + 1)
     assert probes.seen("ns/a")[URL].error is None
+
+
+async def test_a_server_is_silent_after_the_time_that_was_set(
+    clock: FakeClock, server: type[FakeServer]
+) -> None:
+    background = Background()
+    patience = timedelta(seconds=7)
+    probes = Probes(background, clock, lambda: 0.5, 1.0, nothing, offline_after=patience)
+    probes.follow("ns/a", [URL], SecretRefs(), lambda: None)
+    await settle()
+    for fails in (None, Unreachable("gone")):
+        server.fails = fails
+        await clock.advance(INTERVAL + 1)
+        probe = probes.seen("ns/a")[URL]
+        assert probe.last_seen is not None
+        assert not probe.silent(probe.last_seen + timedelta(seconds=6))
+        assert probe.silent(probe.last_seen + patience)
+    await background.stop()
 
 
 async def test_everyone_who_follows_a_server_hears_of_it(
