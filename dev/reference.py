@@ -126,9 +126,9 @@ def _type(schema: Schema, path: str, name: str, forms: dict[str, str]) -> str:
     if "properties" in schema:
         return f"object, see [{path}.{name}](#{Section(f'{path}.{name}', schema).anchor})"
     if schema.get("type") == "array":
-        return f"list of {_items(schema['items'], path, name, forms)}{_entries(schema)}"
+        return f"list: {_items(schema['items'], path, name, forms)}{_entries(schema)}"
     if schema.get("x-kubernetes-preserve-unknown-fields"):
-        return "object, as in Kubernetes"
+        return "object of any fields"
     if "additionalProperties" in schema:
         value = _scalar(schema["additionalProperties"], forms)
         return f"map of text to {value}, at most {schema['maxProperties']}"
@@ -140,7 +140,7 @@ def _items(schema: Schema, path: str, name: str, forms: dict[str, str]) -> str:
         below = Section(f"{path}.{name}[]", schema)
         return f"objects, see [{below.path}](#{below.anchor})"
     if schema.get("x-kubernetes-preserve-unknown-fields"):
-        return "objects, as in Kubernetes"
+        return "objects of any fields"
     return _scalar(schema, forms)
 
 
