@@ -36,7 +36,7 @@ from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.pulls import Pulls
 from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.controllers.traffic import Traffic
-from ollama_fleet.controllers.usage import KNOWN, PodUsage
+from ollama_fleet.controllers.usage import PodUsage
 from ollama_fleet.kube import Kind, NotFound, Object
 from ollama_fleet.kube.access import read_access
 from ollama_fleet.kube.kinds import (
@@ -56,16 +56,12 @@ from ollama_fleet.plan.result import Plan
 from ollama_fleet.plan.servers import pod_ready, probe_url
 from ollama_fleet.plan.tasks import RegistryFact, Seen, failures_from_status
 from ollama_fleet.plan.troubles import Trouble
-from ollama_fleet.plan.usage import Usage
 from ollama_fleet.plan.volumes import Volumes
 
 log = logging.getLogger(__name__)
 
 FIRST_PROBE = 3.0
 """Seconds a reconcile waits for the first word of a server it has only just met."""
-USAGE_EVERY = 360.0
-"""Seconds until what pods use is told anew: a little more than a server's lastSeen may be old, as
-these figures are written with others alone."""
 NOT_YET = 0.5
 """Seconds until it is looked again whether a fresh operator has met every server."""
 
@@ -128,25 +124,20 @@ class OllamaNodes:
         routers = await self._last_words(group, pods)
         await find_workload(self._context, node, pods)
         named = await named_claim(self._context, node, pods)
-        measured = await self._stores.look(node)
-        usage = await self._usage.of(namespace) if pods else None
+        # no watch tells how large a claim is that is only named, nor what pods use
+        after = [await self._stores.look(node), await self._usage.look(namespace, pods)]
         latest = Plan()
 
         def look(refused: Mapping[str, str]) -> Plan:
             nonlocal latest
             volumes = volumes_of(self._context, node, named, refused)
-            latest = self._look(node, pods, routers, volumes, usage or {})
+            latest = self._look(node, pods, routers, volumes)
             return latest
 
         result = await _carry_out(self._context, node, look)
         key = Key(OLLAMA_NODE, namespace, name)
         self._loads.want(group, latest.loads, lambda: self._context.loop.mark(key))
-        # no watch tells of a claim that is only named, nor of what pods use
-        after = [
-            result.requeue_after,
-            self._context.settings.probe_interval if measured else None,
-            None if usage is None else _next_usage(pods, usage),
-        ]
+        after.append(result.requeue_after)
         return Result(min((one for one in after if one is not None), default=None))
 
     async def _see_off(self, group: str, pods: list[Object]) -> Result:
@@ -196,7 +187,6 @@ class OllamaNodes:
         pods: list[Object],
         routers: tuple[Report | None, ...],
         volumes: Volumes,
-        usage: Mapping[str, Usage],
     ) -> Plan:
         meta = node["metadata"]
         observed = Observed(
@@ -207,7 +197,7 @@ class OllamaNodes:
             rivals=tuple(rivals_of(self._context, pods)),
             devices=devices(self._context),
             disks=self._stores.of(meta["namespace"]),
-            usage=usage,
+            usage=self._usage.of(meta["namespace"]),
             claim_templates=tuple(
                 self._context.store.list(
                     RESOURCE_CLAIM_TEMPLATE, meta["namespace"], owner=meta["uid"]
@@ -372,12 +362,6 @@ class Routers:
             except SecretError as error:
                 found.append(Trouble(error.reason, str(error)))
         return tuple(found)
-
-
-def _next_usage(pods: list[Object], usage: Mapping[str, Usage]) -> float:
-    """Seconds until what pods use is worth asking again: soon, where one has just begun."""
-    told = all(pod["metadata"]["name"] in usage for pod in pods if pod_ready(pod))
-    return USAGE_EVERY if told else KNOWN
 
 
 def _secrets_of(node: Object) -> SecretRefs:

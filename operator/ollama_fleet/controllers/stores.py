@@ -17,8 +17,8 @@ class Stores:
         """The claims that OllamaNodes name, by namespace and OllamaNode: the operator did not make
         them, so no watch shows them."""
 
-    async def look(self, node: Object) -> bool:
-        """Read the claim that an OllamaNode names, if it does; whether it names one."""
+    async def look(self, node: Object) -> float | None:
+        """Read the claim that an OllamaNode names, if it does; seconds until the next look."""
         meta = node["metadata"]
         name = (node["spec"].get("storage") or {}).get("existingClaim")
         claim = None
@@ -28,7 +28,7 @@ class Stores:
         self.forget(meta["namespace"], meta["name"])
         if claim is not None:
             self._named[meta["namespace"], meta["name"]] = claim
-        return bool(name)
+        return self._context.settings.probe_interval if name else None
 
     def forget(self, namespace: str, ollamanode: str) -> None:
         """An OllamaNode is gone, or names no claim any more."""
