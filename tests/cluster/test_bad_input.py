@@ -119,7 +119,6 @@ def test_a_registry_that_does_not_answer_is_asked_again(fleet: Fleet) -> None:
 
 
 UNSERVED: dict[str, tuple[Kind, Any]] = {
-    "requirements": (OLLAMA_NODE, {"replicas": 1, "requirements": {"memory": "1Gi"}}),
     "bestFit": (MODEL_DISTRIBUTION, {"bestFit": {"candidates": [SMALL]}}),
     "rollout.schedule": (
         MODEL_DISTRIBUTION,
