@@ -95,13 +95,13 @@ def test_a_model_waits_for_room_on_the_volume(fleet: Fleet) -> None:
     fleet.rests(3)
     assert fleet.reasons(MODEL_DISTRIBUTION, "m").count("PullStarted") == 1
 
-    # less is wanted, and somebody makes room: what is shared goes with the last that has it
-    fleet.apply(distribution("m", LARGE))
-    fleet.stalls(MODEL_DISTRIBUTION, "m", "NotEnoughDisk")
-    (pod,) = fleet.pods("a")
-    url = f"{fleet.emulator(pod).url}/api/delete"
-    httpx.request("DELETE", url, json={"model": SMALL}, trust_env=False).raise_for_status()
-    fleet.ready(MODEL_DISTRIBUTION, "m", within=90)
+    fleet.patch(OLLAMA_NODE, "a", {"spec": {"storage": {"size": "80Mi"}}})
+    fleet.ready(MODEL_DISTRIBUTION, "m")
+    grown = fleet.until(
+        OLLAMA_NODE, "a", lambda obj: obj["status"]["servers"][0]["installed"] == 2 and obj
+    )["status"]["servers"][0]
+    # both models, what they share counted once
+    assert (grown["diskTotal"], grown["diskFree"]) == ("80Mi", "43Mi")
 
 
 def test_a_claim_of_the_users_own_is_measured_too(fleet: Fleet) -> None:
