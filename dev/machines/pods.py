@@ -284,7 +284,7 @@ class Pod:
             await self._dirty.wait()
             self._dirty.clear()
             status = self._status()
-            if _lasting(status) == _lasting(self._sent):
+            if _lasting(status) == _lasting(self._sent) and not self._contradicted(status):
                 continue
             try:
                 await self._send(status)
@@ -294,6 +294,11 @@ class Pod:
                     continue
                 await asyncio.sleep(_RETRY_SECONDS)
                 self._dirty.set()
+
+    def _contradicted(self, status: Object) -> bool:
+        """Whether the API says otherwise: Kubernetes calls pods of an absent machine not ready."""
+        said = {one["type"]: one["status"] for one in self.object["status"].get("conditions") or []}
+        return any(said.get(one["type"]) != one["status"] for one in status["conditions"])
 
     async def _send(self, status: Object) -> None:
         await self.site.api.patch(

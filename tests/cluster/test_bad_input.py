@@ -15,6 +15,7 @@ from ollama_fleet.kube.kinds import (
     DAEMON_SET,
     DEPLOYMENT,
     MODEL_DISTRIBUTION,
+    NETWORK_POLICY,
     OLLAMA_NODE,
     POD,
     ROLE_BINDING,
@@ -34,7 +35,7 @@ from tests.cluster.fleet import (
     router,
 )
 
-MADE = (STATEFUL_SET, DAEMON_SET, DEPLOYMENT, SERVICE, ROLE_BINDING, POD)
+MADE = (STATEFUL_SET, DAEMON_SET, DEPLOYMENT, SERVICE, ROLE_BINDING, NETWORK_POLICY, POD)
 
 
 def test_a_model_that_does_not_exist(fleet: Fleet) -> None:

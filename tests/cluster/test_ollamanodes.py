@@ -82,8 +82,9 @@ def test_an_external_server_is_seen_as_it_comes_up(fleet: Fleet, tmp_path: Path)
         assert status["version"] == "0.17.4"
         assert status["servers"][0]["memoryTotal"] == "8Gi"
     fleet.tells(OLLAMA_NODE, "box", "Unreachable", "Ready")
-    # the status and the Event, and nothing for each probe that found nobody
-    assert len(fleet.writes()) - writes == 2
+    # the status, an Event for it and one for its version, and nothing for each probe that found
+    # nobody
+    assert len(fleet.writes()) - writes == 3
     assert not fleet.all(POD)
 
 

@@ -22,6 +22,7 @@ from ollama_fleet.kube.kinds import (
     DEPLOYMENT,
     LEASE,
     MODEL_DISTRIBUTION,
+    NETWORK_POLICY,
     OLLAMA_NODE,
     ROLE_BINDING,
     ROUTER,
@@ -53,6 +54,7 @@ OURS = (
     (ROUTER, "chat"),
     (STATEFUL_SET, "a"),
     (SERVICE, "a-servers"),
+    (NETWORK_POLICY, "a-servers"),
     (DEPLOYMENT, "chat-router"),
     (SERVICE, "chat"),
     (SERVICE_ACCOUNT, "chat-router"),
@@ -274,10 +276,16 @@ def test_what_others_change_is_put_back_and_what_they_add_stays(
     kubectl("annotate", "deployment/chat-router", "example.com/owner=me", *here)
     kubectl("scale", "statefulset/a", "--replicas=3", *here)
     kubectl("scale", "deployment/chat-router", "--replicas=0", *here)
-    kubectl("delete", "service/a-servers", "rolebinding/chat-router", "--wait=false", *here)
+    gone = ("service/a-servers", "networkpolicy/a-servers", "rolebinding/chat-router")
+    kubectl("delete", *gone, "--wait=false", *here)
     fleet.until(STATEFUL_SET, "a", lambda obj: obj["spec"]["replicas"] == 1)
     fleet.until(DEPLOYMENT, "chat-router", lambda obj: obj["spec"]["replicas"] == 1)
-    for kind, name in ((SERVICE, "a-servers"), (ROLE_BINDING, "chat-router")):
+    recreated = (
+        (SERVICE, "a-servers"),
+        (NETWORK_POLICY, "a-servers"),
+        (ROLE_BINDING, "chat-router"),
+    )
+    for kind, name in recreated:
         fleet.until(kind, name, lambda obj: not obj["metadata"].get("deletionTimestamp"))
     fleet.ready(OLLAMA_NODE, "a")
     fleet.ready(ROUTER, "chat")

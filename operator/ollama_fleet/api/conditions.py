@@ -30,6 +30,10 @@ class Reason(StrEnum):
     CRASH_LOOP = "CrashLoop"
     OUT_OF_MEMORY = "OutOfMemory"
     POD_REFUSED = "PodRefused"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    POD_FORBIDDEN = "PodForbidden"
+    MACHINE_NOT_READY = "MachineNotReady"
+    GPU_GONE = "GpuGone"
     APPLY_REFUSED = "ApplyRefused"
     LOAD_FAILED = "LoadFailed"
     UNREACHABLE = "Unreachable"
@@ -53,6 +57,8 @@ class Reason(StrEnum):
     PULLING = "Pulling"
     VERIFYING = "Verifying"
     INSTALLED = "Installed"
+    # of a warning that keeps nothing from working
+    VULNERABLE_VERSION = "VulnerableVersion"
 
 
 class Condition(Model):

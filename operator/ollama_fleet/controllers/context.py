@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.loop import Loop, Result
+from ollama_fleet.controllers.offers import Offers
 from ollama_fleet.controllers.store import Store
 from ollama_fleet.kube import Kind, Kube
 
@@ -81,3 +82,5 @@ class Context:
     settings: Settings = field(default_factory=Settings)
     metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
     background: Background = field(default_factory=Background)
+    offers: Offers = field(default_factory=Offers)
+    """What GPUs machines are believed to offer."""

@@ -25,6 +25,7 @@ from ollama_fleet.kube.kinds import (
     STORAGE_CLASS,
 )
 from ollama_fleet.plan.devices import Devices
+from ollama_fleet.plan.machines import offers_less
 from ollama_fleet.plan.servers import Server, pod_ready, servers_of
 from ollama_fleet.plan.stores import Neighbour, store_of, templates
 from ollama_fleet.plan.volumes import Volumes, by_name, uses
@@ -35,9 +36,13 @@ def pods_of(context: Context, namespace: str, name: str) -> list[Object]:
     return context.store.list(POD, namespace, {OLLAMANODE_LABEL: name})
 
 
-def rivals_of(context: Context, pods: list[Object]) -> list[Object]:
-    """The pods of other OllamaNodes, of any namespace, where one of these waits for a place."""
-    if all(pod["spec"].get("nodeName") for pod in pods):
+def rivals_of(
+    context: Context, pods: list[Object], kubernetes_nodes: Mapping[str, Object], resource: str
+) -> list[Object]:
+    """The pods of other OllamaNodes, of any namespace, where one of these waits for a place, or
+    is on a machine that offers less of ``resource`` than it has."""
+    places = {pod["spec"].get("nodeName") or "" for pod in pods}
+    if not any(not place or offers_less(kubernetes_nodes.get(place), resource) for place in places):
         return []
     own = {pod["metadata"]["uid"] for pod in pods}
     return [pod for pod in context.store.list(POD) if pod["metadata"]["uid"] not in own]
@@ -130,15 +135,16 @@ def neighbours_of(context: Context, node: Object) -> tuple[Neighbour, ...]:
 
 
 def machines(context: Context) -> dict[str, Object]:
-    """The Kubernetes nodes, by name."""
-    return {one["metadata"]["name"]: one for one in context.store.list(NODE)}
+    """The Kubernetes nodes, by name, with the GPUs they are believed to offer."""
+    return context.offers.steady(context.store.list(NODE), context.clock.monotonic())
 
 
 def devices(context: Context) -> Devices:
     """The GPUs that drivers publish, and the claims of servers."""
     store = context.store
     refused = store.unread.get(RESOURCE_CLAIM_TEMPLATE) or store.unread.get(RESOURCE_CLAIM)
-    return Devices.read(store.list(RESOURCE_SLICE), store.list(RESOURCE_CLAIM), refused)
+    hidden = RESOURCE_SLICE in store.unread
+    return Devices.read(store.list(RESOURCE_SLICE), store.list(RESOURCE_CLAIM), refused, hidden)
 
 
 def servers_in(context: Context, probes: Probes, stores: Stores, namespace: str) -> list[Server]:

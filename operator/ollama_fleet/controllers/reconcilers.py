@@ -13,9 +13,11 @@ from pydantic import ValidationError
 from ollama_fleet.api.access import SecretError, SecretRefs
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec
+from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.api.servers import ROUTER_LABEL
 from ollama_fleet.controllers.act import RefusedError, apply, change, hasten, report
 from ollama_fleet.controllers.context import Context, Reconcilers
+from ollama_fleet.controllers.creation import events_about
 from ollama_fleet.controllers.facts import RegistryFacts
 from ollama_fleet.controllers.fleet import (
     devices,
@@ -52,7 +54,7 @@ from ollama_fleet.plan import distribution, ollamanode, router
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.drain import LOOK_AGAIN, Report, drained, ending
 from ollama_fleet.plan.observed import Observed
-from ollama_fleet.plan.result import Plan
+from ollama_fleet.plan.result import Plan, soonest
 from ollama_fleet.plan.servers import pod_ready, probe_url
 from ollama_fleet.plan.tasks import RegistryFact, Seen, failures_from_status
 from ollama_fleet.plan.troubles import Trouble
@@ -123,6 +125,7 @@ class OllamaNodes:
         await self._probes.settled(group, FIRST_PROBE)
         routers = await self._last_words(group, pods)
         await find_workload(self._context, node, pods)
+        events = await events_about(self._context.kube, workload_of(self._context, node), pods)
         named = await named_claim(self._context, node, pods)
         # no watch tells how large a claim is that is only named, nor what pods use
         after = [await self._stores.look(node), await self._usage.look(namespace, pods)]
@@ -131,7 +134,7 @@ class OllamaNodes:
         def look(refused: Mapping[str, str]) -> Plan:
             nonlocal latest
             volumes = volumes_of(self._context, node, named, refused)
-            latest = self._look(node, pods, routers, volumes)
+            latest = self._look(node, pods, events, routers, volumes)
             return latest
 
         result = await _carry_out(self._context, node, look)
@@ -185,16 +188,18 @@ class OllamaNodes:
         self,
         node: Object,
         pods: list[Object],
+        events: tuple[Object, ...],
         routers: tuple[Report | None, ...],
         volumes: Volumes,
     ) -> Plan:
-        meta = node["metadata"]
+        meta, known = node["metadata"], machines(self._context)
+        resource = OllamaNodeSpec.model_validate(node["spec"]).gpu.resource
         observed = Observed(
             workload=workload_of(self._context, node),
             pods=tuple(pods),
-            kubernetes_nodes=machines(self._context),
+            kubernetes_nodes=known,
             probes=self._probes.seen(f"{meta['namespace']}/{meta['name']}"),
-            rivals=tuple(rivals_of(self._context, pods)),
+            rivals=tuple(rivals_of(self._context, pods, known, resource)),
             devices=devices(self._context),
             disks=self._stores.of(meta["namespace"]),
             usage=self._usage.of(meta["namespace"]),
@@ -209,8 +214,12 @@ class OllamaNodes:
             active=self._traffic.active(meta["namespace"]),
             volumes=volumes,
             neighbours=neighbours_of(self._context, node),
+            events=events,
+            operator_namespace=self._context.settings.namespace,
         )
-        return ollamanode.plan_ollamanode(node, observed, self._context.clock.now())
+        plan = ollamanode.plan_ollamanode(node, observed, self._context.clock.now())
+        due = self._context.offers.due(self._context.clock.monotonic())
+        return replace(plan, requeue_after=soonest(plan.requeue_after, due))
 
     def _urls(self, group: str, node: Object, pods: list[Object]) -> list[str]:
         """Where to ask: pods once they are ready, and from then on until they are gone."""
@@ -281,13 +290,12 @@ class ModelDistributions:
             failure = seen.failures.get(order.task)
             attempts = failure.attempts if failure else 0
             self._pulls.start(owner, order, attempts, lambda: self._context.loop.mark(key))
-        after = [made.plan.requeue_after, self._facts.next_look(spec.source, models)]
-        if made.start:
-            after.append(0.0)
-        plan = replace(
-            made.plan,
-            requeue_after=min((one for one in after if one is not None), default=None),
+        after = soonest(
+            made.plan.requeue_after,
+            self._facts.next_look(spec.source, models),
+            0.0 if made.start else None,
         )
+        plan = replace(made.plan, requeue_after=after)
         return await _carry_out(self._context, wanted, lambda _: plan)
 
     async def _ask(self, spec: ModelDistributionSpec, models: set[str]) -> dict[str, RegistryFact]:

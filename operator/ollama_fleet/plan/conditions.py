@@ -1,4 +1,4 @@
-"""The three conditions every resource reports: Ready, Reconciling, Stalled."""
+"""The three conditions every resource reports (Ready, Reconciling, Stalled), and warnings."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -39,7 +39,10 @@ class Verdict:
 def conditions(
     previous: Iterable[Mapping[str, Any]], verdict: Verdict, generation: int, now: datetime
 ) -> list[dict[str, Any]]:
-    """The conditions for ``verdict``; transition times move only when a status flips."""
+    """The conditions for ``verdict``; transition times move only when a status flips.
+
+    Conditions of other types stay as they are.
+    """
     before = {one["type"]: one for one in previous}
     rest = (Reason.UP_TO_DATE, "")
     told = (verdict.reason, verdict.message)
@@ -61,7 +64,46 @@ def conditions(
                 "lastTransitionTime": before[kind]["lastTransitionTime"] if same else rfc3339(now),
             }
         )
-    return made
+    ours = {one["type"] for one in made}
+    return made + [dict(one) for one in before.values() if one["type"] not in ours]
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something amiss that keeps nothing from working: an abnormal-true condition of its own.
+
+    It is there while there is a message, and gone otherwise.
+    """
+
+    type: str
+    reason: Reason
+    message: str | None
+
+    def among(
+        self, told: Iterable[Mapping[str, Any]], generation: int, now: datetime
+    ) -> list[dict[str, Any]]:
+        """The conditions ``told``, with this one as it is now."""
+        before = {one["type"]: dict(one) for one in told}
+        since = before.pop(self.type, {}).get("lastTransitionTime") or rfc3339(now)
+        made = list(before.values())
+        if self.message is not None:
+            made.append(
+                {
+                    "type": self.type,
+                    "status": "True",
+                    "reason": str(self.reason),
+                    "message": self.message[:4096],
+                    "observedGeneration": generation,
+                    "lastTransitionTime": since,
+                }
+            )
+        return made
+
+    def notes(self, previous: Iterable[Mapping[str, Any]]) -> tuple[Note, ...]:
+        """The Event for its beginning; nothing while it stays, and for its end."""
+        if self.message is None or any(one["type"] == self.type for one in previous):
+            return ()
+        return (Note("Warning", str(self.reason), self.message),)
 
 
 def transition(previous: Iterable[Mapping[str, Any]], verdict: Verdict) -> tuple[Note, ...]:

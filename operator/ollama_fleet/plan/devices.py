@@ -44,10 +44,16 @@ class Devices:
     """By the claim's namespace and name."""
     refused: str | None = None
     """Why claims cannot be made, where the cluster does not serve them."""
+    hidden: bool = False
+    """Whether the cluster shows no ResourceSlices, be there some or none."""
 
     @classmethod
     def read(
-        cls, slices: Iterable[Object], claims: Iterable[Object], refused: str | None = None
+        cls,
+        slices: Iterable[Object],
+        claims: Iterable[Object],
+        refused: str | None = None,
+        hidden: bool = False,
     ) -> "Devices":
         """From ResourceSlices, and the ResourceClaims of servers."""
         published = _published(slices)
@@ -56,18 +62,31 @@ class Devices:
             for claim in claims
             if (made := _allocation(claim, published)) is not None
         }
-        return cls(published, allocations, refused)
+        return cls(published, allocations, refused, hidden)
 
     def of_pod(self, pod: Object) -> tuple[Device | None, ...]:
         """The devices allocated to a pod's claims; empty where there are none yet."""
+        return tuple(device for held in self._held(pod) for device in held.devices)
+
+    def lost(self, pod: Object) -> list[Place]:
+        """What was allocated to a pod's claims and is published no longer."""
+        if self.hidden:
+            return []
+        return [
+            place
+            for held in self._held(pod)
+            for place, device in zip(held.places, held.devices, strict=True)
+            if device is None
+        ]
+
+    def _held(self, pod: Object) -> list[Allocation]:
         namespace = pod["metadata"].get("namespace", "")
-        return tuple(
-            device
+        return [
+            held
             for made in pod.get("status", {}).get("resourceClaimStatuses") or ()
             if (name := made.get("resourceClaimName"))
             and (held := self.allocations.get((namespace, name))) is not None
-            for device in held.devices
-        )
+        ]
 
     def on(self, machine: str, driver: str) -> list[Device]:
         """What a driver publishes on one machine."""
@@ -87,18 +106,31 @@ class Devices:
 
 
 def _published(slices: Iterable[Object]) -> dict[Place, Device]:
-    """Devices of each pool's newest generation; a driver replaces slices one by one."""
+    """Devices of each pool's newest generation.
+
+    A driver replaces slices one by one: until it is through, what it said before holds too.
+    """
     pools: dict[tuple[str, str], list[Object]] = defaultdict(list)
     for one in slices:
         pools[one["spec"]["driver"], one["spec"]["pool"]["name"]].append(one["spec"])
     made = {}
     for (driver, pool), specs in pools.items():
-        newest = max(spec["pool"].get("generation", 0) for spec in specs)
-        for spec in specs:
-            if spec["pool"].get("generation", 0) == newest:
-                for device in spec.get("devices") or ():
-                    made[driver, pool, device["name"]] = _device(driver, spec, device)
+        for spec in _current(specs):
+            for device in spec.get("devices") or ():
+                made[driver, pool, device["name"]] = _device(driver, spec, device)
     return made
+
+
+def _current(specs: list[Object]) -> list[Object]:
+    """The slices of a pool that count, the newest last."""
+
+    def generation(spec: Object) -> int:
+        return int(spec["pool"].get("generation", 0))
+
+    newest = max(map(generation, specs))
+    current = [spec for spec in specs if generation(spec) == newest]
+    complete = len(current) >= current[0]["pool"].get("resourceSliceCount", 1)
+    return current if complete else sorted(specs, key=generation)
 
 
 def _device(driver: str, spec: Object, device: Object) -> Device:

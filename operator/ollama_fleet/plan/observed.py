@@ -43,6 +43,10 @@ class Observed:
     volumes: Volumes = field(default_factory=Volumes)
     neighbours: tuple[Neighbour, ...] = ()
     """Those that could write where this one does."""
+    events: tuple[Object, ...] = ()
+    """About the workload, where it lacks pods."""
+    operator_namespace: str = "default"
+    """Where the operator runs."""
 
 
 def wanted(spec: OllamaNodeSpec, workload: Object | None) -> int:

@@ -7,17 +7,22 @@ from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.api.servers import DRAINING_LABEL
 from ollama_fleet.plan import unbound, unsupported, volumes
+from ollama_fleet.plan.advisories import exposure
 from ollama_fleet.plan.claims import claim_template, outdated
-from ollama_fleet.plan.conditions import Verdict, transition
+from ollama_fleet.plan.conditions import Verdict, Warned, transition
+from ollama_fleet.plan.creation import look_again, missing, refusal
 from ollama_fleet.plan.devices import Devices
 from ollama_fleet.plan.drain import LOOK_AGAIN, drained, draining_mark, ending
+from ollama_fleet.plan.machines import joined_in
+from ollama_fleet.plan.networkpolicy import network_policy
 from ollama_fleet.plan.observed import Observed, wanted
-from ollama_fleet.plan.report import status_of
+from ollama_fleet.plan.report import status_of, versions_of
 from ollama_fleet.plan.residency import absent, loads, restoring
-from ollama_fleet.plan.result import Object, Plan
-from ollama_fleet.plan.rollout import current, replaced_next, told, updated
+from ollama_fleet.plan.result import Object, Plan, soonest
+from ollama_fleet.plan.rollout import current, replaced_next, seen, told, updated
 from ollama_fleet.plan.servers import Server, servers_of
 from ollama_fleet.plan.stores import taken
+from ollama_fleet.plan.troubles import Trouble, together
 from ollama_fleet.plan.workload import names, objects
 
 
@@ -31,24 +36,35 @@ def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
         or taken(node, observed.pods, observed.workload, observed.neighbours)
     )
     name, labels = names(node)
-    verdict = unserved or _verdict(name, spec, observed, servers)
+    lacking = 0 if unserved else missing(observed.workload, observed.pods)
+    refused = None
+    if lacking:
+        refused = refusal(node["metadata"]["namespace"], observed.events, observed.pods, now)
+    verdict = unserved or _verdict(name, spec, observed, servers, refused)
+    warned = Warned("Vulnerable", Reason.VULNERABLE_VERSION, exposure(spec, versions_of(servers)))
     gpus = claim_template(node, spec, labels)
     made = () if unserved else objects(node, spec, observed.workload, gpus)
+    if made:
+        made = (*made, network_policy(node, observed.operator_namespace))
     old = outdated(gpus, observed.claim_templates, observed.workload, observed.pods)
     stale: tuple[Object, ...] = ()
     if spec.external is None:
         count = wanted(spec, observed.workload)
         stale = replaced_next(spec, observed.workload, servers, count)
-    previous = node.get("status") or {}
+    before = (node.get("status") or {}).get("conditions") or ()
     return Plan(
         apply=(*made, *_marks(servers)),
         delete=() if unserved else (*old, *stale),
         change=() if unserved else volumes.to_grow(name, spec, observed.volumes),
         hasten=drained(observed.pods, observed.probes, observed.routers),
         loads=loads(servers),
-        status=status_of(node, spec, observed, servers, verdict, now),
-        notes=transition(previous.get("conditions") or (), verdict),
-        requeue_after=_look_again(spec, observed, now),
+        status=status_of(node, spec, observed, servers, verdict, warned, now),
+        notes=(*transition(before, verdict), *warned.notes(before)),
+        requeue_after=soonest(
+            _look_again(spec, observed, now),
+            look_again(before, now) if lacking else None,
+            joined_in(observed.pods, observed.kubernetes_nodes, now),
+        ),
     )
 
 
@@ -111,18 +127,25 @@ def _claims_refused(spec: OllamaNodeSpec, devices: Devices) -> Verdict | None:
     )
 
 
-def _verdict(name: str, spec: OllamaNodeSpec, observed: Observed, servers: list[Server]) -> Verdict:
+def _verdict(
+    name: str,
+    spec: OllamaNodeSpec,
+    observed: Observed,
+    servers: list[Server],
+    refused: Trouble | None,
+) -> Verdict:
     count = wanted(spec, observed.workload)
     ready = sum(server.state == "Ready" for server in servers)
     summary = f"{ready} of {count} servers ready"
-    trouble = next((server.trouble for server in servers if server.trouble), None)
+    troubles = [(server.name, server.trouble) for server in servers if server.trouble]
+    trouble = together(troubles) or refused
     if trouble is not None:
         return Verdict.stuck(trouble.reason, trouble.message)
     if spec.cordoned:
         return Verdict(
             Reason.CORDONED, "cordoned: no new requests or pulls. Set spec.cordoned to false."
         )
-    if spec.external is None and not _seen(observed.workload):
+    if spec.external is None and not seen(observed.workload):
         return Verdict.underway(summary)
     if count == 0 and spec.per_node is not None:
         return Verdict.stuck(
@@ -170,11 +193,3 @@ def _unloaded(observed: Observed, servers: list[Server]) -> Verdict | None:
                     "model there.",
                 )
     return None
-
-
-def _seen(workload: Object | None) -> bool:
-    """Whether there is a workload, and its status speaks of its newest spec."""
-    if workload is None:
-        return False
-    status, meta = workload.get("status") or {}, workload.get("metadata") or {}
-    return bool(status.get("observedGeneration") == meta.get("generation"))

@@ -7,7 +7,7 @@ from typing import Any
 from ollama_fleet.api.ollamanode import MemoryStatus, OllamaNodeSpec, OllamaNodeStatus, ServerStatus
 from ollama_fleet.api.quantity import gib, short_quantity
 from ollama_fleet.api.servers import OLLAMANODE_LABEL
-from ollama_fleet.plan.conditions import Verdict, conditions
+from ollama_fleet.plan.conditions import Verdict, Warned, conditions
 from ollama_fleet.plan.observed import Observed, wanted
 from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.rollout import updated
@@ -29,6 +29,7 @@ def status_of(
     observed: Observed,
     servers: list[Server],
     verdict: Verdict,
+    warned: Warned,
     now: datetime,
 ) -> dict[str, Any]:
     """The status to write, conditions included."""
@@ -38,7 +39,6 @@ def status_of(
     ready = sum(server.state == "Ready" for server in servers)
     before = {one["name"]: one for one in previous.get("servers") or ()}
     shown = sorted(servers, key=lambda server: (_ORDER[server.state], server.name))
-    versions = sorted({server.probe.version for server in servers if server.probe.version})
     status = OllamaNodeStatus(
         observed_generation=generation,
         replicas=len([server for server in servers if server.pod or spec.external]),
@@ -46,7 +46,7 @@ def status_of(
         updated_replicas=updated(spec, observed.workload, servers),
         ready=f"{ready}/{wanted(spec, observed.workload)}",
         selector=f"{OLLAMANODE_LABEL}={name}",
-        version=", ".join(versions)[:64] or None,
+        version=", ".join(versions_of(servers))[:64] or None,
         models=len({model for server in servers for model in server.probe.installed}),
         memory=_memory(server for server in servers if server.pod or spec.external),
         volume_size=volume_size(name, spec, observed.volumes),
@@ -60,8 +60,14 @@ def status_of(
         ],
         servers_omitted=max(0, len(shown) - SERVERS_SHOWN),
     ).wire()
-    status["conditions"] = conditions(previous.get("conditions") or (), verdict, generation, now)
+    told = conditions(previous.get("conditions") or (), verdict, generation, now)
+    status["conditions"] = warned.among(told, generation, now)
     return status
+
+
+def versions_of(servers: Iterable[Server]) -> list[str]:
+    """The different versions of Ollama that servers run."""
+    return sorted({server.probe.version for server in servers if server.probe.version})
 
 
 def _memory(servers: Iterable[Server]) -> MemoryStatus | None:

@@ -43,6 +43,11 @@ class Plan:
     """Seconds until the plan would change by itself; None: only an event can change it."""
 
 
+def soonest(*seconds: float | None) -> float | None:
+    """The smallest, where None means never."""
+    return min((one for one in seconds if one is not None), default=None)
+
+
 def owner_reference(owner: Object) -> Object:
     """The reference that lets Kubernetes collect a child when its owner goes."""
     return {

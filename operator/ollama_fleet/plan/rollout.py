@@ -90,7 +90,7 @@ def replaced_next(
     Those that serve nobody go at once: they cost nothing, and may be why the rest waits. Of the
     others as many go as update.maxUnavailable leaves.
     """
-    if workload is None or not _seen(workload):
+    if workload is None or not seen(workload):
         return ()
     servers = list(servers)
     stale = [
@@ -110,10 +110,12 @@ def replaced_next(
     return (*useless, *(pod for _, pod in last_first[:budget]))
 
 
-def _seen(workload: Object) -> bool:
-    """Whether its controller knows the newest template, and would make pods of it."""
-    seen = (workload.get("status") or {}).get("observedGeneration")
-    return bool(seen == (workload.get("metadata") or {}).get("generation"))
+def seen(workload: Object | None) -> bool:
+    """Whether there is a workload, and its status speaks of its newest spec."""
+    if workload is None:
+        return False
+    known = (workload.get("status") or {}).get("observedGeneration")
+    return bool(known == (workload.get("metadata") or {}).get("generation"))
 
 
 def _annotations(pod: Object) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec, ServerState
 from ollama_fleet.api.servers import server_name
 from ollama_fleet.plan.devices import Devices
 from ollama_fleet.plan.disk import Disks, Store, elsewhere
+from ollama_fleet.plan.machines import gpu_gone, not_ready, without_gpus
 from ollama_fleet.plan.memory import Memory, server_memory
 from ollama_fleet.plan.preflight import unmet
 from ollama_fleet.plan.result import Object
@@ -208,12 +209,21 @@ def _pod_server(
     machine = pod["spec"].get("nodeName")
     url = probe_url(pod)
     probe = probes.get(url, Probe()) if url else Probe()
-    trouble = pod_trouble(pod) or scheduling_trouble(
-        pod, spec, kubernetes_nodes.values(), everyone, devices
+    host = kubernetes_nodes.get(machine or "")
+    away = not_ready(pod, host, now)
+    trouble = (
+        away
+        or gpu_gone(pod, host, spec.gpu.resource, everyone, devices)
+        or pod_trouble(pod)
+        or scheduling_trouble(pod, spec, kubernetes_nodes.values(), everyone, devices)
     )
     state: ServerState = "Starting"
-    if pod["metadata"].get("deletionTimestamp"):
+    if away is not None:
+        state = "Offline"
+    elif pod["metadata"].get("deletionTimestamp"):
         state, trouble = "Draining", None
+    elif without_gpus(pod, host, spec.gpu.resource, devices):
+        state = "Unfit"
     elif pod_ready(pod):
         lost = probe.error is not None and probe.silent(now)
         state = "Offline" if lost else "Ready" if probe.last_seen else "Starting"
@@ -229,7 +239,7 @@ def _pod_server(
         ollamanode=name,
         labels=labels,
         state="Draining" if note and state == "Ready" else _held(state, spec),
-        memory=server_memory(spec, kubernetes_nodes.get(machine or ""), pod, devices),
+        memory=server_memory(spec, host, pod, devices),
         url=url,
         kubernetes_node=machine,
         probe=probe,

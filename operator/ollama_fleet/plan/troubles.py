@@ -1,6 +1,6 @@
 """What keeps a pod from running: a reason, the fact, and the remedy."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ollama_fleet.api.conditions import Reason
@@ -22,6 +22,20 @@ class Trouble:
 
     reason: Reason
     message: str
+
+
+def together(troubles: Sequence[tuple[str, Trouble]]) -> Trouble | None:
+    """One trouble to tell for all of an OllamaNode's, each with the server's name.
+
+    The first by name, with the number of the others and their reasons where they differ.
+    """
+    if len(troubles) < 2:
+        return troubles[0][1] if troubles else None
+    (name, first), *others = sorted(troubles, key=lambda one: one[0])
+    count = f"{len(others)} more server{'s' if len(others) > 1 else ''}"
+    reasons = sorted({trouble.reason for _, trouble in others} - {first.reason})
+    also = f"{count}: {', '.join(reasons)}" if reasons else count
+    return Trouble(first.reason, f"{name}: {first.message} (and {also})")
 
 
 def pod_trouble(pod: Object) -> Trouble | None:

@@ -75,14 +75,17 @@ def test_the_operator_writes_only_what_it_makes(helm: Path) -> None:
         ("apps", "statefulsets"),
         ("apps", "daemonsets"),
         ("apps", "deployments"),
+        ("networking.k8s.io", "networkpolicies"),
+        ("policy", "poddisruptionbudgets"),
         ("rbac.authorization.k8s.io", "roles"),
         ("rbac.authorization.k8s.io", "rolebindings"),
         ("events.k8s.io", "events"),
         ("resource.k8s.io", "resourceclaimtemplates"),
     }
     deleted = {key for key, verbs in granted.items() if "delete" in verbs}
-    assert deleted == {("resource.k8s.io", "resourceclaimtemplates")}
+    assert deleted == {("", "pods"), ("resource.k8s.io", "resourceclaimtemplates")}
     assert granted["", "secrets"] == ["get"]
+    assert granted["events.k8s.io", "events"] == ["list", "create", "patch"]
     assert not {"escalate", "deletecollection"} & everything
 
 

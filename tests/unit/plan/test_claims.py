@@ -70,7 +70,7 @@ def test_the_name_says_what_is_in_it() -> None:
 
 def test_a_pod_has_the_claim_and_no_extended_resource() -> None:
     plan = plan_ollamanode(node(), Observed(None, (), {}, {}), NOW)
-    made, service, workload, _ = plan.apply
+    made, service, workload, _, _ = plan.apply
     assert [one["kind"] for one in (made, service)] == ["ResourceClaimTemplate", "Service"]
     assert made["metadata"]["ownerReferences"][0]["uid"] == "uid-a"
     labels = made["metadata"]["labels"]

@@ -32,9 +32,10 @@ def conditions(status: Any) -> dict[str, tuple[str, str]]:
 
 def test_replicas_make_a_stateful_set_with_a_volume_each_and_its_service() -> None:
     node = resource("OllamaNode", "a", {"replicas": 2, "storage": {"size": "50Gi"}})
-    service, workload, budget = plan_ollamanode(node, observe(), NOW).apply
+    service, workload, budget, policy = plan_ollamanode(node, observe(), NOW).apply
     assert (service["kind"], service["spec"]["clusterIP"]) == ("Service", "None")
     assert (workload["kind"], budget["kind"]) == ("StatefulSet", "PodDisruptionBudget")
+    assert policy["kind"] == "NetworkPolicy"
     assert workload["spec"]["replicas"] == 2
     (claim,) = workload["spec"]["volumeClaimTemplates"]
     assert claim["spec"]["resources"]["requests"]["storage"] == "50Gi"
@@ -89,14 +90,14 @@ def test_a_store_that_another_has_is_left_alone() -> None:
     plan = plan_ollamanode(mine, seen, NOW)
     assert plan.apply == ()
     assert conditions(plan.status)["Stalled"] == ("True", "StoreShared")
-    (made,) = plan_ollamanode(theirs, replace(seen, neighbours=()), NOW).apply
+    made, _ = plan_ollamanode(theirs, replace(seen, neighbours=()), NOW).apply
     assert made["kind"] == "DaemonSet"
 
 
 def test_per_node_makes_a_daemon_set_on_gpu_machines_alone() -> None:
     node = resource("OllamaNode", "fleet", {"perNode": {}})
-    (workload,) = plan_ollamanode(node, observe(), NOW).apply
-    assert workload["kind"] == "DaemonSet"
+    workload, policy = plan_ollamanode(node, observe(), NOW).apply
+    assert (workload["kind"], policy["kind"]) == ("DaemonSet", "NetworkPolicy")
     terms = workload["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
     (term,) = terms["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
     assert term["matchExpressions"] == [{"key": "nvidia.com/gpu.count", "operator": "Exists"}]
@@ -394,3 +395,34 @@ def test_whoever_holds_the_gpu_is_named() -> None:
     observed = replace(observe(stateful(0), waiting), rivals=(holder,))
     message = plan_ollamanode(node, observed, NOW).status["conditions"][0]["message"]
     assert "gpu-a is taken by elsewhere/other-0" in message
+
+
+def crashing(name: str, code: int) -> Object:
+    ended = {"restartCount": 3, "lastState": {"terminated": {"exitCode": code, "reason": "Error"}}}
+    waiting = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    return pod(name, ready=False, containerStatuses=[{**ended, **waiting}])
+
+
+@pytest.mark.parametrize(
+    ("pods", "told"),
+    [
+        ([crashing("a-0", 1)], "pod a-0 ends with exit code 1"),
+        (
+            [crashing("a-1", 1), crashing("a-0", 2)],
+            "a-0: pod a-0 ends with exit code 2 … (and 1 more server)",
+        ),
+        (
+            [pod("a-2"), unscheduled("0/1"), crashing("a-1", 1), crashing("a-3", 1)],
+            "a-0: no machine offers … (and 2 more servers: CrashLoop)",
+        ),
+    ],
+)
+def test_troubles_of_several_servers_are_told_as_one(pods: list[Object], told: str) -> None:
+    node = resource("OllamaNode", "a", {"replicas": len(pods)})
+    plan = plan_ollamanode(node, Observed(stateful(0), tuple(pods), {}, {}), NOW)
+    message = plan.status["conditions"][0]["message"]
+    begin, _, end = told.partition(" … ")
+    assert message.startswith(begin)
+    assert message.endswith(end)
+    turned = Observed(stateful(0), tuple(reversed(pods)), {}, {})
+    assert plan_ollamanode(node, turned, NOW).status["conditions"][0]["message"] == message
