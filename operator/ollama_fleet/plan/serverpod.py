@@ -57,7 +57,8 @@ def pod_template(
         "topologySpreadConstraints": template.topology_spread_constraints,
         "priorityClassName": template.priority_class_name,
         "runtimeClassName": template.runtime_class_name,
-        "serviceAccountName": template.service_account_name,
+        # said always: Kubernetes keeps a copy of it, which would outlive the field
+        "serviceAccountName": template.service_account_name or "default",
         "imagePullSecrets": [{"name": name} for name in spec.image.pull_secrets] or None,
     }
     pod |= {name: value for name, value in optional.items() if value is not None}
