@@ -33,16 +33,23 @@ Report = Mapping[str, Use]
 
 def ending(pod: Object) -> bool:
     """Whether a pod is on its way out, and its server may still be at work."""
+    return _sleeps(pod) and any(
+        "running" in (container.get("state") or {})
+        for container in pod.get("status", {}).get("containerStatuses", ())
+    )
+
+
+def _sleeps(pod: Object) -> bool:
+    """Whether a pod is on its way out, and its hook may still wait."""
     meta = pod["metadata"]
     grace = meta.get("deletionGracePeriodSeconds")
-    return (
-        bool(meta.get("deletionTimestamp"))
-        and (grace is None or grace > GRACE)
-        and any(
-            "running" in (container.get("state") or {})
-            for container in pod.get("status", {}).get("containerStatuses", ())
-        )
-    )
+    return bool(meta.get("deletionTimestamp")) and (grace is None or grace > GRACE)
+
+
+def _died(pod: Object) -> bool:
+    """Whether a pod's server has ended before its hook has: nothing is waited for any more."""
+    known = pod.get("status", {}).get("containerStatuses", ())
+    return bool(known) and all("terminated" in (one.get("state") or {}) for one in known)
 
 
 def drained(
@@ -52,7 +59,11 @@ def drained(
     last: bool = False,
 ) -> tuple[Object, ...]:
     """Those on their way out that have nothing left to do; see ``done``."""
-    return tuple(pod for pod in pods if ending(pod) and done(pod, probes, routers, last))
+    return tuple(
+        pod
+        for pod in pods
+        if _sleeps(pod) and (_died(pod) or (ending(pod) and done(pod, probes, routers, last)))
+    )
 
 
 def done(

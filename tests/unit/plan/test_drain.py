@@ -71,6 +71,20 @@ def test_when_it_is_done(
     assert drained([one, pod("a-1")], probes, routers, last) == ((one,) if expected else ())
 
 
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (leaving(containers=[{"state": {"terminated": {"exitCode": 137}}}]), True),
+        (leaving(1, containers=[{"state": {"terminated": {"exitCode": 137}}}]), False),
+        (pod("a-0", containerStatuses=[{"state": {"terminated": {}}}]), False),
+        (leaving(containers=[{"state": {"waiting": {}}}]), False),
+        (leaving(containers=[]), False),
+    ],
+)
+def test_a_server_that_has_died_is_not_waited_for(one: Object, expected: bool) -> None:
+    assert drained([one], {URL: BUSY}, [None]) == ((one,) if expected else ())
+
+
 def test_the_mark_is_ours_alone() -> None:
     its = pod("a-0")
     its["metadata"] |= {"uid": "u", "labels": {"theirs": "x"}}
