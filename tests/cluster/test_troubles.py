@@ -299,4 +299,5 @@ def test_a_machine_that_is_not_ready_is_told_until_it_is(fleet: Fleet, ill: str)
     assert fleet.servers("a")["a-0"]["state"] == "Offline"
     spoil(fleet, {"conditions": [{**down, "status": "True", "message": "well"}]})
     fleet.ready(OLLAMA_NODE, "a")
-    fleet.tells(OLLAMA_NODE, "a", "Ready", "MachineNotReady", "Ready")
+    # Kubernetes calls the machine's pods unready some time later, so Ready may be told once more
+    assert fleet.reasons(OLLAMA_NODE, "a").count("MachineNotReady") == 1
