@@ -1,0 +1,88 @@
+"""From a plan to the cluster and its status; what every reconciler does the same way."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from pydantic import ValidationError
+
+from ollama_fleet.api.conditions import Reason
+from ollama_fleet.controllers.act import RefusedError, apply, change, report
+from ollama_fleet.controllers.context import Context
+from ollama_fleet.controllers.loop import Result
+from ollama_fleet.controllers.probes import Probes
+from ollama_fleet.kube import Kind, NotFound, Object
+from ollama_fleet.kube.kinds import OLLAMA_NODE
+from ollama_fleet.plan.conditions import Verdict, conditions, transition
+from ollama_fleet.plan.result import Plan
+
+log = logging.getLogger(__name__)
+
+NOT_YET = 0.5
+"""Seconds until it is looked again whether a fresh operator has met every server."""
+
+
+def living(context: Context, kind: Kind, namespace: str, name: str) -> Object | None:
+    """The object, unless it is gone or going."""
+    obj = context.store.get(kind, namespace, name)
+    return None if obj is None or obj["metadata"].get("deletionTimestamp") else obj
+
+
+def fleet_known(context: Context, probes: Probes, namespace: str) -> bool:
+    """Whether every OllamaNode has been looked at since this operator started.
+
+    Before that, servers that are up would be taken for missing, and status would tell so.
+    """
+    return all(
+        probes.met(f"{namespace}/{node['metadata']['name']}")
+        for node in context.store.list(OLLAMA_NODE, namespace)
+        if not node["metadata"].get("deletionTimestamp")
+    )
+
+
+async def carry_out(
+    context: Context, obj: Object, look: Callable[[Mapping[str, str]], Plan]
+) -> Result:
+    """Apply what ``look`` plans, and report; it looks again after a change, and is given what
+    Kubernetes would not have changed.
+
+    Without the second look, status would call new what was seen of the old.
+    """
+    try:
+        plan = look({})
+    except ValidationError as error:
+        plan = invalid(context, obj, error)
+    try:
+        written = await apply(context, plan)
+        refused = await change(context, plan)
+        if written or plan.change:
+            plan = look(refused)
+        await report(context, obj, plan)
+    except RefusedError as error:
+        verdict = Verdict.stuck(Reason.APPLY_REFUSED, f"{error}. Correct the spec.")
+        await report(context, obj, _stalled(context, obj, plan, verdict))
+    except NotFound:
+        # deleted while it was reconciled: the watch tells
+        log.debug("%s is gone", obj["metadata"]["name"])
+    return Result(plan.requeue_after)
+
+
+def invalid(context: Context, obj: Object, error: ValidationError) -> Plan:
+    """A spec that an older CRD let through."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in ("spec", *first["loc"]))
+    verdict = Verdict.stuck(Reason.INVALID_SPEC, f"{path}: {first['msg']}. Correct it.")
+    return _stalled(context, obj, Plan(status=obj.get("status") or {}), verdict)
+
+
+def _stalled(context: Context, obj: Object, plan: Plan, verdict: Verdict) -> Plan:
+    previous = (obj.get("status") or {}).get("conditions") or ()
+    generation = obj["metadata"].get("generation", 1)
+    told = conditions(previous, verdict, generation, context.clock.now())
+    return replace(
+        plan,
+        apply=(),
+        delete=(),
+        status={**plan.status, "observedGeneration": generation, "conditions": told},
+        notes=transition(previous, verdict),
+    )
