@@ -163,6 +163,9 @@ class Registry:
                 self._change_faults(request)
                 faults = [asdict(fault) for fault in self.faults]
                 send(200, json.dumps({"faults": faults}).encode(), "application/json")
+            case ["_registry", "rate"] if request.method == "PUT":
+                self._pace.rate = float(json.loads(request.body)["bytesPerSecond"])
+                send(200, b"{}", "application/json")
             case _:
                 send(404, b"404 page not found\n", "text/plain")
 
@@ -254,13 +257,13 @@ class _Pace:
     """A common byte rate of all downloads."""
 
     def __init__(self, rate: float) -> None:
-        self._rate = rate
+        self.rate = rate
         self._free_at = 0.0
 
     async def take(self, size: int) -> None:
-        if self._rate:
+        if self.rate:
             now = time.monotonic()
-            self._free_at = max(now, self._free_at) + size / self._rate
+            self._free_at = max(now, self._free_at) + size / self.rate
             await asyncio.sleep(self._free_at - now)
 
 

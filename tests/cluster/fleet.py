@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,8 @@ OPERATOR = "ollama-fleet"
 """The operator's namespace, Deployment and service account."""
 SMALL = "llama3.2:1b"
 """13 MB in the local registry."""
+RATE = 30e6
+"""Bytes a second that the registry gives."""
 LARGE = "llama3.1:8b"
 """32 MB in the local registry."""
 
@@ -341,6 +344,20 @@ class Registry:
     def mend(self) -> None:
         """Lift all faults."""
         httpx.delete(f"{self.url}/_registry/faults", trust_env=False).raise_for_status()
+
+    @contextmanager
+    def pace(self, rate: float) -> Iterator[None]:
+        """All downloads together get that many bytes a second meanwhile."""
+        self._set(rate)
+        try:
+            yield
+        finally:
+            self._set(RATE)
+
+    def _set(self, rate: float) -> None:
+        body = {"bytesPerSecond": rate}
+        url = f"{self.url}/_registry/rate"
+        httpx.put(url, json=body, trust_env=False).raise_for_status()
 
     def digest(self, model: str) -> str:
         """The digest of a model's manifest."""

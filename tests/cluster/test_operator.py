@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from ollama_fleet.kube.kinds import (
     DEPLOYMENT,
@@ -32,7 +24,7 @@ from ollama_fleet.kube.kinds import (
     Object,
 )
 from tests.cluster.audit import Audit, Call
-from tests.cluster.conftest import Kubectl, operator_stopped
+from tests.cluster.conftest import Kubectl
 from tests.cluster.fleet import (
     LARGE,
     OPERATOR,
@@ -44,9 +36,9 @@ from tests.cluster.fleet import (
     router,
     standing,
 )
+from tests.cluster.operating import operating
 from tests.cluster.waiting import eventually
 
-PROGRAM = Path(sys.executable).with_name("ollama-fleet-operator")
 WHO = f"{OPERATOR}:{OPERATOR}"
 OURS = (
     (OLLAMA_NODE, "a"),
@@ -151,40 +143,6 @@ def _handover(leases: list[Call]) -> float:
     return (taken - released).total_seconds()
 
 
-@pytest.fixture
-def alone(fleet: Fleet, kubectl: Kubectl, api: Api) -> Iterator[None]:
-    """No operator runs but the test's own."""
-    with operator_stopped(kubectl, api):
-        yield
-
-
-@contextmanager
-def operating(fleet: Fleet, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """An operator with the rights of the installed one, killed in the end."""
-    kubeconfig = folder / "operator"
-    if not kubeconfig.exists():
-        fleet.cluster.token_kubeconfig(OPERATOR, OPERATOR, kubeconfig)
-    given = json.loads((fleet.cluster.directory / "environment.json").read_text())
-    own = {
-        "KUBECONFIG": str(kubeconfig),
-        "POD_NAME": "operator-of-a-test",
-        "POD_NAMESPACE": OPERATOR,
-        "OLLAMA_FLEET_IMAGE": "ollama-fleet/ollama-fleet:0.1.0",
-    }
-    with (folder / "operator.log").open("ab") as log:
-        process = subprocess.Popen(
-            [str(PROGRAM), "--host=127.0.0.1", "--port=0"],
-            env={**os.environ, **given, **own},
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            yield process
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-
-
 def end_state(fleet: Fleet) -> dict[str, Any]:
     """Specs and statuses of everything of ours, without what differs from run to run."""
     found = {}
@@ -208,18 +166,6 @@ def _lasting(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _lasting(one) for key, one in value.items() if not _PASSING.fullmatch(key)}
     return [_lasting(one) for one in value] if isinstance(value, list) else value
-
-
-@pytest.fixture
-def another(cluster: Any, api: Api, fleet: Fleet) -> Iterator[Fleet]:
-    """A second namespace."""
-    name = f"{fleet.namespace}-undisturbed"
-    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    api.call("POST", "/api/v1/namespaces", made)
-    eventually(f"{name} takes pods", lambda: api.get(SERVICE_ACCOUNT, "default", name))
-    here = Fleet(cluster, api, name)
-    yield here
-    here.end()
 
 
 def test_killed_at_many_moments_it_ends_the_same(
