@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -13,9 +16,13 @@ import httpx
 
 from ollama_fleet.api.names import DEFAULT_HOST, ModelName
 from ollama_fleet.ollama.errors import ModelNotFound, RegistryError, Unreachable
+from ollama_fleet.ollama.gguf import GgufError, Header, Value
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+MODEL_LAYER = "application/vnd.ollama.image.model"
+PROJECTOR_LAYER = "application/vnd.ollama.image.projector"
 _LARGEST_MANIFEST = 1 << 20
+_FIRST_PIECE, _LARGEST_PIECE = 64 << 10, 4 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -41,6 +48,10 @@ class Manifest:
     def size(self) -> int:
         """Bytes to download in all, as /api/tags counts them."""
         return self.config.size + sum(layer.size for layer in self.layers)
+
+    def of_type(self, media_type: str) -> tuple[Layer, ...]:
+        """The layers of a kind, such as MODEL_LAYER."""
+        return tuple(layer for layer in self.layers if layer.media_type == media_type)
 
 
 class RegistryClient:
@@ -78,16 +89,11 @@ class RegistryClient:
     async def manifest(self, name: ModelName | str) -> Manifest:
         """Fetch a model's manifest; raises ModelNotFound, Unreachable, RegistryError."""
         name = ModelName.parse(name) if isinstance(name, str) else name
-        base = self._base if name.host == DEFAULT_HOST else f"{self._scheme}://{name.host}"
-        try:
+        base = self._of(name)
+        with _translated(base):
             response = await self._http.get(
                 base + name.manifest_path, headers={"Accept": MANIFEST_TYPE}
             )
-        except httpx.TimeoutException as error:
-            raise Unreachable(f"{base} did not answer in time") from error
-        except (httpx.RequestError, httpx.InvalidURL) as error:
-            reason = str(error) or type(error).__name__
-            raise Unreachable(f"{base} cannot be reached: {reason}") from error
         if response.status_code == httpx.codes.NOT_FOUND:
             raise ModelNotFound(name.canonical, f"{base} has no {name.canonical}")
         if response.status_code != httpx.codes.OK:
@@ -96,6 +102,64 @@ class RegistryClient:
                 f"{response.text[:200].strip()}"
             )
         return parse_manifest(response.content)
+
+    async def blob(self, name: ModelName | str, digest: str, begin: int, length: int) -> bytes:
+        """Bytes of a blob, `length` from `begin` on, fewer only at its end; no more are taken,
+        whatever is sent. Raises Unreachable, RegistryError."""
+        name = ModelName.parse(name) if isinstance(name, str) else name
+        base = self._of(name)
+        wanted = {"Range": f"bytes={begin}-{begin + length - 1}", "Accept-Encoding": "identity"}
+        found = bytearray()
+        url = base + name.blob_path(digest)
+        with _translated(base):
+            async with self._http.stream("GET", url, headers=wanted) as response:
+                if not _from(response, begin):
+                    raise RegistryError(
+                        f"{base} answered {response.status_code} for bytes of {name.canonical}"
+                    )
+                async for piece in response.aiter_raw():
+                    found += piece[: length - len(found)]
+                    if len(found) >= length:
+                        break
+        return bytes(found)
+
+    async def header(self, name: ModelName | str, layer: Layer) -> dict[str, Value]:
+        """What a model layer's GGUF header says, from as few bytes as that takes. Raises
+        GgufError where it has none that can be read, and Unreachable, RegistryError."""
+        header, length = Header(), _FIRST_PIECE
+        while not header.done:
+            begin = header.position
+            wanted = min(length, layer.size - begin)
+            piece = await self.blob(name, layer.digest, begin, wanted) if wanted > 0 else b""
+            if not piece:
+                raise GgufError("it ends within its header")
+            # a thread, as a hostile one may keep it busy for a second
+            await asyncio.to_thread(header.feed, piece)
+            length = min(2 * length, _LARGEST_PIECE)
+        return header.values
+
+    def _of(self, name: ModelName) -> str:
+        """Where a name's registry answers."""
+        return self._base if name.host == DEFAULT_HOST else f"{self._scheme}://{name.host}"
+
+
+@contextmanager
+def _translated(base: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise Unreachable(f"{base} did not answer in time") from error
+    except (httpx.RequestError, httpx.InvalidURL) as error:
+        reason = str(error) or type(error).__name__
+        raise Unreachable(f"{base} cannot be reached: {reason}") from error
+
+
+def _from(response: httpx.Response, begin: int) -> bool:
+    """Whether an answer's bytes are those from `begin` on; who knows no ranges sends all."""
+    if response.status_code == httpx.codes.PARTIAL_CONTENT:
+        told: str = response.headers.get("Content-Range", "")
+        return told.startswith(f"bytes {begin}-")
+    return response.status_code == httpx.codes.OK and begin == 0
 
 
 def parse_manifest(content: bytes) -> Manifest:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import ssl
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -13,8 +14,10 @@ import pytest
 from dev.ollama import library, model
 from dev.ollama.library import ENDLESS
 from dev.ollama.registry import Registry
-from ollama_fleet.ollama.errors import ModelNotFound, Unreachable
-from ollama_fleet.ollama.registry import RegistryClient
+from ollama_fleet.ollama.errors import ModelNotFound, RegistryError, Unreachable
+from ollama_fleet.ollama.gguf import GgufError
+from ollama_fleet.ollama.registry import MODEL_LAYER, RegistryClient
+from ollama_fleet.plan.architecture import architecture_of
 from tests.component.ollama.conftest import CHAT, EMBED
 
 SMALL = "llama3.2:1b"
@@ -105,3 +108,62 @@ def test_packages_are_whole(package: library.Package | None) -> None:
     layers = [*manifest["layers"], manifest["config"]]
     assert {layer["digest"] for layer in layers} == set(package.blobs)
     assert all(package.blobs[layer["digest"]].size == layer["size"] for layer in layers)
+
+
+@pytest.mark.parametrize("form", ["real", "sized"])
+async def test_a_header_is_read_from_a_few_kilobytes(form: str) -> None:
+    async with Registry(form=form) as registry, RegistryClient(base=registry.url) as client:
+        (layer,) = (await client.manifest("gpt-oss:20b")).of_type(MODEL_LAYER)
+        values = await client.header("gpt-oss:20b", layer)
+        found = architecture_of(values)
+        assert found is not None
+        assert found.name == {"real": "llama", "sized": "gptoss"}[form]
+        assert registry.served_bytes <= 1 << 16
+
+
+async def test_no_more_of_a_blob_is_taken_than_was_asked_for() -> None:
+    async with Registry() as registry, RegistryClient(base=registry.url) as client:
+        (layer,) = (await client.manifest(CHAT)).of_type(MODEL_LAYER)
+        assert await client.blob(CHAT, layer.digest, 0, 4) == b"GGUF"
+        assert len(await client.blob(CHAT, layer.digest, 1000, 70_000)) == 70_000
+        assert len(await client.blob(CHAT, layer.digest, layer.size - 7, 100)) == 7
+
+
+async def test_a_layer_that_is_no_gguf_file_is_refused() -> None:
+    async with Registry() as registry, RegistryClient(base=registry.url) as client:
+        manifest = await client.manifest(CHAT)
+        with pytest.raises(GgufError):
+            await client.header(CHAT, manifest.config)
+        short = replace(manifest.of_type(MODEL_LAYER)[0], size=30)
+        with pytest.raises(GgufError, match="ends"):
+            await client.header(CHAT, short)
+
+
+async def _answering(head: bytes, body: bytes) -> tuple[asyncio.Server, str]:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head + b"\r\n" + body)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("head", "begin", "found"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", 0, b"0123"),
+        (b"HTTP/1.1 200 OK\r\n", 4, None),
+        (b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 4-9/90\r\n", 4, b"0123"),
+        (b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-9/90\r\n", 4, None),
+        (b"HTTP/1.1 416 Range Not Satisfiable\r\n", 4, None),
+    ],
+)
+async def test_who_keeps_no_ranges(head: bytes, begin: int, found: bytes | None) -> None:
+    server, url = await _answering(head, b"0123456789")
+    async with server, RegistryClient(base=url) as client:
+        if found is None:
+            with pytest.raises(RegistryError, match="answered"):
+                await client.blob(CHAT, "sha256:" + "a" * 64, begin, 4)
+        else:
+            assert await client.blob(CHAT, "sha256:" + "a" * 64, begin, 4) == found
