@@ -45,6 +45,7 @@ class Reason(StrEnum):
     NO_MATCHING_TIER = "NoMatchingTier"
     MEMORY_UNKNOWN = "MemoryUnknown"
     NOT_ENOUGH_DISK = "NotEnoughDisk"
+    DOES_NOT_FIT = "DoesNotFit"
     MODEL_NOT_FOUND = "ModelNotFound"
     REGISTRY_UNREACHABLE = "RegistryUnreachable"
     PULL_FAILED = "PullFailed"

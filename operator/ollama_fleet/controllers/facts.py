@@ -1,24 +1,50 @@
-"""What registries say of models, remembered for a while."""
+"""What registries say of models: manifests for a while, what the files themselves say for good."""
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from ollama_fleet.api.modeldistribution import Source
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.ollama.errors import ModelNotFound, OllamaError
-from ollama_fleet.ollama.registry import RegistryClient
+from ollama_fleet.ollama.gguf import GgufError
+from ollama_fleet.ollama.registry import (
+    ADAPTER_LAYER,
+    MODEL_LAYER,
+    PROJECTOR_LAYER,
+    Layer,
+    Manifest,
+    RegistryClient,
+)
+from ollama_fleet.plan.architecture import Architecture, architecture_of
 from ollama_fleet.plan.disk import Blobs
+from ollama_fleet.plan.sizing import Weights
 from ollama_fleet.plan.tasks import RegistryFact
+
+log = logging.getLogger(__name__)
 
 KNOWN, MISSING, FAILED = 600.0, 120.0, 15.0
 """Seconds for which a manifest, an absence and a failure to ask are believed."""
+MOST_SHAPES = 4096
+"""Model files remembered at once."""
 
 
 @dataclass(frozen=True)
 class _Kept:
     fact: RegistryFact
     until: float
+    file: Layer | None = None
+    """The model itself, as opposed to its template and the like."""
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What the head of a file says; ``until`` is when a failure to read it is worth another try."""
+
+    architecture: Architecture | None = None
+    until: float | None = None
+    failures: int = 0
 
 
 class RegistryFacts:
@@ -32,29 +58,36 @@ class RegistryFacts:
         self.layers: dict[str, Blobs] = {}
         """What every model is made of that was ever asked about, by the digest of its manifest:
         a server may have one that its name no longer stands for."""
+        self._shapes: dict[str, _Shape] = {}
+        """By the digest of the file, so that they hold for good."""
 
-    async def of(self, source: Source, models: Iterable[str]) -> dict[str, RegistryFact]:
-        """The facts of these models (canonical names), asking where none is fresh."""
+    async def of(
+        self, source: Source, models: Iterable[str], shaped: bool = True
+    ) -> dict[str, RegistryFact]:
+        """The facts of these models (canonical names), asking where none is fresh; unless
+        ``shaped``, their files are not looked into."""
         names = sorted(models)
         now = self._clock.monotonic()
         stale = [name for name in names if not self._fresh((source.registry, name), now)]
         if stale:
-            base = f"{'http' if source.insecure else 'https'}://{source.registry}"
-            async with RegistryClient(base, source.insecure, self._timeout) as client:
-                facts = await asyncio.gather(*(self._ask(client, one) for one in stale))
-            for name, fact in zip(stale, facts, strict=True):
-                self._keep((source.registry, name), fact)
-        return {name: self._kept[source.registry, name].fact for name in names}
+            async with self._client(source) as client:
+                kept = await asyncio.gather(*(self._ask(client, one) for one in stale))
+            for name, one in zip(stale, kept, strict=True):
+                self._kept[source.registry, name] = one
+        found = {name: self._kept[source.registry, name] for name in names}
+        if shaped:
+            await self._look_into(source, found)
+        return {name: self._told(one) for name, one in found.items()}
 
     def next_look(self, source: Source, models: Iterable[str]) -> float | None:
         """Seconds until an absence or a failure is worth asking about again; None without one."""
         now = self._clock.monotonic()
-        due = [
-            kept.until - now
-            for name in models
-            if (kept := self._kept.get((source.registry, name))) is not None
-            and (kept.fact.missing or kept.fact.error)
+        known = [
+            kept for name in models if (kept := self._kept.get((source.registry, name))) is not None
         ]
+        due = [kept.until - now for kept in known if kept.fact.missing or kept.fact.error]
+        shapes = (self._shapes.get(kept.file.digest, _Shape()) for kept in known if kept.file)
+        due += [shape.until - now for shape in shapes if shape.until is not None]
         return max(1.0, min(due)) if due else None
 
     def forget(self, source: Source, model: str) -> None:
@@ -64,19 +97,70 @@ class RegistryFacts:
     def _fresh(self, key: tuple[str, str], now: float) -> bool:
         return key in self._kept and self._kept[key].until > now
 
-    def _keep(self, key: tuple[str, str], fact: RegistryFact) -> None:
-        seconds = FAILED if fact.error else MISSING if fact.missing else KNOWN
-        self._kept[key] = _Kept(fact, self._clock.monotonic() + seconds)
+    def _client(self, source: Source) -> RegistryClient:
+        base = f"{'http' if source.insecure else 'https'}://{source.registry}"
+        return RegistryClient(base, source.insecure, self._timeout)
 
-    async def _ask(self, client: RegistryClient, model: str) -> RegistryFact:
+    def _told(self, kept: _Kept) -> RegistryFact:
+        if kept.file is None:
+            return kept.fact
+        shape = self._shapes.get(kept.file.digest, _Shape())
+        return replace(kept.fact, architecture=shape.architecture)
+
+    async def _ask(self, client: RegistryClient, model: str) -> _Kept:
         async with self._places:
             try:
                 manifest = await client.manifest(model)
             except ModelNotFound:
-                return RegistryFact(missing=True)
+                return _Kept(RegistryFact(missing=True), self._clock.monotonic() + MISSING)
             except OllamaError as error:
-                return RegistryFact(error=str(error))
+                return _Kept(RegistryFact(error=str(error)), self._clock.monotonic() + FAILED)
         digest = f"sha256:{manifest.digest}"
         blobs = {layer.digest: layer.size for layer in (manifest.config, *manifest.layers)}
         self.layers[digest] = blobs
-        return RegistryFact(digest=digest, size=manifest.size, blobs=blobs)
+        fact = RegistryFact(
+            digest=digest, size=manifest.size, blobs=blobs, weights=_weights(manifest)
+        )
+        file = next(iter(manifest.of_type(MODEL_LAYER)), None)
+        return _Kept(fact, self._clock.monotonic() + KNOWN, file)
+
+    async def _look_into(self, source: Source, models: Mapping[str, _Kept]) -> None:
+        """Read the heads of those files that were never read, and of which a try is due."""
+        now = self._clock.monotonic()
+        wanted: dict[str, tuple[str, Layer]] = {}
+        for name, kept in models.items():
+            if kept.file is None:
+                continue
+            shape = self._shapes.get(kept.file.digest)
+            if shape is None or (shape.until is not None and shape.until <= now):
+                wanted.setdefault(kept.file.digest, (name, kept.file))
+        if not wanted:
+            return
+        async with self._client(source) as client:
+            await asyncio.gather(*(self._read(client, *one) for one in wanted.values()))
+
+    async def _read(self, client: RegistryClient, model: str, file: Layer) -> None:
+        async with self._places:
+            try:
+                async with asyncio.timeout(self._timeout):
+                    header = await client.header(model, file)
+                shape = _Shape(architecture_of(header))
+            except GgufError as error:
+                log.info("%s is sized by its size alone: %s", model, error)
+                shape = _Shape()
+            except (OllamaError, TimeoutError) as error:
+                failures = self._shapes.get(file.digest, _Shape()).failures + 1
+                wait = min(FAILED * 2 ** (failures - 1), KNOWN)
+                shape = _Shape(None, self._clock.monotonic() + wait, failures)
+                log.info("the head of %s cannot be read: %s", model, str(error) or "no answer")
+        self._shapes.pop(file.digest, None)
+        while len(self._shapes) >= MOST_SHAPES:
+            del self._shapes[next(iter(self._shapes))]
+        self._shapes[file.digest] = shape
+
+
+def _weights(manifest: Manifest) -> Weights:
+    projector = sum(layer.size for layer in manifest.of_type(PROJECTOR_LAYER))
+    parts = (*manifest.of_type(MODEL_LAYER), *manifest.of_type(ADAPTER_LAYER))
+    # without a layer of this type its format is another one, and all of it may be weights
+    return Weights(sum(layer.size for layer in parts) or manifest.size, projector)

@@ -94,8 +94,9 @@ class ModelDistributions:
             return await carry_out(self._context, wanted, lambda _: refusal)
         self._recall(owner, wanted)
         models = distribution.models_named(spec)
+        expected = self._expected(spec, namespace)
         seen = Seen(
-            registry=await self._ask(spec, models),
+            registry=await self._ask(spec, models, expected),
             running=self._pulls.running(owner),
             failures=self._pulls.failures(owner),
             arriving=self._pulls.arriving(namespace),
@@ -103,7 +104,7 @@ class ModelDistributions:
         made = distribution.plan_distribution(
             wanted,
             servers_in(self._context, self._probes, self._stores, namespace),
-            self._expected(spec, namespace),
+            expected,
             seen,
             self._context.clock.now(),
         )
@@ -121,10 +122,12 @@ class ModelDistributions:
         plan = replace(made.plan, requeue_after=after)
         return await carry_out(self._context, wanted, lambda _: plan)
 
-    async def _ask(self, spec: ModelDistributionSpec, models: set[str]) -> dict[str, RegistryFact]:
+    async def _ask(
+        self, spec: ModelDistributionSpec, models: set[str], judged: bool
+    ) -> dict[str, RegistryFact]:
         """What the registry says; OllamaNodes hear of what models turn out to share."""
         known = len(self._facts.layers)
-        found = await self._facts.of(spec.source, models)
+        found = await self._facts.of(spec.source, models, shaped=judged)
         if len(self._facts.layers) > known:
             for node in self._context.store.list(OLLAMA_NODE):
                 meta = node["metadata"]

@@ -21,6 +21,7 @@ from ollama_fleet.ollama.gguf import GgufError, Header, Value
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 MODEL_LAYER = "application/vnd.ollama.image.model"
 PROJECTOR_LAYER = "application/vnd.ollama.image.projector"
+ADAPTER_LAYER = "application/vnd.ollama.image.adapter"
 _LARGEST_MANIFEST = 1 << 20
 _FIRST_PIECE, _LARGEST_PIECE = 64 << 10, 4 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

@@ -17,6 +17,7 @@ from ollama_fleet.api.modeldistribution import (
 from ollama_fleet.api.quantity import gib, seconds_of
 from ollama_fleet.api.servers import is_meant
 from ollama_fleet.plan import unsupported
+from ollama_fleet.plan.choice import choices, tier_of
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.disk import Blobs
 from ollama_fleet.plan.result import Note, Object, Plan
@@ -28,9 +29,7 @@ from ollama_fleet.plan.tasks import (
     plan_task,
     pull_name,
     task_id,
-    tier_of,
     to_start,
-    wanted_on,
 )
 from ollama_fleet.plan.times import rfc3339, span
 
@@ -78,7 +77,9 @@ class DistributionPlan:
 def models_named(spec: ModelDistributionSpec) -> set[str]:
     """Every model the spec names, canonical: what the registry is asked about."""
     wanted = [*(spec.models or ()), *(one for tier in spec.tiers or () for one in tier.models)]
-    return {canonical(name) for model in wanted for name in (model.name, *model.fallbacks)}
+    names = [name for model in wanted for name in (model.name, *model.fallbacks)]
+    names += spec.best_fit.candidates if spec.best_fit else ()
+    return {canonical(name) for name in names}
 
 
 def means(target: Target, name: str, labels: Mapping[str, str]) -> bool:
@@ -147,10 +148,17 @@ def _tasks(
 ) -> list[Task]:
     tasks = []
     for server in servers:
-        for model, why in wanted_on(spec, server, seen.registry):
-            full = canonical(model.name)
-            identity = task_id(namespace, name, server.name, full)
-            task = Task(id=identity, server=server, model=full, pin=model.digest, why=why)
+        for choice in choices(spec, server, seen.registry):
+            full = canonical(choice.model.name)
+            task = Task(
+                id=task_id(namespace, name, server.name, full),
+                server=server,
+                model=full,
+                pin=choice.model.digest,
+                why=choice.why,
+                fit=choice.fit,
+                undecided=choice.undecided,
+            )
             tasks.append(plan_task(spec, task, seen, now))
     return tasks
 
@@ -191,7 +199,11 @@ def _verdict(
         return Verdict.stuck(reason, f"{failed.server.name}: {failed.message}")
     misfit = next((task for task in tasks if task.state == "Misfit"), None)
     if misfit is not None and misfit.reason is not None:
-        return Verdict.stuck(misfit.reason, f"{misfit.model}: {misfit.message}")
+        where = f"{misfit.model} on {misfit.server.name}"
+        return Verdict.stuck(misfit.reason, f"{where}: {misfit.message}")
+    unknown = next((task for task in tasks if task.reason == Reason.MEMORY_UNKNOWN), None)
+    if unknown is not None:
+        return Verdict.stuck(Reason.MEMORY_UNKNOWN, f"{unknown.server.name}: {unknown.message}")
     if (unfit := _untiered(spec, servers)) is not None:
         return unfit
     if spec.suspend:
@@ -215,7 +227,7 @@ def _verdict(
 
 def _untiered(spec: ModelDistributionSpec, servers: Sequence[Server]) -> Verdict | None:
     """Servers that tiers say nothing of, where tiers are all there is."""
-    if not spec.tiers or spec.models:
+    if not spec.tiers or spec.models or spec.best_fit:
         return None
     for server in servers:
         if tier_of(spec.tiers, server) is not None:

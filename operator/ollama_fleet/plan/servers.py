@@ -14,6 +14,7 @@ from ollama_fleet.plan.machines import gpu_gone, not_ready, without_gpus
 from ollama_fleet.plan.memory import Memory, server_memory
 from ollama_fleet.plan.preflight import unmet
 from ollama_fleet.plan.result import Object
+from ollama_fleet.plan.sizing import Load
 from ollama_fleet.plan.troubles import Trouble, pod_trouble, scheduling_trouble
 
 OFFLINE_AFTER = timedelta(seconds=60)
@@ -62,6 +63,8 @@ class Server:
     kubernetes_node: str | None = None
     probe: Probe = Probe()
     store: Store = field(default_factory=Store)
+    load: Load = field(default_factory=Load)
+    """How it loads models."""
     trouble: Trouble | None = None
     note: str | None = None
     """Why its state is what somebody asked for, which is no trouble."""
@@ -171,6 +174,7 @@ def _external(
         labels=labels,
         state=_held(state, spec),
         memory=server_memory(spec, None),
+        load=Load.of(spec),
         url=url,
         probe=probe,
         trouble=trouble,
@@ -240,6 +244,7 @@ def _pod_server(
         labels=labels,
         state="Draining" if note and state == "Ready" else _held(state, spec),
         memory=server_memory(spec, host, pod, devices),
+        load=Load.of(spec),
         url=url,
         kubernetes_node=machine,
         probe=probe,

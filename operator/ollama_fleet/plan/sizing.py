@@ -133,7 +133,7 @@ class Fit:
         need, has = _amounts(self.need, self.has)
         how = "estimated from its size alone" if self.estimated else str(self.load)
         if self.has is None:
-            return f"needs {need} ({how})"
+            return f"needs {need} ({how}), and what the server has is unknown"
         return f"needs {'about ' * self.estimated}{need}, has {has} ({how})"
 
 
@@ -195,11 +195,12 @@ def _padded(tokens: int) -> int:
 
 def _amounts(need: int, has: int | None) -> tuple[str, str]:
     """Both as people read them, and never alike where they differ."""
-    told, other = _amount(need), "" if has is None else _amount(has)
+    told, other = amount(need), "" if has is None else amount(has)
     if has is None or told != other or need <= has:
         return told, other
     return f"{-(-need // 2**20)} MiB", f"{has // 2**20} MiB"
 
 
-def _amount(size: int) -> str:
+def amount(size: int) -> str:
+    """Bytes with one digit after the point, so that what is compared looks alike."""
     return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 2**20:.0f} MiB"

@@ -1,7 +1,7 @@
 """Tasks: one model on one server, from wanted to verified."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,17 +10,21 @@ from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import (
     ModelDistributionSpec,
     TaskState,
-    Tier,
-    WantedModel,
 )
 from ollama_fleet.api.names import DEFAULT_HOST, ModelName
-from ollama_fleet.api.quantity import bytes_of, count_of, gib, seconds_of
+from ollama_fleet.api.quantity import count_of, gib, seconds_of
+from ollama_fleet.plan.architecture import Architecture
 from ollama_fleet.plan.disk import Blobs, Store
-from ollama_fleet.plan.memory import enough
 from ollama_fleet.plan.servers import Server
+from ollama_fleet.plan.sizing import Fit, Weights
 from ollama_fleet.plan.times import parsed, span
+from ollama_fleet.plan.troubles import Trouble
 
 MAX_BACKOFF = timedelta(minutes=30)
+_TOO_LARGE = (
+    "Lower sizing.contextLength or sizing.parallel, name fallbacks that need less, or set "
+    "sizing.onMisfit to PullAnyway."
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,9 @@ class RegistryFact:
     size: int | None = None
     blobs: Blobs = field(default_factory=dict)
     """What it is made of."""
+    weights: Weights | None = None
+    architecture: Architecture | None = None
+    """None where the head of its file is not known, or says too little."""
     missing: bool = False
     error: str | None = None
     """Why the registry could not be asked."""
@@ -79,6 +86,10 @@ class Task:
     failure: Failure | None = None
     blobs: Blobs = field(default_factory=dict)
     """What it is made of, as far as the registry says."""
+    fit: Fit | None = None
+    """Whether the server has the memory for it; None where the registry does not say its size."""
+    undecided: Trouble | None = None
+    """Why it is not known yet which model it is to be."""
 
     @property
     def wants_pull(self) -> bool:
@@ -111,45 +122,33 @@ def canonical(model: str) -> str:
     return ModelName.parse(model).canonical
 
 
-def wanted_on(
-    spec: ModelDistributionSpec, server: Server, registry: Mapping[str, RegistryFact]
-) -> list[tuple[WantedModel, str]]:
-    """The models a server is to have, each with why; the tier is the first that matches."""
-    wanted = [(model, "listed") for model in spec.models or ()]
-    tier = tier_of(spec.tiers or (), server)
-    if tier is not None:
-        wanted += [(model, f"tier {tier.min_memory}") for model in tier.models]
-    unique: dict[str, tuple[WantedModel, str]] = {}
-    for model, why in wanted:
-        chosen = _available(model, registry)
-        note = why if chosen is model else f"{why}, fallback of {model.name}"
-        unique.setdefault(canonical(chosen.name), (chosen, note))
-    return list(unique.values())
-
-
-def tier_of(tiers: Iterable[Tier], server: Server) -> Tier | None:
-    """The first tier whose memory the server has; None if none, or its memory is unknown."""
-    if server.memory.size is None:
-        return None
-    size = server.memory.size
-    return next((tier for tier in tiers if enough(size, bytes_of(tier.min_memory))), None)
-
-
-def _available(model: WantedModel, registry: Mapping[str, RegistryFact]) -> WantedModel:
-    """The model, or its first fallback, that the registry does not say is missing."""
-    for name in (model.name, *model.fallbacks):
-        fact = registry.get(canonical(name))
-        if fact is None or not fact.missing:
-            return model if name == model.name else WantedModel(name=name, preload=model.preload)
-    return model
-
-
 def plan_task(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime) -> Task:
     """The task as it stands: installed, running, failed, or what it waits for."""
+    if task.undecided is not None:
+        return replace(task, reason=task.undecided.reason, message=task.undecided.message)
+    return _judged(_standing(spec, task, seen, now))
+
+
+def _judged(task: Task) -> Task:
+    """With the verdict on its memory in the message, unless that has something else to tell."""
+    if task.fit is None or task.state in ("Failed", "Misfit"):
+        return task
+    told = task.message or task.why
+    if task.state in ("Pulling", "Verifying"):
+        return replace(task, message=f"{told}; {task.fit}")
+    if task.state == "Installed" and not task.fit.fits:
+        told = "it stays installed, and runs in part on the CPU, if at all"
+        return replace(task, reason=Reason.DOES_NOT_FIT, message=f"{task.fit}; {told}")
+    return replace(task, message=f"{task.fit}; {told}")
+
+
+def _standing(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime) -> Task:
     fact = seen.registry.get(task.model, RegistryFact())
     failure = seen.failures.get(task.id)
     task = replace(task, failure=failure, attempts=failure.attempts if failure else 0)
-    running = None if task.server.state == "Unfit" else seen.running.get(task.id)
+    too_large = task.fit is not None and not task.fit.fits and spec.sizing.on_misfit != "PullAnyway"
+    kept_away = too_large or task.server.state == "Unfit"
+    running = None if kept_away else seen.running.get(task.id)
     installed = task.server.probe.installed.get(task.model)
     expected = task.pin or (failure and failure.reason == Reason.DIGEST_MISMATCH and fact.digest)
     if running is not None:
@@ -180,6 +179,9 @@ def plan_task(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime
         completed=0,
         blobs=fact.blobs,
     )
+    if too_large and not (spec.suspend or spec.pull_policy == "Never" or fact.missing):
+        told = f"{task.fit}; {task.why}. {_TOO_LARGE}"
+        return replace(task, state="Misfit", reason=Reason.DOES_NOT_FIT, message=told)
     return _not_installed(spec, task, fact, failure, now)
 
 

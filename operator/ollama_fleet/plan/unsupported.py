@@ -13,8 +13,6 @@ from ollama_fleet.plan.conditions import Verdict
 OLLAMA_NODE: tuple[str, ...] = ()
 
 MODEL_DISTRIBUTION = (
-    "bestFit",
-    "sizing",
     "rollout.window",
     "rollout.schedule",
 )

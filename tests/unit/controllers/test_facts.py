@@ -5,13 +5,30 @@ from typing import Any, Self
 import pytest
 
 from ollama_fleet.api.modeldistribution import Source
+from ollama_fleet.controllers import facts as module
 from ollama_fleet.controllers.facts import FAILED, KNOWN, RegistryFacts
 from ollama_fleet.ollama.errors import ModelNotFound, Unreachable
-from ollama_fleet.ollama.registry import Layer, Manifest
+from ollama_fleet.ollama.gguf import GgufError, Value
+from ollama_fleet.ollama.registry import (
+    ADAPTER_LAYER,
+    MODEL_LAYER,
+    PROJECTOR_LAYER,
+    Layer,
+    Manifest,
+)
+from ollama_fleet.plan.sizing import Weights
 from tests.unit.controllers.conftest import FakeClock
 
 HEX = "a" * 64
 MODEL = "llama3.2:1b"
+HEAD: dict[str, Value] = {
+    "general.architecture": "llama",
+    "llama.block_count": 16,
+    "llama.context_length": 131072,
+    "llama.embedding_length": 2048,
+    "llama.attention.head_count": 32,
+    "llama.vocab_size": 128256,
+}
 
 
 class FakeRegistry:
@@ -19,6 +36,8 @@ class FakeRegistry:
 
     answers: list[Manifest | Exception] = []
     asked = 0
+    heads: list[dict[str, Value] | Exception] = []
+    read = 0
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -28,6 +47,14 @@ class FakeRegistry:
 
     async def __aexit__(self, *_: object) -> None:
         pass
+
+    async def header(self, _: str, layer: Layer) -> dict[str, Value]:
+        cls = type(self)
+        cls.read += 1
+        answer = cls.heads.pop(0) if len(cls.heads) > 1 else cls.heads[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def manifest(self, _: str) -> Manifest:
         cls = type(self)
@@ -44,6 +71,8 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> type[FakeRegistry]:
     monkeypatch.setattr(FakeRegistry, "asked", 0)
     layer = Layer("application/vnd.ollama.image.model", f"sha256:{HEX}", 100)
     monkeypatch.setattr(FakeRegistry, "answers", [Manifest(HEX, layer, (layer,))])
+    monkeypatch.setattr(FakeRegistry, "read", 0)
+    monkeypatch.setattr(FakeRegistry, "heads", [HEAD])
     return FakeRegistry
 
 
@@ -103,3 +132,86 @@ async def test_what_is_not_there_is_looked_for_again(
     await clock.advance(wait + 1)
     assert (await facts.of(Source(), [MODEL]))[MODEL].digest
     assert facts.next_look(Source(), [MODEL]) is None
+
+
+async def test_what_a_file_says_is_read_once_and_for_good(
+    clock: FakeClock, registry: type[FakeRegistry]
+) -> None:
+    facts = RegistryFacts(clock, timeout=1)
+    for _ in range(3):
+        fact = (await facts.of(Source(), [MODEL, "alias:latest"]))[MODEL]
+        assert fact.architecture is not None
+        assert fact.weights == Weights(100)
+        await clock.advance(KNOWN + 1)
+    assert (registry.asked, registry.read) == (6, 1)
+
+
+async def test_files_are_not_looked_into_without_need(
+    clock: FakeClock, registry: type[FakeRegistry]
+) -> None:
+    fact = (await RegistryFacts(clock, timeout=1).of(Source(), [MODEL], shaped=False))[MODEL]
+    assert (fact.architecture, registry.read) == (None, 0)
+
+
+async def test_a_file_that_is_no_gguf_is_not_read_again(
+    clock: FakeClock, registry: type[FakeRegistry]
+) -> None:
+    registry.heads.insert(0, GgufError("none"))
+    facts = RegistryFacts(clock, timeout=1)
+    for _ in range(2):
+        assert (await facts.of(Source(), [MODEL]))[MODEL].architecture is None
+        assert facts.next_look(Source(), [MODEL]) is None
+        await clock.advance(KNOWN + 1)
+    assert registry.read == 1
+
+
+async def test_a_file_that_cannot_be_read_is_tried_again_later_and_later(
+    clock: FakeClock, registry: type[FakeRegistry]
+) -> None:
+    registry.heads[:0] = [Unreachable("no route"), Unreachable("no route"), Unreachable("no")]
+    facts = RegistryFacts(clock, timeout=1)
+    waits = []
+    for _ in range(3):
+        fact = (await facts.of(Source(), [MODEL]))[MODEL]
+        # its size is known all the same
+        assert (fact.weights, fact.architecture) == (Weights(100), None)
+        await facts.of(Source(), [MODEL])
+        wait = facts.next_look(Source(), [MODEL])
+        assert wait is not None
+        waits.append(wait)
+        await clock.advance(wait)
+    assert waits == [FAILED, 2 * FAILED, 4 * FAILED]
+    assert registry.read == 3
+    assert (await facts.of(Source(), [MODEL]))[MODEL].architecture is not None
+    assert facts.next_look(Source(), [MODEL]) is None
+
+
+async def test_no_more_files_are_remembered_than_a_bound(
+    clock: FakeClock, registry: type[FakeRegistry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_SHAPES", 2)
+    facts = RegistryFacts(clock, timeout=1)
+    for number in (1, 2, 3, 1):
+        layer = Layer(MODEL_LAYER, f"sha256:{number:064x}", 100)
+        registry.answers[:] = [Manifest(HEX, layer, (layer,))]
+        await facts.of(Source(), [f"model:{number}"])
+        await clock.advance(KNOWN + 1)
+    assert registry.read == 4
+    await facts.of(Source(), ["model:1"])
+    assert registry.read == 4
+
+
+async def test_projectors_and_adapters_weigh_too(
+    clock: FakeClock, registry: type[FakeRegistry]
+) -> None:
+    config, template = (Layer("application/x", f"sha256:{one * 64}", 9) for one in "cd")
+    layers = [
+        Layer(kind, f"sha256:{number:064x}", 10**number)
+        for number, kind in enumerate((MODEL_LAYER, PROJECTOR_LAYER, ADAPTER_LAYER), 1)
+    ]
+    registry.answers[:] = [Manifest(HEX, config, (*layers, template))]
+    fact = (await RegistryFacts(clock, timeout=1).of(Source(), [MODEL]))[MODEL]
+    assert fact.weights == Weights(10 + 1000, projector=100)
+    registry.answers[:] = [Manifest(HEX, config, (template,))]
+    fact = (await RegistryFacts(clock, timeout=1).of(Source(), [MODEL]))[MODEL]
+    assert (fact.weights, fact.architecture) == (Weights(18), None)

@@ -1,0 +1,137 @@
+"""Which models a server is to have: those listed, those of its tier, and the best that fits."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.modeldistribution import BestFit, ModelDistributionSpec, Tier, WantedModel
+from ollama_fleet.api.quantity import bytes_of
+from ollama_fleet.plan.memory import enough
+from ollama_fleet.plan.servers import Server
+from ollama_fleet.plan.sizing import Fit, amount, fit
+from ollama_fleet.plan.tasks import RegistryFact, canonical
+from ollama_fleet.plan.troubles import Trouble
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model for a server, why it is, and whether it fits."""
+
+    model: WantedModel
+    why: str
+    fit: Fit | None = None
+    undecided: Trouble | None = None
+    """Why it is not known yet which model it is to be; ``model`` is then the most wanted."""
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """What is asked of each candidate for one server."""
+
+    spec: ModelDistributionSpec
+    server: Server
+    registry: Mapping[str, RegistryFact]
+
+    def fact(self, name: str) -> RegistryFact:
+        return self.registry.get(canonical(name), RegistryFact())
+
+    def fit(self, name: str) -> Fit | None:
+        """The verdict; None where the registry does not say the model's size.
+
+        Each model is judged alone: Ollama unloads others where there is no room for it.
+        """
+        fact = self.fact(name)
+        if fact.weights is None:
+            return None
+        load = self.server.load.sized(self.spec.sizing)
+        return fit(fact.weights, fact.architecture, load, self.server.memory.size)
+
+
+def choices(
+    spec: ModelDistributionSpec, server: Server, registry: Mapping[str, RegistryFact]
+) -> list[Choice]:
+    """The models a server is to have, each once."""
+    judge = _Judge(spec, server, registry)
+    found = [_listed(judge, model, "listed") for model in spec.models or ()]
+    tier = tier_of(spec.tiers or (), server)
+    if tier is not None:
+        found += [_listed(judge, model, f"tier {tier.min_memory}") for model in tier.models]
+    if spec.best_fit is not None:
+        found.append(_best(judge, spec.best_fit))
+    unique: dict[str, Choice] = {}
+    for choice in found:
+        unique.setdefault(canonical(choice.model.name), choice)
+    return list(unique.values())
+
+
+def tier_of(tiers: Iterable[Tier], server: Server) -> Tier | None:
+    """The first tier whose memory the server has; None if none, or its memory is unknown."""
+    if server.memory.size is None:
+        return None
+    size = server.memory.size
+    return next((tier for tier in tiers if enough(size, bytes_of(tier.min_memory))), None)
+
+
+def _listed(judge: _Judge, model: WantedModel, why: str) -> Choice:
+    """The model or, where it cannot be had or does not fit, its first fallback that does."""
+    too_large: Choice | None = None
+    for name in (model.name, *model.fallbacks):
+        if judge.fact(name).missing:
+            continue
+        verdict, chosen, told = judge.fit(name), model, why
+        if name != model.name:
+            chosen = WantedModel(name=name, preload=model.preload)
+            told = f"{why}, fallback of {model.name}"
+            if too_large is not None and too_large.fit is not None:
+                told += f", which needs {amount(too_large.fit.need)}"
+        choice = Choice(chosen, told, verdict)
+        passes = verdict is None or verdict.fits
+        if passes or judge.spec.sizing.on_misfit != "Fallback":
+            return choice
+        too_large = too_large or choice
+    return too_large or Choice(model, why)
+
+
+def _best(judge: _Judge, best: BestFit) -> Choice:
+    """The first candidate that fits."""
+    first = WantedModel(name=best.candidates[0])
+    if judge.server.memory.size is None:
+        return Choice(first, "bestFit", undecided=_untold(judge.server))
+    there = [name for name in best.candidates if not judge.fact(name).missing]
+    count = len(best.candidates)
+    judged: list[tuple[Fit, str]] = []
+    for index, name in enumerate(there):
+        verdict = judge.fit(name)
+        if verdict is None:
+            return _unjudged(judge, there[index:])
+        if verdict.fits:
+            why = f"bestFit: the first of {count} that fits"
+            return Choice(WantedModel(name=name), why, verdict)
+        judged.append((verdict, name))
+    if not judged:
+        return Choice(first, "bestFit")
+    verdict, name = min(judged, key=lambda one: one[0].need)
+    why = f"bestFit: none of {count} fits, and it needs least"
+    return Choice(WantedModel(name=name), why, verdict)
+
+
+def _untold(server: Server) -> Trouble:
+    if server.state == "Starting":
+        return Trouble(Reason.SERVER_NOT_READY, "waits for the server, which is Starting.")
+    return Trouble(
+        Reason.MEMORY_UNKNOWN,
+        f"its memory is {server.memory.source}. No candidate can be chosen.",
+    )
+
+
+def _unjudged(judge: _Judge, names: list[str]) -> Choice:
+    """While the registry does not answer, what is there of the candidates stays the choice."""
+    installed = judge.server.probe.installed
+    kept = next((name for name in names if canonical(name) in installed), None)
+    if kept is not None:
+        why = "bestFit: installed, and kept while the registry cannot be asked"
+        return Choice(WantedModel(name=kept), why, judge.fit(kept))
+    told = judge.fact(names[0]).error or f"what {names[0]} needs is not known yet."
+    return Choice(
+        WantedModel(name=names[0]), "bestFit", None, Trouble(Reason.REGISTRY_UNREACHABLE, told)
+    )
