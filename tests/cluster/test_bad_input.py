@@ -120,7 +120,6 @@ def test_a_registry_that_does_not_answer_is_asked_again(fleet: Fleet) -> None:
 
 
 UNSERVED: dict[str, tuple[Kind, Any]] = {
-    "bestFit": (MODEL_DISTRIBUTION, {"bestFit": {"candidates": [SMALL]}}),
     "rollout.schedule": (
         MODEL_DISTRIBUTION,
         {"models": [{"name": SMALL}], "rollout": {"schedule": "0 3 * * *"}},
