@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from dev import chart, reference
+from dev import chart, reference, sizes
 from dev.cluster.errors import ClusterError
 from ollama_fleet.api.crd import RESOURCES, crd
 
@@ -16,6 +16,7 @@ _NOTE = "# Generated from charts/ollama-fleet by `make generate`.\n"
 def documents() -> dict[Path, str]:
     """Every file made from the models and its text; the chart carries the CRDs along."""
     pages = {ROOT / "docs" / "reference" / name: text for name, text in reference.pages().items()}
+    pages[sizes.PAGE] = sizes.page()
     folders = (ROOT / "crds", ROOT / "charts" / "ollama-fleet" / "files" / "crds")
     return pages | {
         folder / f"{resource.plural}.yaml": dump(crd(resource))

@@ -25,7 +25,7 @@ compute buffer is fitted to logs: tests/unit/plan/test_sizing.py has them, with 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -74,27 +74,28 @@ class Load:
             gpus=0 if spec.gpu.vendor == "none" else spec.gpu.count,
         )
 
+    def at(self, context: int) -> "Load":
+        """The same with another context."""
+        return replace(self, context=context)
+
     def sized(self, sizing: Sizing) -> "Load":
         """With what a ModelDistribution wants it computed for."""
-        return Load(
+        return replace(
+            self,
             context=sizing.context_length or self.context,
             parallel=sizing.parallel or self.parallel,
             cache_type=sizing.kv_cache_type or self.cache_type,
-            flash_attention=self.flash_attention,
-            gpus=self.gpus,
             margin=bytes_of(sizing.headroom),
         )
 
     def serving(self, model: Architecture) -> "Load":
         """What of it comes true for a model: as much context as it was trained for, and one
         request at a time if it embeds; its cache is quantised with flash attention only."""
-        return Load(
+        return replace(
+            self,
             context=min(self.context, model.context),
             parallel=1 if model.embeds else self.parallel,
             cache_type=self.cache_type if self.flash_attention else "f16",
-            flash_attention=self.flash_attention,
-            gpus=self.gpus,
-            margin=self.margin,
         )
 
     def __str__(self) -> str:
