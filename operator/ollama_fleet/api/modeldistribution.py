@@ -127,7 +127,10 @@ class BestFit(Model):
 
     candidates: Annotated[
         list[LocalModelName], Field(min_length=1, max_length=32, json_schema_extra=_set)
-    ] = Field(description="Model names, the most wanted first.")
+    ] = Field(
+        description="Model names, the most wanted first. Where none fits, the one that needs "
+        "least is told as a misfit."
+    )
 
 
 class Target(Model):
@@ -145,18 +148,34 @@ class Target(Model):
 
 
 class Sizing(Model):
-    """What a model's need is computed for. Defaults come from the server's own settings."""
+    """What a model's need of memory is computed for. What is absent is as the server is set."""
 
     context_length: int | None = Field(
-        default=None, ge=256, le=4_194_304, description="Tokens of context per request."
+        default=None,
+        ge=256,
+        le=4_194_304,
+        description="Tokens of context per request. Absent: server.contextLength of the OllamaNode.",
     )
-    parallel: int | None = Field(default=None, ge=1, le=256, description="Requests at a time.")
+    parallel: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Requests at a time, each with its own context; one for models that embed. "
+        "Absent: server.parallel.",
+    )
     kv_cache_type: Literal["f16", "q8_0", "q4_0"] | None = Field(
-        default=None, description="How the context is kept."
+        default=None, description="How the context is kept. Absent: server.kvCacheType."
     )
-    headroom: Quantity = Field(default="1Gi", description="Memory left free beside the model.")
+    headroom: Quantity = Field(
+        default="1Gi",
+        description="Memory left free beside the model, on each GPU it is spread over; at least "
+        "512Mi count there, which CUDA takes for itself.",
+    )
     on_misfit: Literal["Skip", "Fallback", "PullAnyway"] = Field(
-        default="Fallback", description="What becomes of a model that does not fit."
+        default="Fallback",
+        description="What becomes of a model that does not fit. Skip: it is a Misfit and not "
+        "pulled. Fallback: the first of its fallbacks that fits is taken, else as Skip. "
+        "PullAnyway: pulled all the same. What is installed stays in any case.",
     )
 
 
