@@ -154,7 +154,8 @@ class Sizing(Model):
         default=None,
         ge=256,
         le=4_194_304,
-        description="Tokens of context per request. Absent: server.contextLength of the OllamaNode.",
+        description="Tokens of context per request. Absent: server.contextLength of the "
+        "OllamaNode.",
     )
     parallel: int | None = Field(
         default=None,
