@@ -15,8 +15,9 @@ from ollama_fleet.api.names import ModelName
 from ollama_fleet.ollama.client import OllamaClient
 from ollama_fleet.ollama.errors import ModelNotFound, OllamaResponseError, PullFailed
 from ollama_fleet.ollama.progress import Progress
-from ollama_fleet.ollama.registry import RegistryClient
+from ollama_fleet.ollama.registry import MODEL_LAYER, RegistryClient
 from ollama_fleet.ollama.wire import PullProgress
+from ollama_fleet.plan.architecture import architecture_of
 from tests.component.ollama.conftest import CHAT, EMBED, RegistryAt
 from tests.component.ollama.waiting import until
 
@@ -243,3 +244,14 @@ async def test_a_model_leaves_memory_when_its_time_is_up(client: OllamaClient) -
         return CHAT not in {model.name for model in await client.ps()}
 
     await until(gone, "the model is unloaded")
+
+
+async def test_an_installed_model_tells_the_shape_that_its_file_does(
+    client: OllamaClient, registry: RegistryAt
+) -> None:
+    async with RegistryClient(base=registry.url) as source:
+        (layer,) = (await source.manifest(CHAT)).of_type(MODEL_LAYER)
+        header = await source.header(CHAT, layer)
+    found = architecture_of((await client.show(CHAT)).model_info)
+    assert found is not None
+    assert found == architecture_of(header)
