@@ -26,6 +26,7 @@ _SCALARS = {
 }  # fmt: skip
 _INTEGERS = (0, 1, 2, 3, 4, 5, 7, 10, 11)
 _STRING, _ARRAY = 8, 9
+_LENGTH = struct.Struct("<Q")
 
 TOKENS = "tokenizer.ggml.tokens"
 _NEEDED = ("block_count", "context_length", "embedding_length", "attention.head_count")
@@ -50,6 +51,8 @@ class Header:
         """Where the next piece begins: what lies between may be left out."""
         self._longest = longest
         self._kept = bytearray()
+        self._used = 0
+        """Of what is kept; more than there is where what follows is to be skipped."""
         self._steps = self._read()
         self._wanted = next(self._steps)
 
@@ -58,19 +61,17 @@ class Header:
         if self.done:
             return
         self._kept += piece
-        used = 0
-        while not self.done and used + max(0, self._wanted) <= len(self._kept):
-            data = b""
-            if self._wanted > 0:
-                data = bytes(self._kept[used : used + self._wanted])
-            used += abs(self._wanted)
-            self._wanted = 0
+        while not self.done and self._used + max(0, self._wanted) <= len(self._kept):
+            begin, wanted = self._used, self._wanted
+            self._used += abs(wanted)
+            data = bytes(self._kept[begin : begin + wanted]) if wanted > 0 else b""
             try:
                 self._wanted = self._steps.send(data)
             except StopIteration:
                 self.done = True
-        self.position += len(piece) + max(0, used - len(self._kept))
-        del self._kept[:used]
+        self.position += len(piece) + max(0, self._used - len(self._kept))
+        del self._kept[: self._used]
+        self._used = 0
         if self.position > self._longest and not self.done:
             raise GgufError(f"its header is longer than {self._longest >> 20} MiB")
 
@@ -108,9 +109,11 @@ class Header:
         if counted and self._shape_known():
             return count
         if item == _STRING:
-            for _ in range(count):
+            left = count
+            while left := self._pass_over(left):
                 length = yield from self._number("<Q")
                 yield from self._skip(length)
+                left -= 1
             return count if counted else None
         form = _form(item)
         if item in _INTEGERS and count <= _LONGEST_LIST:
@@ -118,6 +121,17 @@ class Header:
             return [one for (one,) in struct.iter_unpack(form, data)]
         yield from self._skip(count * struct.calcsize(form))
         return count if counted else None
+
+    def _pass_over(self, texts: int) -> int:
+        """Skip those texts that begin in what is here, as there may be a million; the rest."""
+        last = len(self._kept) - _LENGTH.size
+        while texts and self._used <= last:
+            (length,) = _LENGTH.unpack_from(self._kept, self._used)
+            if length > self._longest:
+                break
+            self._used += _LENGTH.size + length
+            texts -= 1
+        return texts
 
     def _text(self) -> Generator[int, bytes, str | None]:
         length = yield from self._number("<Q")
