@@ -199,8 +199,9 @@ def _verdict(
         return Verdict.stuck(reason, f"{failed.server.name}: {failed.message}")
     misfit = next((task for task in tasks if task.state == "Misfit"), None)
     if misfit is not None and misfit.reason is not None:
-        where = f"{misfit.model} on {misfit.server.name}"
-        return Verdict.stuck(misfit.reason, f"{where}: {misfit.message}")
+        # the others say themselves which server it is
+        where = f" on {misfit.server.name}" if misfit.reason == Reason.DOES_NOT_FIT else ""
+        return Verdict.stuck(misfit.reason, f"{misfit.model}{where}: {misfit.message}")
     unknown = next((task for task in tasks if task.reason == Reason.MEMORY_UNKNOWN), None)
     if unknown is not None:
         return Verdict.stuck(Reason.MEMORY_UNKNOWN, f"{unknown.server.name}: {unknown.message}")
