@@ -42,16 +42,18 @@ class Architecture:
 
 def architecture_of(header: Mapping[str, object]) -> Architecture | None:
     """The shape by a GGUF header's values, or /api/show's ``model_info``; None where they do not
-    say enough."""
+    say enough, as the latter leaves out the tokens, whose number not every header gives besides."""
     name = header.get("general.architecture")
     if not isinstance(name, str):
         return None
     given = _Header(name, header)
     layers, embedding = given.count("block_count"), given.count("embedding_length")
+    if layers > _MOST_LAYERS:
+        return None
     heads = max(given.counts("attention.head_count", layers), default=0)
     vocabulary = given.count("vocab_size") or _count(header.get("tokenizer.ggml.tokens"))
     context = given.count("context_length")
-    if not (0 < layers <= _MOST_LAYERS and embedding and heads and vocabulary and context):
+    if not (layers and embedding and heads and vocabulary and context):
         return None
     row, windowed_row = (0, 0) if "bert" in name else given.rows(layers, embedding // heads)
     return Architecture(
@@ -86,7 +88,7 @@ class _Header:
             given = [_count(one) for one in value[:layers]]
             # an architecture with fewer entries than layers has nothing to keep in the rest
             return given + [0] * (layers - len(given))
-        return [_count(value)] * min(layers, _MOST_LAYERS)
+        return [_count(value)] * layers
 
     def rows(self, layers: int, head_length: int) -> tuple[int, int]:
         """The rows of all layers that see everything, and of those that see a window."""

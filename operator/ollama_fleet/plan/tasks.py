@@ -21,7 +21,7 @@ from ollama_fleet.plan.times import parsed, span
 from ollama_fleet.plan.troubles import Trouble
 
 MAX_BACKOFF = timedelta(minutes=30)
-_TOO_LARGE = (
+_LESS = (
     "Lower sizing.contextLength or sizing.parallel, name fallbacks that need less, or set "
     "sizing.onMisfit to PullAnyway."
 )
@@ -146,8 +146,7 @@ def _standing(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime
     fact = seen.registry.get(task.model, RegistryFact())
     failure = seen.failures.get(task.id)
     task = replace(task, failure=failure, attempts=failure.attempts if failure else 0)
-    too_large = task.fit is not None and not task.fit.fits and spec.sizing.on_misfit != "PullAnyway"
-    kept_away = too_large or task.server.state == "Unfit"
+    kept_away = _too_large(spec, task) or task.server.state == "Unfit"
     running = None if kept_away else seen.running.get(task.id)
     installed = task.server.probe.installed.get(task.model)
     expected = task.pin or (failure and failure.reason == Reason.DIGEST_MISMATCH and fact.digest)
@@ -179,10 +178,13 @@ def _standing(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime
         completed=0,
         blobs=fact.blobs,
     )
-    if too_large and not (spec.suspend or spec.pull_policy == "Never" or fact.missing):
-        told = f"{task.fit}; {task.why}. {_TOO_LARGE}"
-        return replace(task, state="Misfit", reason=Reason.DOES_NOT_FIT, message=told)
     return _not_installed(spec, task, fact, failure, now)
+
+
+def _too_large(spec: ModelDistributionSpec, task: Task) -> bool:
+    """Whether its size keeps a model away."""
+    wanted = spec.sizing.on_misfit == "PullAnyway"
+    return task.fit is not None and not task.fit.fits and not wanted
 
 
 def _not_installed(
@@ -223,6 +225,9 @@ def _not_installed(
             f"{task.pin}. Pin the new digest after review, or name a registry that keeps the old "
             "one.",
         )
+    if _too_large(spec, task):
+        told = f"{task.fit}; {task.why}. {_LESS}"
+        return replace(task, state="Misfit", reason=Reason.DOES_NOT_FIT, message=told)
     if task.server.state == "Unfit" and task.server.trouble is not None:
         trouble = task.server.trouble
         return replace(task, state="Misfit", reason=trouble.reason, message=trouble.message)
