@@ -71,9 +71,9 @@ class RegistryFacts:
         stale = [name for name in names if not self._fresh((source.registry, name), now)]
         if stale:
             async with self._client(source) as client:
-                kept = await asyncio.gather(*(self._ask(client, one) for one in stale))
-            for name, one in zip(stale, kept, strict=True):
-                self._kept[source.registry, name] = one
+                answers = await asyncio.gather(*(self._ask(client, one) for one in stale))
+            for name, answer in zip(stale, answers, strict=True):
+                self._keep((source.registry, name), answer)
         found = {name: self._kept[source.registry, name] for name in names}
         if shaped:
             await self._look_into(source, found)
@@ -96,6 +96,14 @@ class RegistryFacts:
 
     def _fresh(self, key: tuple[str, str], now: float) -> bool:
         return key in self._kept and self._kept[key].until > now
+
+    def _keep(self, key: tuple[str, str], answer: _Kept) -> None:
+        """While a registry does not answer, what it said last is true as far as anybody knows."""
+        before = self._kept.get(key)
+        if before is not None and answer.fact.error is not None:
+            fact = replace(before.fact, error=answer.fact.error)
+            answer = replace(answer, fact=fact, file=before.file)
+        self._kept[key] = answer
 
     def _client(self, source: Source) -> RegistryClient:
         base = f"{'http' if source.insecure else 'https'}://{source.registry}"

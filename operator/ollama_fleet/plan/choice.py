@@ -12,6 +12,8 @@ from ollama_fleet.plan.sizing import Fit, amount, fit
 from ollama_fleet.plan.tasks import RegistryFact, canonical
 from ollama_fleet.plan.troubles import Trouble
 
+_KEPT = "installed, and kept while the registry cannot be asked"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -46,6 +48,11 @@ class _Judge:
         load = self.server.load.sized(self.spec.sizing)
         return fit(fact.weights, fact.architecture, load, self.server.memory.size)
 
+    def kept(self, names: Iterable[str]) -> str | None:
+        """What of these is installed: while the registry is silent, it stays the choice."""
+        installed = self.server.probe.installed
+        return next((name for name in names if canonical(name) in installed), None)
+
 
 def choices(
     spec: ModelDistributionSpec, server: Server, registry: Mapping[str, RegistryFact]
@@ -75,14 +82,18 @@ def tier_of(tiers: Iterable[Tier], server: Server) -> Tier | None:
 def _listed(judge: _Judge, model: WantedModel, why: str) -> Choice:
     """The model or, where it cannot be had or does not fit, its first fallback that does."""
     too_large: Choice | None = None
-    for name in (model.name, *model.fallbacks):
+    names = [model.name, *model.fallbacks]
+    for index, name in enumerate(names):
         if judge.fact(name).missing:
             continue
         verdict, chosen, told = judge.fit(name), model, why
-        if name != model.name:
-            chosen = WantedModel(name=name, preload=model.preload)
+        kept = judge.kept(names[index:]) if verdict is None else None
+        if (kept or name) != model.name:
+            chosen = WantedModel(name=kept or name, preload=model.preload)
             told = f"{why}, fallback of {model.name}"
-            if too_large is not None and too_large.fit is not None:
+            if kept is not None:
+                told += f", {_KEPT}"
+            elif too_large is not None and too_large.fit is not None:
                 told += f", which needs {amount(too_large.fit.need)}"
         choice = Choice(chosen, told, verdict)
         passes = verdict is None or verdict.fits
@@ -125,12 +136,9 @@ def _untold(server: Server) -> Trouble:
 
 
 def _unjudged(judge: _Judge, names: list[str]) -> Choice:
-    """While the registry does not answer, what is there of the candidates stays the choice."""
-    installed = judge.server.probe.installed
-    kept = next((name for name in names if canonical(name) in installed), None)
-    if kept is not None:
-        why = "bestFit: installed, and kept while the registry cannot be asked"
-        return Choice(WantedModel(name=kept), why, judge.fit(kept))
+    """While the registry does not say what a candidate needs, nothing less is pulled."""
+    if (kept := judge.kept(names)) is not None:
+        return Choice(WantedModel(name=kept), f"bestFit: {_KEPT}", judge.fit(kept))
     told = judge.fact(names[0]).error or f"what {names[0]} needs is not known yet."
     return Choice(
         WantedModel(name=names[0]), "bestFit", None, Trouble(Reason.REGISTRY_UNREACHABLE, told)

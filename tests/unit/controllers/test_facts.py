@@ -1,5 +1,6 @@
 """What is remembered of a registry's answers."""
 
+from dataclasses import replace
 from typing import Any, Self
 
 import pytest
@@ -17,6 +18,7 @@ from ollama_fleet.ollama.registry import (
     Manifest,
 )
 from ollama_fleet.plan.sizing import Weights
+from ollama_fleet.plan.tasks import RegistryFact
 from tests.unit.controllers.conftest import FakeClock
 
 HEX = "a" * 64
@@ -215,3 +217,18 @@ async def test_projectors_and_adapters_weigh_too(
     registry.answers[:] = [Manifest(HEX, config, (template,))]
     fact = (await RegistryFacts(clock, timeout=1).of(Source(), [MODEL]))[MODEL]
     assert (fact.weights, fact.architecture) == (Weights(18), None)
+
+
+async def test_what_was_said_holds_while_the_registry_is_silent(
+    clock: FakeClock, registry: type[FakeRegistry]
+) -> None:
+    facts = RegistryFacts(clock, timeout=1)
+    before = (await facts.of(Source(), [MODEL]))[MODEL]
+    await clock.advance(KNOWN + 1)
+    registry.answers[:] = [Unreachable("no route")]
+    after = (await facts.of(Source(), [MODEL]))[MODEL]
+    assert after == replace(before, error="no route")
+    assert facts.next_look(Source(), [MODEL]) == FAILED
+    registry.answers[:] = [ModelNotFound(MODEL, "none")]
+    await clock.advance(FAILED + 1)
+    assert (await facts.of(Source(), [MODEL]))[MODEL] == RegistryFact(missing=True)

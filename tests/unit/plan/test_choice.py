@@ -105,6 +105,18 @@ def test_while_the_registry_is_silent_nothing_less_is_chosen() -> None:
     assert only_task(kept)["state"] == "Installed"
 
 
+def test_while_the_registry_is_silent_a_fallback_that_is_there_stays() -> None:
+    spec = {"models": [{"name": "later", "fallbacks": ["small"]}]}
+    assert names(spec, server()) == ["later"]
+    made = plan(spec, server(probe=probe(small__latest=DIGEST)))
+    assert only_task(made)["state"] == "Installed"
+    assert only_task(made)["message"] == (
+        "listed, fallback of later, installed, and kept while the registry cannot be asked"
+    )
+    both = probe(small__latest=DIGEST, later__latest=DIGEST)
+    assert names(spec, server(probe=both)) == ["later"]
+
+
 @pytest.mark.parametrize(
     ("state", "reason", "told"),
     [
