@@ -181,4 +181,6 @@ def parse_manifest(content: bytes) -> Manifest:
 def _layer(data: dict[str, Any]) -> Layer:
     if not _DIGEST.fullmatch(data["digest"]):
         raise ValueError(data["digest"])
-    return Layer(str(data["mediaType"]), data["digest"], int(data["size"]))
+    if (size := int(data["size"])) < 0:
+        raise ValueError(size)
+    return Layer(str(data["mediaType"]), data["digest"], size)

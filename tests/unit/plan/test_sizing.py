@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from ollama_fleet.api.modeldistribution import Sizing
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.plan.architecture import Architecture, architecture_of
+from ollama_fleet.plan.servers import servers_of
 from ollama_fleet.plan.sizing import GIB, CacheType, Load, Weights, cache, compute, fit, need
+from tests.unit.plan.objects import NOW, Object, pod, resource
 
 MIB = 2**20
 
@@ -301,6 +303,14 @@ def test_the_servers_own_settings_are_the_defaults() -> None:
     assert load.sized(sizing) == Load(4096, 1, "q4_0", True, gpus=2, margin=2 * GIB)
     cpu = OllamaNodeSpec.model_validate({"replicas": 1, "gpu": {"vendor": "none"}})
     assert Load.of(cpu).gpus == 0
+
+
+@pytest.mark.parametrize("where", [{"replicas": 1}, {"external": {"url": "http://box:11434"}}])
+def test_every_server_carries_the_settings_of_its_ollamanode(where: Object) -> None:
+    given = {**where, "gpu": {"count": 2}, "server": {"contextLength": 4096}}
+    spec = OllamaNodeSpec.model_validate(given)
+    (found,) = servers_of(resource("OllamaNode", "a", given), spec, [pod("a-0")], {}, {}, NOW)
+    assert found.load == Load(context=4096, gpus=2)
 
 
 @pytest.mark.parametrize(
