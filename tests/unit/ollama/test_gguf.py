@@ -91,6 +91,10 @@ HOSTILE = {
     "a long key": (claimed(rest=struct.pack("<Q", HUGE)), "key of"),
     "a long text": (claimed(rest=entry("a", 8, struct.pack("<Q", HUGE))), "value of"),
     "a long list": (claimed(rest=entry("a", 9, struct.pack("<IQ", 4, HUGE))), "list of"),
+    "a long text in a list": (
+        claimed(rest=entry("a", 9, struct.pack("<IQQ", 8, 1, HUGE))),
+        "value of",
+    ),
     "a wide list": (claimed(rest=entry("a", 9, struct.pack("<IQ", 10, 30 << 20))), "value of"),
     "a list of lists": (claimed(rest=entry("a", 9, struct.pack("<IQ", 9, 1))), "unknown type 9"),
     "an unknown type": (claimed(rest=entry("a", 13, b"")), "unknown type 13"),

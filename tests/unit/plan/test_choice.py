@@ -84,7 +84,7 @@ def test_a_candidate_that_is_missing_is_passed_over() -> None:
 
 
 def test_where_no_candidate_fits_the_one_that_needs_least_is_told() -> None:
-    made = plan({"bestFit": {"candidates": ["small", "big", "middle"]}}, server(memory=2))
+    made = plan({"bestFit": {"candidates": ["big", "small", "middle"]}}, server(memory=2))
     task = only_task(made)
     assert (task["model"], task["state"], task["reason"]) == (SMALL, "Misfit", "DoesNotFit")
     assert task["message"].startswith(

@@ -236,6 +236,8 @@ def test_the_verdict_says_what_is_needed_and_for_what() -> None:
     load = Load(parallel=2, cache_type="q8_0")
     found = fit(Weights(13_790_000_000), shape("gpt-oss:20b"), load, 15 * GIB)
     assert found.fits
+    assert replace(found, has=found.need).fits
+    assert not replace(found, has=found.need - 1).fits
     assert str(found) == "needs 14.9 GiB, has 15.0 GiB (context 8192 × 2, q8_0)"
     assert not replace(found, has=14 * GIB).fits
     assert str(replace(found, has=None)).endswith(", and what the server has is unknown")
