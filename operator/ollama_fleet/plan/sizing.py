@@ -104,7 +104,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Weights:
-    """Bytes of a model's layers that are loaded, ``projector`` among them."""
+    """Bytes of the layers that are loaded: the model's own, and its projector's."""
 
     model: int
     projector: int = 0
@@ -132,10 +132,12 @@ class Fit:
 
     def __str__(self) -> str:
         need, has = _amounts(self.need, self.has)
-        how = "estimated from its size alone" if self.estimated else str(self.load)
+        how = str(self.load)
+        if self.estimated:
+            need, how = f"about {need}", "estimated from its size alone"
         if self.has is None:
             return f"needs {need} ({how}), and what the server has is unknown"
-        return f"needs {'about ' * self.estimated}{need}, has {has} ({how})"
+        return f"needs {need}, has {has} ({how})"
 
 
 def fit(weights: Weights, model: Architecture | None, load: Load, memory: int | None) -> Fit:
