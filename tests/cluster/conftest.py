@@ -132,3 +132,22 @@ def fleet(cluster: Cluster, api: Api, operator: None) -> Iterator[Fleet]:
     denied = here.denied()
     here.end()
     assert not denied
+
+
+@pytest.fixture
+def alone(fleet: Fleet, kubectl: Kubectl, api: Api) -> Iterator[None]:
+    """No operator runs but the test's own."""
+    with operator_stopped(kubectl, api):
+        yield
+
+
+@pytest.fixture
+def another(cluster: Cluster, api: Api, fleet: Fleet) -> Iterator[Fleet]:
+    """A second namespace."""
+    name = f"{fleet.namespace}-undisturbed"
+    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    api.call("POST", "/api/v1/namespaces", made)
+    eventually(f"{name} takes pods", lambda: api.get(SERVICE_ACCOUNT, "default", name))
+    here = Fleet(cluster, api, name)
+    yield here
+    here.end()

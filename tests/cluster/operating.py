@@ -10,23 +10,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from ollama_fleet.kube.kinds import SERVICE_ACCOUNT
-from tests.cluster.conftest import Kubectl, operator_stopped
-from tests.cluster.fleet import OPERATOR, Api, Fleet
-from tests.cluster.waiting import eventually
+from tests.cluster.fleet import OPERATOR, Fleet
 
 PROGRAM = Path(sys.executable).with_name("ollama-fleet-operator")
-
-
-@pytest.fixture
-def alone(fleet: Fleet, kubectl: Kubectl, api: Api) -> Iterator[None]:
-    """No operator runs but the test's own."""
-    with operator_stopped(kubectl, api):
-        yield
 
 
 @contextmanager
@@ -54,15 +41,3 @@ def operating(fleet: Fleet, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
-
-
-@pytest.fixture
-def another(cluster: Any, api: Api, fleet: Fleet) -> Iterator[Fleet]:
-    """A second namespace."""
-    name = f"{fleet.namespace}-undisturbed"
-    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
-    api.call("POST", "/api/v1/namespaces", made)
-    eventually(f"{name} takes pods", lambda: api.get(SERVICE_ACCOUNT, "default", name))
-    here = Fleet(cluster, api, name)
-    yield here
-    here.end()

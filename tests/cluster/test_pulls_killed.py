@@ -8,10 +8,8 @@ from random import Random
 
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE
 from tests.cluster.fleet import LARGE, SMALL, Fleet, Registry, distribution, ollama_node, told
-from tests.cluster.operating import alone, another, operating
+from tests.cluster.operating import operating
 from tests.cluster.waiting import eventually
-
-__all__ = ["alone", "another"]
 
 KILLS = 20
 SERVERS = 3
