@@ -50,6 +50,7 @@ class Reason(StrEnum):
     REGISTRY_UNREACHABLE = "RegistryUnreachable"
     PULL_FAILED = "PullFailed"
     DIGEST_MISMATCH = "DigestMismatch"
+    CONTRADICTORY_PIN = "ContradictoryPin"
     NOT_INSTALLED = "NotInstalled"
     # of a task that waits or runs
     SERVER_NOT_READY = "ServerNotReady"

@@ -401,6 +401,16 @@ class MemoryStatus(Model):
     source: Annotated[str, Field(max_length=256)] = Field(description="How that is known.")
 
 
+class PinStatus(Model):
+    """A model that gets requests with this digest only."""
+
+    model: Annotated[str, Field(max_length=256)] = Field(description="In lower case.")
+    digest: Annotated[str, Field(max_length=71)] = Field(description="The only one it may have.")
+    servers: (
+        Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=1000)] | None
+    ) = Field(default=None, description="Where; absent: on every server.")
+
+
 class OllamaNodeStatus(Model):
     """What is."""
 
@@ -438,6 +448,9 @@ class OllamaNodeStatus(Model):
     ] = Field(default=[], description="Troubled ones first.")
     servers_omitted: int = Field(
         default=0, ge=0, description="Servers beyond the first 100, which are not shown."
+    )
+    pins: Annotated[list[PinStatus], Field(max_length=1024)] = Field(
+        default=[], description="What ModelDistributions pin on these servers, for routers."
     )
     conditions: Conditions = CONDITIONS
 

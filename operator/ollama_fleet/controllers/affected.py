@@ -39,10 +39,12 @@ def affected(obj: Object, before: Object | None, store: Store) -> set[Key]:
         )
         return others | _waiting_for_a_store(store) | {_key(obj)}
     if kind == MODEL_DISTRIBUTION:
-        # Pruning asks what the others want, so a new specification concerns them too.
-        same = before is not None and _generation(before) == _generation(obj)
-        others = set() if same else _keys(store.list(MODEL_DISTRIBUTION, namespace))
-        return others | {_key(obj)}
+        # Pruning asks what the others want, and servers keep what is pinned and preloaded, so a
+        # new specification concerns them too.
+        if before is not None and _generation(before) == _generation(obj):
+            return {_key(obj)}
+        others = _keys(store.list(MODEL_DISTRIBUTION, namespace))
+        return others | _keys(store.list(OLLAMA_NODE, namespace)) | {_key(obj)}
     if kind == ROUTER:
         return {_key(obj)}
     keys = _owners(obj)

@@ -39,6 +39,7 @@ from ollama_fleet.kube.kinds import (
     ROUTER,
 )
 from ollama_fleet.plan import distribution, ollamanode
+from ollama_fleet.plan.demands import demands_of
 from ollama_fleet.plan.drain import LOOK_AGAIN, Report, drained, ending
 from ollama_fleet.plan.observed import Observed
 from ollama_fleet.plan.result import Plan, soonest
@@ -159,6 +160,7 @@ class OllamaNodes:
                 )
             ),
             named=self._named(node),
+            demands=demands_of(self._context.store.list(MODEL_DISTRIBUTION, meta["namespace"])),
             unloaded=self._loads.failures(f"{meta['namespace']}/{meta['name']}"),
             routers=routers,
             active=self._traffic.active(meta["namespace"]),

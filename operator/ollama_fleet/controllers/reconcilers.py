@@ -30,6 +30,7 @@ from ollama_fleet.kube.kinds import (
     ROUTER,
 )
 from ollama_fleet.plan import distribution
+from ollama_fleet.plan.demands import demands_of
 from ollama_fleet.plan.result import soonest
 from ollama_fleet.plan.tasks import RegistryFact, Seen, failures_from_status
 
@@ -107,6 +108,7 @@ class ModelDistributions:
             expected,
             seen,
             self._context.clock.now(),
+            demands_of(self._context.store.list(MODEL_DISTRIBUTION, namespace)),
         )
         self._pulls.keep(owner, made.keep)
         key = Key(MODEL_DISTRIBUTION, namespace, name)

@@ -19,7 +19,9 @@ from ollama_fleet.api.servers import is_meant
 from ollama_fleet.plan import unsupported
 from ollama_fleet.plan.choice import choices, tier_of
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
+from ollama_fleet.plan.demands import Demand, key, meant, pins_on
 from ollama_fleet.plan.disk import Blobs
+from ollama_fleet.plan.drift import contradicted, drifting
 from ollama_fleet.plan.result import Note, Object, Plan
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.tasks import (
@@ -88,28 +90,29 @@ def means(target: Target, name: str, labels: Mapping[str, str]) -> bool:
 
 
 def targeted(target: Target, servers: Iterable[Server]) -> list[Server]:
-    """The servers a target means: each given restriction must hold."""
-    return [
-        server
-        for server in servers
-        if (target.servers is None or server.name in target.servers)
-        and means(target, server.ollamanode, server.labels)
-    ]
+    """The servers a target means."""
+    return [server for server in servers if meant(target, server)]
 
 
 def plan_distribution(
-    distribution: Object, servers: Sequence[Server], expected: bool, seen: Seen, now: datetime
+    distribution: Object,
+    servers: Sequence[Server],
+    expected: bool,
+    seen: Seen,
+    now: datetime,
+    demands: Sequence[Demand] = (),
 ) -> DistributionPlan:
     """What to pull where, and the status.
 
     ``expected``: whether an OllamaNode that the target means exists, even if without servers yet.
+    ``demands``: what every distribution of the namespace wants, this one included.
     """
     spec = ModelDistributionSpec.model_validate(distribution["spec"])
     meta = distribution["metadata"]
     previous = distribution.get("status") or {}
     unserved = unsupported.model_distribution(distribution["spec"])
     chosen = [] if unserved else _expecting(targeted(spec.target, servers), seen)
-    tasks = _tasks(spec, meta["namespace"], meta["name"], chosen, seen, now)
+    tasks = _tasks(spec, meta["namespace"], meta["name"], chosen, seen, now, demands)
     starting = to_start(spec, tasks, len(chosen))
     verdict = unserved or _verdict(spec, chosen, expected, tasks)
     status = _status(spec, tasks, previous, now)
@@ -121,6 +124,7 @@ def plan_distribution(
             status=status,
             notes=(
                 *_notes(tasks, starting, previous),
+                *drifting(tasks, previous),
                 *transition(previous.get("conditions") or (), verdict),
             ),
             requeue_after=_next_change(tasks, now),
@@ -145,21 +149,28 @@ def _tasks(
     servers: Sequence[Server],
     seen: Seen,
     now: datetime,
+    demands: Sequence[Demand],
 ) -> list[Task]:
     tasks = []
+    pinning = [demand for demand in demands if demand.pinning]
     for server in servers:
+        pins = pins_on(pinning, server)
         for choice in choices(spec, server, seen.registry):
             full = canonical(choice.model.name)
+            pin = pins.get(key(full))
             task = Task(
                 id=task_id(namespace, name, server.name, full),
                 server=server,
                 model=full,
-                pin=choice.model.digest,
+                pin=choice.model.digest or (pin.digest if pin else None),
                 why=choice.why,
                 fit=choice.fit,
                 undecided=choice.undecided,
             )
-            tasks.append(plan_task(spec, task, seen, now))
+            if pin is not None and pin.digest != task.pin:
+                tasks.append(contradicted(task, pin))
+            else:
+                tasks.append(plan_task(spec, task, seen, now))
     return tasks
 
 
@@ -193,6 +204,8 @@ def _verdict(
         )
     count = _count(tasks)
     told = f"{count.installed} of {count.desired} installed"
+    if count.drifted:
+        told += f", {count.drifted} with another digest"
     failed = next((task for task in tasks if task.state == "Failed"), None)
     if failed is not None:
         reason = failed.reason or Reason.PULL_FAILED

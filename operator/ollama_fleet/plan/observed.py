@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
+from ollama_fleet.plan.demands import Demand
 from ollama_fleet.plan.devices import Devices
 from ollama_fleet.plan.disk import Disks
 from ollama_fleet.plan.drain import Report
@@ -34,6 +35,8 @@ class Observed:
     """What claims for its GPUs were ever made from."""
     named: frozenset[str] | None = None
     """Models that ModelDistributions want on its servers; None: not looked up."""
+    demands: tuple[Demand, ...] = ()
+    """What ModelDistributions of its namespace want."""
     unloaded: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """Why models would not load again, by URL and model, after some attempts."""
     routers: tuple[Report | None, ...] = ()

@@ -8,6 +8,7 @@ from ollama_fleet.api.ollamanode import MemoryStatus, OllamaNodeSpec, OllamaNode
 from ollama_fleet.api.quantity import gib, short_quantity
 from ollama_fleet.api.servers import OLLAMANODE_LABEL
 from ollama_fleet.plan.conditions import Verdict, Warned, conditions
+from ollama_fleet.plan.drift import pins_told
 from ollama_fleet.plan.observed import Observed, wanted
 from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.rollout import updated
@@ -59,6 +60,7 @@ def status_of(
             for one in shown[:SERVERS_SHOWN]
         ],
         servers_omitted=max(0, len(shown) - SERVERS_SHOWN),
+        pins=pins_told(observed.demands, servers),
     ).wire()
     told = conditions(previous.get("conditions") or (), verdict, generation, now)
     status["conditions"] = warned.among(told, generation, now)

@@ -150,6 +150,8 @@ def _standing(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime
     running = None if kept_away else seen.running.get(task.id)
     installed = task.server.probe.installed.get(task.model)
     expected = task.pin or (failure and failure.reason == Reason.DIGEST_MISMATCH and fact.digest)
+    good = installed is not None and (not expected or installed.digest == expected)
+    task = replace(task, drifted=installed is not None and not good)
     if running is not None:
         return replace(
             task,
@@ -160,7 +162,7 @@ def _standing(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime
             total=running.total or fact.size,
             speed=running.speed,
         )
-    if installed is not None and (not expected or installed.digest == expected):
+    if installed is not None and good:
         return replace(
             task,
             state="Installed",
@@ -169,10 +171,8 @@ def _standing(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime
             completed=installed.size,
             total=installed.size,
         )
-    drift = installed is not None
     task = replace(
         task,
-        drifted=drift,
         digest=installed.digest if installed else None,
         total=fact.size,
         completed=0,

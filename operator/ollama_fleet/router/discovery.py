@@ -134,7 +134,11 @@ class Discovery:
                 continue
             endpoints = self._external(name, spec) if spec.external else self._own(name, spec)
             refs = spec.external.secrets if spec.external else SecretRefs()
-            found |= {endpoint.name: (endpoint, refs) for endpoint in endpoints}
+            pins = _pins(obj)
+            found |= {
+                one.name: (replace(one, pins=pins.get(one.name, pins[""])), refs)
+                for one in endpoints
+            }
         settings = self._router.settings
         for endpoint, refs in zip(settings.backends, settings.backend_secrets, strict=True):
             found[endpoint.name] = (endpoint, refs)
@@ -177,6 +181,17 @@ def _told(ollamanode: Object) -> dict[str, object]:
         one["name"]: {key: value for key, value in one.items() if key != "lastSeen"}
         for one in servers
     }
+
+
+def _pins(ollamanode: Object) -> dict[str, tuple[tuple[str, str], ...]]:
+    """The pins of each server; under "" those of every server that is not named."""
+    told = (ollamanode.get("status") or {}).get("pins") or ()
+    everywhere = tuple((one["model"], one["digest"]) for one in told if "servers" not in one)
+    found = {"": everywhere}
+    for one in told:
+        for name in one.get("servers") or ():
+            found[name] = (*found.get(name, everywhere), (one["model"], one["digest"]))
+    return found
 
 
 def _selection(router_spec: Mapping[str, Any]) -> Callable[[str, Mapping[str, str]], bool]:

@@ -55,7 +55,7 @@ class Listing:
             raise _none_ready()
         seen: set[str] = set()
         for server in ready:
-            for key, model in server.installed.items():
+            for key, model in server.offered.items():
                 if key not in seen:
                     seen.add(key)
                     yield model

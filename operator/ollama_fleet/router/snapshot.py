@@ -70,7 +70,7 @@ class Endpoint:
 
     `headers` are its own credentials, `ca` the authorities (PEM) that sign its certificate where
     not every system trusts them, `prefix` a path that comes before every other, `held` a
-    state imposed from outside.
+    state imposed from outside, `pins` the only digests that some models may have there.
     """
 
     name: str
@@ -83,6 +83,7 @@ class Endpoint:
     ca: str | None = field(default=None, repr=False)
     prefix: str = ""
     held: State | None = None
+    pins: tuple[tuple[str, str], ...] = ()
 
     @property
     def url(self) -> str:
@@ -131,23 +132,48 @@ class Server:
         """The server's name."""
         return self.endpoint.name
 
+    @property
+    def withheld(self) -> frozenset[str]:
+        """The installed models that get no requests: they have another digest than is pinned."""
+        return frozenset(
+            name
+            for name, digest in self.endpoint.pins
+            if name in self.installed and _hex(self.installed[name].digest) != _hex(digest)
+        )
+
+    @property
+    def offered(self) -> dict[str, Model]:
+        """The installed models that may get requests."""
+        withheld = self.withheld
+        return {name: model for name, model in self.installed.items() if name not in withheld}
+
+
+def _hex(digest: str) -> str:
+    """Ollama lists digests without their algorithm."""
+    return digest.removeprefix("sha256:")
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Every server, and by canonical name which of them have a model."""
+    """Every server, by canonical name which of them offer a model, and what some withhold."""
 
     servers: tuple[Server, ...] = ()
     holders: Mapping[str, tuple[Server, ...]] = field(default_factory=dict)
+    withheld: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, servers: Iterable[Server]) -> "Snapshot":
-        """Index `servers` by what is installed on them."""
+        """Index `servers` by what they offer."""
         ordered = tuple(sorted(servers, key=lambda server: server.name))
         holders: dict[str, list[Server]] = {}
         for server in ordered:
-            for name in server.installed:
+            for name in server.offered:
                 holders.setdefault(name, []).append(server)
-        return cls(ordered, {name: tuple(found) for name, found in holders.items()})
+        return cls(
+            ordered,
+            {name: tuple(found) for name, found in holders.items()},
+            frozenset().union(*(server.withheld for server in ordered)),
+        )
 
     @property
     def ready(self) -> tuple[Server, ...]:

@@ -72,6 +72,13 @@ class Tenants:
                 400, f"write the model '{name}' without a registry's host", reason="HostQualified"
             )
         fleet = self._relay.fleet
+        if lookup_key(name) in fleet.snapshot.withheld:
+            return Refusal(
+                503,
+                f"no server has '{name}' with the digest that it is pinned to; try again later",
+                reason="Drifted",
+                retry_after=30,
+            )
         unseen = any(
             server.state is State.STARTING and not server.installed
             for server in fleet.snapshot.servers

@@ -65,11 +65,11 @@ def store() -> Store:
     [
         (make(OLLAMA_NODE, "a"), None, {ON_A, MD_1, MD_2, ROUTER_R}),
         (make(ROUTER, "r"), None, {ROUTER_R}),
-        (make(MODEL_DISTRIBUTION, "m1", generation=2), None, {MD_1, MD_2}),
+        (make(MODEL_DISTRIBUTION, "m1", generation=2), None, {MD_1, MD_2, ON_A, ON_FAR}),
         (
             make(MODEL_DISTRIBUTION, "m1", generation=2),
             make(MODEL_DISTRIBUTION, "m1", generation=1),
-            {MD_1, MD_2},
+            {MD_1, MD_2, ON_A, ON_FAR},
         ),
         (
             make(MODEL_DISTRIBUTION, "m1", generation=2, labels={"x": "y"}),

@@ -181,3 +181,28 @@ def test_a_server_that_moved_starts_anew_and_its_models_are_still_expected() -> 
     assert fleet.expects(M)
     now[0] = 3600.0
     assert not fleet.expects(M)
+
+
+@pytest.mark.parametrize(
+    ("pinned", "installed", "offered"),
+    [
+        ("sha256:aa", "aa", True),
+        ("sha256:aa", "sha256:aa", True),
+        ("sha256:aa", "bb", False),
+        ("sha256:aa", "", False),
+    ],
+)
+def test_a_model_with_another_digest_than_is_pinned_is_not_offered(
+    pinned: str, installed: str, offered: bool
+) -> None:
+    fleet = Fleet(breaker, lambda: 0.0)
+    fleet.want([Endpoint("a", "127.0.0.1", 1, pins=((M, pinned),))])
+    known = fleet.get("a")
+    assert known is not None
+    fleet.observe(Server(known.endpoint, known.load, State.READY, "", {M: Model(M, installed)}))
+    assert (M in fleet.snapshot.holders) is offered
+    assert (M in fleet.snapshot.withheld) is not offered
+    fleet.observe(Server(known.endpoint, known.load, State.READY, "", {M: Model(M, "aa")}))
+    assert M in fleet.snapshot.holders
+    fleet.want([Endpoint("a", "127.0.0.1", 1, pins=((M, "sha256:cc"),))])
+    assert M not in fleet.snapshot.holders

@@ -323,3 +323,21 @@ async def test_a_router_that_is_not_there() -> None:
     await world.say("Router", router(), "DELETED")
     assert world.servers  # until our own pod goes too
     await world.close()
+
+
+async def test_pins_hold_on_the_servers_they_are_told_for() -> None:
+    world = World()
+    await world.say("Router", router())
+    told = [
+        {"model": "m:latest", "digest": "sha256:aa"},
+        {"model": "n:latest", "digest": "sha256:bb", "servers": ["a-1"]},
+    ]
+    await world.say("OllamaNode", {**ollamanode("a", replicas=2), "status": {"pins": told}})
+    await world.say("Pod", pod("a-0", "a"))
+    await world.say("Pod", pod("a-1", "a", ip="127.9.9.8"))
+    await world.synced()
+    assert dict(world.servers["a-0"].pins) == {"m:latest": "sha256:aa"}
+    assert dict(world.servers["a-1"].pins) == {"m:latest": "sha256:aa", "n:latest": "sha256:bb"}
+    await world.say("OllamaNode", ollamanode("a", replicas=2), "MODIFIED")
+    assert world.servers["a-1"].pins == ()
+    await world.close()
