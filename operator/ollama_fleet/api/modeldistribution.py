@@ -256,7 +256,9 @@ class ModelDistributionSpec(Model):
         default="IfNotPresent", description="Never: report what is missing."
     )
     prune: Literal["Never", "Unlisted"] = Field(
-        default="Never", description="Unlisted: delete what no distribution wants."
+        default="Never",
+        description="Unlisted: delete models from these servers that no distribution wants there, "
+        "once what is wanted is there and nothing uses them.",
     )
     dry_run: bool = Field(default=False, description="Plan into status and do nothing.")
     suspend: bool = Field(default=False, description="Stop pulling; keep what there is.")
@@ -320,6 +322,11 @@ class Summary(Model):
     failed: int = Field(default=0, ge=0, description="Given up until you act.")
     misfit: int = Field(default=0, ge=0, description="On servers too small for them.")
     drifted: int = Field(default=0, ge=0, description="There with another digest than wanted.")
+    unlisted: int = Field(
+        default=0,
+        ge=0,
+        description="Models on these servers that no distribution wants, where prune is Unlisted.",
+    )
 
 
 class Progress(Model):

@@ -1,6 +1,6 @@
 """The servers of a namespace, and what is around them, read from the store and the probes."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -168,6 +168,16 @@ def servers_in(context: Context, probes: Probes, stores: Stores, namespace: str)
             disks=disks,
         )
     return servers
+
+
+def shared_urls(context: Context) -> frozenset[str]:
+    """URLs at which several OllamaNodes, of whatever namespaces, have a server."""
+    found = Counter(
+        str(node["spec"]["external"]["url"]).rstrip("/")
+        for node in context.store.list(OLLAMA_NODE)
+        if "external" in node["spec"]
+    )
+    return frozenset(url for url, count in found.items() if count > 1)
 
 
 def _owner(obj: Object) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """One reconciler per kind: observe, plan, act, report."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -12,12 +13,14 @@ from ollama_fleet.controllers.context import Context, Reconcilers
 from ollama_fleet.controllers.facts import RegistryFacts
 from ollama_fleet.controllers.fleet import (
     servers_in,
+    shared_urls,
 )
 from ollama_fleet.controllers.fleetmetrics import FleetCollector
 from ollama_fleet.controllers.loads import Loads
 from ollama_fleet.controllers.loop import Key, Result
 from ollama_fleet.controllers.ollamanodes import OllamaNodes
 from ollama_fleet.controllers.probes import Probes
+from ollama_fleet.controllers.pruning import Pruning
 from ollama_fleet.controllers.pulls import Pulls
 from ollama_fleet.controllers.routers import Routers
 from ollama_fleet.controllers.stores import Stores
@@ -29,9 +32,10 @@ from ollama_fleet.kube.kinds import (
     OLLAMA_NODE,
     ROUTER,
 )
-from ollama_fleet.plan import distribution
-from ollama_fleet.plan.demands import demands_of
+from ollama_fleet.plan import distribution, prune
+from ollama_fleet.plan.demands import Demand, demands_of, key
 from ollama_fleet.plan.result import soonest
+from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.tasks import RegistryFact, Seen, failures_from_status
 
 
@@ -61,7 +65,9 @@ def build(context: Context) -> Reconcilers:
     stores = Stores(context, facts)
     return {
         OLLAMA_NODE: OllamaNodes(context, probes, loads, traffic, stores).reconcile,
-        MODEL_DISTRIBUTION: ModelDistributions(context, probes, stores, pulls, facts).reconcile,
+        MODEL_DISTRIBUTION: ModelDistributions(
+            context, probes, stores, pulls, facts, Pruning(probes, pulls, traffic)
+        ).reconcile,
         ROUTER: Routers(context, probes, stores).reconcile,
     }
 
@@ -70,13 +76,21 @@ class ModelDistributions:
     """Keeps models where ModelDistributions want them."""
 
     def __init__(
-        self, context: Context, probes: Probes, stores: Stores, pulls: Pulls, facts: RegistryFacts
+        self,
+        context: Context,
+        probes: Probes,
+        stores: Stores,
+        pulls: Pulls,
+        facts: RegistryFacts,
+        pruning: Pruning,
     ) -> None:
         self._context = context
         self._probes = probes
         self._stores = stores
         self._pulls = pulls
         self._facts = facts
+        self._pruning = pruning
+        self._planned: set[tuple[str, str]] = set()
 
     async def reconcile(self, namespace: str, name: str) -> Result:
         """Start and stop pulls as one ModelDistribution wants, and report."""
@@ -85,9 +99,11 @@ class ModelDistributions:
         if wanted is None:
             self._pulls.keep(owner, ())
             self._pulls.forgive(owner)
+            self._planned.discard((namespace, name))
             return Result()
         if not fleet_known(self._context, self._probes, namespace):
             return Result(NOT_YET)
+        self._planned.add((namespace, name))
         try:
             spec = ModelDistributionSpec.model_validate(wanted["spec"])
         except ValidationError as error:
@@ -102,27 +118,59 @@ class ModelDistributions:
             failures=self._pulls.failures(owner),
             arriving=self._pulls.arriving(namespace),
         )
+        servers = servers_in(self._context, self._probes, self._stores, namespace)
         made = distribution.plan_distribution(
             wanted,
-            servers_in(self._context, self._probes, self._stores, namespace),
+            servers,
             expected,
             seen,
             self._context.clock.now(),
-            demands_of(self._context.store.list(MODEL_DISTRIBUTION, namespace)),
+            self._demands(namespace),
+            shared_urls(self._context),
         )
         self._pulls.keep(owner, made.keep)
-        key = Key(MODEL_DISTRIBUTION, namespace, name)
+        own = Key(MODEL_DISTRIBUTION, namespace, name)
         for order in made.start:
             failure = seen.failures.get(order.task)
             attempts = failure.attempts if failure else 0
-            self._pulls.start(owner, order, attempts, lambda: self._context.loop.mark(key))
+            self._pulls.start(owner, order, attempts, lambda: self._context.loop.mark(own))
+        removed = await self._prune(namespace, name, made.delete, servers)
         after = soonest(
             made.plan.requeue_after,
             self._facts.next_look(spec.source, models),
-            0.0 if made.start else None,
+            0.0 if made.start or removed else None,
+            prune.LOOK_AGAIN if made.delete else None,
         )
-        plan = replace(made.plan, requeue_after=after)
+        notes = (*made.plan.notes, *prune.notes(removed))
+        plan = replace(made.plan, notes=notes, requeue_after=after)
         return await carry_out(self._context, wanted, lambda _: plan)
+
+    def _demands(self, namespace: str) -> tuple[Demand, ...]:
+        return demands_of(self._context.store.list(MODEL_DISTRIBUTION, namespace))
+
+    async def _prune(
+        self,
+        namespace: str,
+        name: str,
+        removals: Sequence[prune.Removal],
+        servers: Iterable[Server],
+    ) -> list[prune.Removal]:
+        """Delete what the plan says, once every distribution was planned at least once."""
+        everyone = self._context.store.list(MODEL_DISTRIBUTION, namespace)
+        if not {(namespace, one["metadata"]["name"]) for one in everyone} <= self._planned:
+            return []
+        by_name = {server.name: server for server in servers}
+
+        def still(removal: prune.Removal) -> bool:
+            asking = living(self._context, MODEL_DISTRIBUTION, namespace, name)
+            if asking is None or asking["spec"].get("prune") != "Unlisted":
+                return False
+            if asking["spec"].get("suspend") or asking["spec"].get("dryRun"):
+                return False
+            wanted = prune.may_be_wanted(self._demands(namespace), by_name[removal.server])
+            return wanted is not None and key(removal.model) not in wanted
+
+        return await self._pruning.carry_out(namespace, removals, still)
 
     async def _ask(
         self, spec: ModelDistributionSpec, models: set[str], judged: bool

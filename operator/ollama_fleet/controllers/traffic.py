@@ -97,7 +97,8 @@ async def _report(client: httpx.AsyncClient, host: str) -> Report | None:
             # a server may have left with requests and be back at the same address
             before = found.get(one["url"], Use(taking=False, in_flight=0))
             taking = before.taking or one["state"] == "Ready"
-            found[one["url"]] = Use(taking, before.in_flight + int(one["inFlight"]))
+            models = Counter(before.models) + Counter(one.get("models") or {})
+            found[one["url"]] = Use(taking, before.in_flight + int(one["inFlight"]), models)
     except httpx.ConnectError:
         return {}
     except (httpx.HTTPError, KeyError, TypeError, ValueError):

@@ -1,6 +1,6 @@
 """Planning a ModelDistribution: tasks, the pulls to start and to stop, and the status."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ from ollama_fleet.api.modeldistribution import (
 )
 from ollama_fleet.api.quantity import gib, seconds_of
 from ollama_fleet.api.servers import is_meant
-from ollama_fleet.plan import unsupported
+from ollama_fleet.plan import prune, unsupported
 from ollama_fleet.plan.choice import choices, tier_of
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.demands import Demand, key, meant, pins_on
@@ -74,6 +74,8 @@ class DistributionPlan:
     start: tuple[PullOrder, ...] = ()
     keep: frozenset[str] = frozenset()
     """Ids of running tasks that are still wanted; every other is stopped."""
+    delete: tuple[prune.Removal, ...] = ()
+    """Models to delete."""
 
 
 def models_named(spec: ModelDistributionSpec) -> set[str]:
@@ -101,11 +103,13 @@ def plan_distribution(
     seen: Seen,
     now: datetime,
     demands: Sequence[Demand] = (),
+    shared: Collection[str] = (),
 ) -> DistributionPlan:
     """What to pull where, and the status.
 
     ``expected``: whether an OllamaNode that the target means exists, even if without servers yet.
-    ``demands``: what every distribution of the namespace wants, this one included.
+    ``demands``: what every distribution of the namespace wants, this one included. ``shared``:
+    URLs of servers that several OllamaNodes have.
     """
     spec = ModelDistributionSpec.model_validate(distribution["spec"])
     meta = distribution["metadata"]
@@ -114,8 +118,11 @@ def plan_distribution(
     chosen = [] if unserved else _expecting(targeted(spec.target, servers), seen)
     tasks = _tasks(spec, meta["namespace"], meta["name"], chosen, seen, now, demands)
     starting = to_start(spec, tasks, len(chosen))
+    idle = prune.unlisted(demands, chosen) if spec.prune == "Unlisted" else []
     verdict = unserved or _verdict(spec, chosen, expected, tasks)
+    verdict = replace(verdict, message=verdict.message + prune.told(spec, idle))
     status = _status(spec, tasks, previous, now)
+    status["summary"]["unlisted"] = len(idle)
     generation = meta.get("generation", 1)
     status["observedGeneration"] = generation
     status["conditions"] = conditions(previous.get("conditions") or (), verdict, generation, now)
@@ -131,6 +138,7 @@ def plan_distribution(
         ),
         start=tuple(_order(spec, task, seen) for task in starting),
         keep=frozenset(task.id for task in tasks if task.state in _RUNNING and not spec.suspend),
+        delete=prune.to_delete(spec, idle, chosen, tasks, seen.arriving, shared),
     )
 
 

@@ -6,7 +6,7 @@ more with a short grace period, which ends the sleep.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ollama_fleet.api.servers import DRAINING_LABEL
 from ollama_fleet.plan.result import Object
@@ -25,6 +25,8 @@ class Use:
     taking: bool
     """Whether new requests may go there."""
     in_flight: int
+    models: Mapping[str, int] = field(default_factory=dict)
+    """Requests under way by model."""
 
 
 Report = Mapping[str, Use]

@@ -16,7 +16,7 @@ MODEL_DISTRIBUTION = (
     "rollout.window",
     "rollout.schedule",
 )
-MODEL_DISTRIBUTION_VALUES = {"prune": ("Unlisted",), "pullPolicy": ("Always",)}
+MODEL_DISTRIBUTION_VALUES = {"pullPolicy": ("Always",)}
 MODEL_FIELDS = ("preload", "schedule")
 
 ROUTER = (

@@ -60,10 +60,11 @@ def servers(fleet: Fleet) -> list[dict[str, Any]]:
             "url": server.endpoint.url,
             "state": server.state.value,
             "inFlight": server.load.in_flight,
+            "models": server.load.models,
         }
         for server in fleet.snapshot.servers
     ]
     return known + [
-        {"name": "", "url": url, "state": "Gone", "inFlight": load.in_flight}
+        {"name": "", "url": url, "state": "Gone", "inFlight": load.in_flight, "models": load.models}
         for url, load in fleet.left
     ]

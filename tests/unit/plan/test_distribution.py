@@ -375,7 +375,7 @@ def test_another_registry_is_part_of_the_name_to_pull(registry: str, model: str,
     ("spec", "field"),
     [
         ({"models": [{"name": LLAMA, "preload": True}]}, "spec.models[0].preload"),
-        ({**WANT, "prune": "Unlisted"}, "spec.prune: Unlisted"),
+        ({**WANT, "pullPolicy": "Always"}, "spec.pullPolicy: Always"),
     ],
 )
 def test_a_field_that_is_not_served_stalls_and_pulls_nothing(spec: Object, field: str) -> None:

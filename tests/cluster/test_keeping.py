@@ -1,0 +1,106 @@
+"""What a ModelDistribution keeps true: pins, what is pruned, the manifest, what is resident."""
+
+from __future__ import annotations
+
+import httpx
+
+from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE
+from tests.cluster.fleet import SMALL, Fleet, Registry, distribution, ollama_node, router
+from tests.cluster.waiting import eventually
+
+TINY = "qwen3:0.6b"
+
+
+def ask(url: str, path: str, **body: object) -> httpx.Response:
+    """One request that is not streamed."""
+    return httpx.post(url + path, json={"stream": False, **body}, timeout=30, trust_env=False)
+
+
+def chat(url: str, model: str) -> int:
+    return ask(
+        url, "/api/chat", model=model, messages=[{"role": "user", "content": "hi"}]
+    ).status_code
+
+
+def test_a_pinned_model_that_drifts_gets_no_requests_and_is_pulled_again(
+    fleet: Fleet, registry: Registry
+) -> None:
+    pin = registry.digest(SMALL)
+    pinned = distribution("pinned", models=[{"name": SMALL, "digest": pin}])
+    fleet.apply(
+        ollama_node(replicas=2),
+        pinned,
+        distribution("other", TINY),
+        router(health={"interval": "1s"}),
+    )
+    fleet.ready(MODEL_DISTRIBUTION, "pinned")
+    fleet.ready(MODEL_DISTRIBUTION, "other")
+    url = fleet.url()
+    eventually("the router answers", lambda: chat(url, SMALL) == 200)
+    first, second = (fleet.emulator(pod) for pod in fleet.pods("a"))
+    # nothing may mend it before it was seen
+    fleet.patch(MODEL_DISTRIBUTION, "pinned", {"spec": {"pullPolicy": "Never"}})
+    fleet.ready(MODEL_DISTRIBUTION, "pinned")
+    ask(first.url, "/api/copy", source=TINY, destination=SMALL)
+    message = fleet.stalls(MODEL_DISTRIBUTION, "pinned", "DigestMismatch")
+    assert "another digest" in message
+    assert fleet.status(MODEL_DISTRIBUTION, "pinned")["summary"]["drifted"] == 1
+    ask(second.url, "/api/copy", source=TINY, destination=SMALL)
+    refused = eventually("no server is left", lambda: _refused(url))
+    assert "pinned" in refused
+    assert chat(url, TINY) == 200
+    assert "Drifted" in fleet.reasons(MODEL_DISTRIBUTION, "pinned")
+    fleet.patch(MODEL_DISTRIBUTION, "pinned", {"spec": {"pullPolicy": "IfNotPresent"}})
+    fleet.ready(MODEL_DISTRIBUTION, "pinned")
+    for server in (first, second):
+        assert f"sha256:{server.installed()[SMALL]}" == pin
+    eventually("it is served again", lambda: chat(url, SMALL) == 200)
+
+
+def _refused(url: str) -> str:
+    answer = ask(url, "/api/chat", model=SMALL, messages=[])
+    return answer.json()["error"] if answer.status_code == 503 else ""
+
+
+def test_of_two_pins_the_older_holds(fleet: Fleet, registry: Registry) -> None:
+    fleet.apply(ollama_node())
+    fleet.ready(OLLAMA_NODE, "a")
+    fleet.apply(distribution("z", models=[{"name": SMALL, "digest": registry.digest(SMALL)}]))
+    fleet.ready(MODEL_DISTRIBUTION, "z")
+    other = registry.digest(TINY)
+    fleet.apply(distribution("b", models=[{"name": SMALL, "digest": other}]))
+    assert "ModelDistribution z," in fleet.stalls(MODEL_DISTRIBUTION, "b", "ContradictoryPin")
+    fleet.ready(MODEL_DISTRIBUTION, "z")
+    fleet.delete(MODEL_DISTRIBUTION, "b")
+
+
+def test_what_nobody_wants_is_deleted_where_that_is_asked_for(fleet: Fleet) -> None:
+    fleet.apply(ollama_node())
+    fleet.ready(OLLAMA_NODE, "a")
+    (pod,) = fleet.pods("a")
+    server = fleet.emulator(pod)
+    fleet.apply(distribution("m", SMALL), distribution("other", TINY))
+    fleet.ready(MODEL_DISTRIBUTION, "m")
+    fleet.ready(MODEL_DISTRIBUTION, "other")
+    ask(server.url, "/api/copy", source=SMALL, destination="mine")
+    ask(server.url, "/api/copy", source=SMALL, destination="busy")
+    ask(server.url, "/api/generate", model="busy")
+    fleet.patch(MODEL_DISTRIBUTION, "m", {"spec": {"prune": "Unlisted", "dryRun": True}})
+
+    def planned() -> bool:
+        ready = fleet.status(MODEL_DISTRIBUTION, "m")["conditions"][0]["message"]
+        return "would delete" in ready and "mine:latest on a-0" in ready
+
+    eventually("it says what it would delete", planned, within=40)
+    assert set(server.installed()) == {SMALL, TINY, "mine:latest", "busy:latest"}
+    fleet.patch(MODEL_DISTRIBUTION, "m", {"spec": {"dryRun": False}})
+    # without a router nobody knows whether what is in memory is used
+    eventually(
+        "what nobody wants is gone",
+        lambda: set(server.installed()) == {SMALL, TINY, "busy:latest"},
+    )
+    eventually("it is told", lambda: "Pruned" in fleet.reasons(MODEL_DISTRIBUTION, "m"))
+    ask(server.url, "/api/generate", model="busy", keep_alive=0)
+    eventually("the rest goes", lambda: set(server.installed()) == {SMALL, TINY}, within=45)
+    fleet.delete(MODEL_DISTRIBUTION, "other")
+    eventually("and what is wanted no longer", lambda: set(server.installed()) == {SMALL})
