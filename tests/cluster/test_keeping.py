@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 
-from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE
-from tests.cluster.fleet import SMALL, Fleet, Registry, distribution, ollama_node, router
+from ollama_fleet.kube.kinds import CONFIG_MAP, MODEL_DISTRIBUTION, OLLAMA_NODE, Object
+from tests.cluster.fleet import SMALL, Fleet, Registry, distribution, ollama_node, router, told
 from tests.cluster.waiting import eventually
 
 TINY = "qwen3:0.6b"
@@ -79,28 +81,70 @@ def test_what_nobody_wants_is_deleted_where_that_is_asked_for(fleet: Fleet) -> N
     fleet.ready(OLLAMA_NODE, "a")
     (pod,) = fleet.pods("a")
     server = fleet.emulator(pod)
-    fleet.apply(distribution("m", SMALL), distribution("other", TINY))
+    fleet.apply(distribution("m", SMALL))
     fleet.ready(MODEL_DISTRIBUTION, "m")
-    fleet.ready(MODEL_DISTRIBUTION, "other")
     ask(server.url, "/api/copy", source=SMALL, destination="mine")
     ask(server.url, "/api/copy", source=SMALL, destination="busy")
     ask(server.url, "/api/generate", model="busy")
     fleet.patch(MODEL_DISTRIBUTION, "m", {"spec": {"prune": "Unlisted", "dryRun": True}})
+    # once it is pulled the server is asked what it has
+    fleet.apply(distribution("other", TINY))
 
     def planned() -> bool:
         ready = fleet.status(MODEL_DISTRIBUTION, "m")["conditions"][0]["message"]
         return "would delete" in ready and "mine:latest on a-0" in ready
 
-    eventually("it says what it would delete", planned, within=40)
+    eventually("it says what it would delete", planned)
+    fleet.ready(MODEL_DISTRIBUTION, "other")
     assert set(server.installed()) == {SMALL, TINY, "mine:latest", "busy:latest"}
     fleet.patch(MODEL_DISTRIBUTION, "m", {"spec": {"dryRun": False}})
+    eventually("what nobody wants goes", lambda: "mine:latest" not in server.installed())
     # without a router nobody knows whether what is in memory is used
-    eventually(
-        "what nobody wants is gone",
-        lambda: set(server.installed()) == {SMALL, TINY, "busy:latest"},
-    )
+    assert set(server.installed()) == {SMALL, TINY, "busy:latest"}
     eventually("it is told", lambda: "Pruned" in fleet.reasons(MODEL_DISTRIBUTION, "m"))
     ask(server.url, "/api/generate", model="busy", keep_alive=0)
-    eventually("the rest goes", lambda: set(server.installed()) == {SMALL, TINY}, within=45)
     fleet.delete(MODEL_DISTRIBUTION, "other")
     eventually("and what is wanted no longer", lambda: set(server.installed()) == {SMALL})
+
+
+def test_the_manifest_says_what_servers_say(fleet: Fleet, registry: Registry) -> None:
+    fleet.apply(ollama_node(replicas=2))
+    fleet.ready(OLLAMA_NODE, "a")
+    pin = {"name": SMALL, "digest": registry.digest(SMALL)}
+    fleet.apply(distribution("m", models=[pin]), distribution("other", TINY))
+    fleet.ready(MODEL_DISTRIBUTION, "other")
+    fleet.ready(MODEL_DISTRIBUTION, "m")
+    assert fleet.status(MODEL_DISTRIBUTION, "m")["manifestRef"] == {
+        "name": "m-manifest",
+        "parts": 1,
+    }
+    pods = {pod["metadata"]["name"]: pod for pod in fleet.pods("a")}
+
+    def written() -> dict[str, Object]:
+        found = fleet.get(CONFIG_MAP, "m-manifest") or {}
+        told = json.loads((found.get("data") or {}).get("manifest.json", '{"servers": []}'))
+        entries = {entry["server"]: entry for entry in told["servers"]}
+        full = all(len(entry["models"]) == 2 for entry in entries.values())
+        return entries if entries.keys() == pods.keys() and full else {}
+
+    entries = eventually("both servers are there", written)
+    for name, pod in pods.items():
+        entry = entries[name]
+        tags = httpx.get(f"{fleet.emulator(pod).url}/api/tags", trust_env=False).json()["models"]
+        assert entry["host"] == pod["status"]["podIP"]
+        assert entry["kubernetesNode"] == pod["spec"]["nodeName"]
+        assert (entry["required"], entry["present"], entry["missing"]) == ([SMALL], [SMALL], [])
+        assert told(entry["models"], "name", "digest", "size") == sorted(
+            (one["name"], f"sha256:{one['digest']}", one["size"]) for one in tags
+        )
+        assert [one["name"] for one in entry["models"] if "verifiedAt" in one] == [SMALL]
+    fleet.rests(5)
+    before = fleet.get(CONFIG_MAP, "m-manifest")
+    fleet.delete(MODEL_DISTRIBUTION, "m")
+    fleet.gone(MODEL_DISTRIBUTION, "m")
+    assert fleet.get(CONFIG_MAP, "m-manifest") == before
+    theirs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "n-manifest"}}
+    fleet.apply({**theirs, "data": {"manifest.json": "theirs"}})
+    fleet.apply(distribution("n", SMALL))
+    assert "n-manifest" in fleet.stalls(MODEL_DISTRIBUTION, "n", "ApplyRefused")
+    assert (fleet.get(CONFIG_MAP, "n-manifest") or {})["data"] == {"manifest.json": "theirs"}

@@ -344,9 +344,12 @@ class Progress(Model):
 
 
 class ManifestRef(Model):
-    """The ConfigMap that lists what is installed, for audit."""
+    """The ConfigMap that lists what is installed, for audit; nothing ever deletes it."""
 
     name: Name = Field(description="The ConfigMap's name.")
+    parts: int = Field(
+        default=1, ge=1, description="More than one: the others are called NAME-2 and so on."
+    )
 
 
 class ModelDistributionStatus(Model):

@@ -6,6 +6,7 @@ from ollama_fleet.api.model import LABEL_PREFIX, LabelSelector
 
 OLLAMANODE_LABEL = LABEL_PREFIX + "ollamanode"
 ROUTER_LABEL = LABEL_PREFIX + "router"
+MODELDISTRIBUTION_LABEL = LABEL_PREFIX + "modeldistribution"
 DRAINING_LABEL = LABEL_PREFIX + "draining"
 MANAGED_BY = "ollama-fleet"
 

@@ -21,6 +21,7 @@ from ollama_fleet.kube.kinds import (
 
 OLLAMA_NODE_LABEL = "ollamafleet.dev/ollamanode"
 ROUTER_LABEL = "ollamafleet.dev/router"
+MODEL_DISTRIBUTION_LABEL = "ollamafleet.dev/modeldistribution"
 
 _RECONCILED = (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER)
 
@@ -105,7 +106,11 @@ def _owners(obj: Object) -> set[Key]:
     namespace, labels = meta.get("namespace", ""), meta.get("labels") or {}
     keys = {
         Key(kind, namespace, labels[label])
-        for label, kind in ((OLLAMA_NODE_LABEL, OLLAMA_NODE), (ROUTER_LABEL, ROUTER))
+        for label, kind in (
+            (OLLAMA_NODE_LABEL, OLLAMA_NODE),
+            (ROUTER_LABEL, ROUTER),
+            (MODEL_DISTRIBUTION_LABEL, MODEL_DISTRIBUTION),
+        )
         if labels.get(label)
     }
     for owner in meta.get("ownerReferences") or []:

@@ -60,7 +60,7 @@ async def carry_out(
         await report(context, obj, plan)
     except RefusedError as error:
         verdict = Verdict.stuck(Reason.APPLY_REFUSED, f"{error}. Correct the spec.")
-        await report(context, obj, _stalled(context, obj, plan, verdict))
+        await report(context, obj, stalled(context, obj, plan, verdict))
     except NotFound:
         # deleted while it was reconciled: the watch tells
         log.debug("%s is gone", obj["metadata"]["name"])
@@ -72,10 +72,11 @@ def invalid(context: Context, obj: Object, error: ValidationError) -> Plan:
     first = error.errors()[0]
     path = ".".join(str(part) for part in ("spec", *first["loc"]))
     verdict = Verdict.stuck(Reason.INVALID_SPEC, f"{path}: {first['msg']}. Correct it.")
-    return _stalled(context, obj, Plan(status=obj.get("status") or {}), verdict)
+    return stalled(context, obj, Plan(status=obj.get("status") or {}), verdict)
 
 
-def _stalled(context: Context, obj: Object, plan: Plan, verdict: Verdict) -> Plan:
+def stalled(context: Context, obj: Object, plan: Plan, verdict: Verdict) -> Plan:
+    """The plan with that verdict instead of its own, and nothing applied."""
     previous = (obj.get("status") or {}).get("conditions") or ()
     generation = obj["metadata"].get("generation", 1)
     told = conditions(previous, verdict, generation, context.clock.now())

@@ -14,6 +14,7 @@ from ollama_fleet.controllers.loop import Loop
 from ollama_fleet.controllers.store import Store
 from ollama_fleet.kube import Kind, Kube, KubeError, NotFound, Object, Unavailable, kind_of
 from ollama_fleet.kube.kinds import (
+    CONFIG_MAP,
     DAEMON_SET,
     DEPLOYMENT,
     MODEL_DISTRIBUTION,
@@ -49,6 +50,7 @@ WATCHED: dict[Kind, str | None] = {
     DAEMON_SET: MANAGED,
     DEPLOYMENT: MANAGED,
     SERVICE: MANAGED,
+    CONFIG_MAP: MANAGED,
     PERSISTENT_VOLUME_CLAIM: MANAGED,
     POD_DISRUPTION_BUDGET: MANAGED,
     STORAGE_CLASS: None,

@@ -16,6 +16,7 @@ from ollama_fleet.kube import KubeError
 from ollama_fleet.ollama.client import OllamaClient
 from ollama_fleet.ollama.errors import OllamaError, OllamaResponseError
 from ollama_fleet.plan.servers import OFFLINE_AFTER, Installed, Probe
+from ollama_fleet.plan.times import rfc3339
 from ollama_fleet.plan.troubles import Trouble
 
 log = logging.getLogger(__name__)
@@ -196,7 +197,8 @@ class Probes:
         return Probe(
             version=version or "unknown",
             installed={
-                _name(one.name): Installed(_digest(one.digest), one.size) for one in installed
+                _name(one.name): Installed(_digest(one.digest), one.size, rfc3339(one.modified_at))
+                for one in installed
             },
             resident={_name(one.name): one.size_vram or one.size for one in resident},
             first_seen=before.first_seen or now,

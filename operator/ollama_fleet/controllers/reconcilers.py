@@ -7,11 +7,21 @@ from functools import partial
 
 from pydantic import ValidationError
 
+from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec
-from ollama_fleet.controllers.carryout import NOT_YET, carry_out, fleet_known, invalid, living
+from ollama_fleet.controllers.carryout import (
+    NOT_YET,
+    carry_out,
+    fleet_known,
+    invalid,
+    living,
+    stalled,
+)
 from ollama_fleet.controllers.context import Context, Reconcilers
 from ollama_fleet.controllers.facts import RegistryFacts
 from ollama_fleet.controllers.fleet import (
+    foreign_manifest,
+    manifests_of,
     servers_in,
     shared_urls,
 )
@@ -33,6 +43,7 @@ from ollama_fleet.kube.kinds import (
     ROUTER,
 )
 from ollama_fleet.plan import distribution, prune
+from ollama_fleet.plan.conditions import Verdict
 from ollama_fleet.plan.demands import Demand, demands_of, key
 from ollama_fleet.plan.result import soonest
 from ollama_fleet.plan.servers import Server
@@ -125,8 +136,11 @@ class ModelDistributions:
             expected,
             seen,
             self._context.clock.now(),
-            self._demands(namespace),
-            shared_urls(self._context),
+            distribution.Around(
+                self._demands(namespace),
+                shared_urls(self._context),
+                manifests_of(self._context, namespace, name),
+            ),
         )
         self._pulls.keep(owner, made.keep)
         own = Key(MODEL_DISTRIBUTION, namespace, name)
@@ -143,6 +157,13 @@ class ModelDistributions:
         )
         notes = (*made.plan.notes, *prune.notes(removed))
         plan = replace(made.plan, notes=notes, requeue_after=after)
+        if foreign := await foreign_manifest(self._context, plan):
+            verdict = Verdict.stuck(
+                Reason.APPLY_REFUSED,
+                f"ConfigMap {foreign} is where the manifest belongs, and is somebody else's. "
+                "Delete or rename it.",
+            )
+            plan = stalled(self._context, wanted, plan, verdict)
         return await carry_out(self._context, wanted, lambda _: plan)
 
     def _demands(self, namespace: str) -> tuple[Demand, ...]:

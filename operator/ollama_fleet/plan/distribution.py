@@ -22,6 +22,7 @@ from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.demands import Demand, key, meant, pins_on
 from ollama_fleet.plan.disk import Blobs
 from ollama_fleet.plan.drift import contradicted, drifting
+from ollama_fleet.plan.manifest import manifest, name_of
 from ollama_fleet.plan.result import Note, Object, Plan
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.tasks import (
@@ -67,6 +68,18 @@ class PullOrder:
 
 
 @dataclass(frozen=True)
+class Around:
+    """What is around a distribution in its namespace."""
+
+    demands: Sequence[Demand] = ()
+    """What every distribution wants, this one included."""
+    shared: Collection[str] = ()
+    """URLs of servers that several OllamaNodes have."""
+    manifests: Sequence[Object] = ()
+    """The ConfigMaps of its manifest, in order."""
+
+
+@dataclass(frozen=True)
 class DistributionPlan:
     """A plan, and what becomes of the pulls."""
 
@@ -102,32 +115,36 @@ def plan_distribution(
     expected: bool,
     seen: Seen,
     now: datetime,
-    demands: Sequence[Demand] = (),
-    shared: Collection[str] = (),
+    around: Around | None = None,
 ) -> DistributionPlan:
     """What to pull where, and the status.
 
     ``expected``: whether an OllamaNode that the target means exists, even if without servers yet.
-    ``demands``: what every distribution of the namespace wants, this one included. ``shared``:
-    URLs of servers that several OllamaNodes have.
     """
     spec = ModelDistributionSpec.model_validate(distribution["spec"])
     meta = distribution["metadata"]
+    around = around or Around()
     previous = distribution.get("status") or {}
     unserved = unsupported.model_distribution(distribution["spec"])
     chosen = [] if unserved else _expecting(targeted(spec.target, servers), seen)
-    tasks = _tasks(spec, meta["namespace"], meta["name"], chosen, seen, now, demands)
+    tasks = _tasks(spec, meta["namespace"], meta["name"], chosen, seen, now, around.demands)
     starting = to_start(spec, tasks, len(chosen))
-    idle = prune.unlisted(demands, chosen) if spec.prune == "Unlisted" else []
+    idle = prune.unlisted(around.demands, chosen) if spec.prune == "Unlisted" else []
     verdict = unserved or _verdict(spec, chosen, expected, tasks)
     verdict = replace(verdict, message=verdict.message + prune.told(spec, idle))
     status = _status(spec, tasks, previous, now)
     status["summary"]["unlisted"] = len(idle)
+    kept: tuple[Object, ...] = ()
+    if chosen and not spec.dry_run:
+        kept = manifest(distribution, chosen, tasks, around.manifests, now)
+    if parts := len(kept or around.manifests):
+        status["manifestRef"] = {"name": name_of(meta["name"]), "parts": parts}
     generation = meta.get("generation", 1)
     status["observedGeneration"] = generation
     status["conditions"] = conditions(previous.get("conditions") or (), verdict, generation, now)
     return DistributionPlan(
         Plan(
+            apply=kept,
             status=status,
             notes=(
                 *_notes(tasks, starting, previous),
@@ -138,7 +155,7 @@ def plan_distribution(
         ),
         start=tuple(_order(spec, task, seen) for task in starting),
         keep=frozenset(task.id for task in tasks if task.state in _RUNNING and not spec.suspend),
-        delete=prune.to_delete(spec, idle, chosen, tasks, seen.arriving, shared),
+        delete=prune.to_delete(spec, idle, chosen, tasks, seen.arriving, around.shared),
     )
 
 

@@ -27,6 +27,8 @@ class Installed:
 
     digest: str
     size: int
+    modified: str = ""
+    """When it was last changed there, as RFC 3339."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ollama_fleet.plan.demands import demands_of, pins_on
-from ollama_fleet.plan.distribution import plan_distribution
+from ollama_fleet.plan.distribution import Around, plan_distribution
 from ollama_fleet.plan.drift import pins_told
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.tasks import RegistryFact, Running, Seen, task_id
@@ -25,7 +25,7 @@ def made(name: str, spec: Object, created: str = "") -> Object:
 
 def plan(one: Object, *others: Object, servers: tuple[Server, ...], **changes: Any) -> Any:
     seen = Seen(**{"registry": {LLAMA: RegistryFact(DIGEST, GIB)}, "running": {}, **changes})
-    return plan_distribution(one, servers, True, seen, NOW, demands_of([one, *others]))
+    return plan_distribution(one, servers, True, seen, NOW, Around(demands_of([one, *others])))
 
 
 def seen(**changes: Any) -> dict[str, Any]:

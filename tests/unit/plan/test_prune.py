@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_fleet.plan.demands import demands_of, key, named
-from ollama_fleet.plan.distribution import plan_distribution
+from ollama_fleet.plan.distribution import Around, plan_distribution
 from ollama_fleet.plan.drain import Report, Use
 from ollama_fleet.plan.prune import Removal, in_use
 from ollama_fleet.plan.servers import Installed, Probe, Server
@@ -35,7 +35,7 @@ def plan(spec: Object, *servers: Server, others: tuple[Object, ...] = (), **chan
     shared = changes.pop("shared", ())
     facts = {name: RegistryFact(DIGEST, GIB) for name in ("new:latest", "other:latest")}
     seen = replace(Seen(facts, {}, {}), **changes)
-    return plan_distribution(own, servers, True, seen, NOW, demands_of(all_of_them), shared)
+    return plan_distribution(own, servers, True, seen, NOW, Around(demands_of(all_of_them), shared))
 
 
 GONE = [("a-0", OLD)]
