@@ -67,13 +67,15 @@ def _refused(url: str) -> str:
 def test_of_two_pins_the_older_holds(fleet: Fleet, registry: Registry) -> None:
     fleet.apply(ollama_node())
     fleet.ready(OLLAMA_NODE, "a")
-    fleet.apply(distribution("z", models=[{"name": SMALL, "digest": registry.digest(SMALL)}]))
-    fleet.ready(MODEL_DISTRIBUTION, "z")
+    fleet.apply(distribution("first", models=[{"name": SMALL, "digest": registry.digest(SMALL)}]))
+    fleet.ready(MODEL_DISTRIBUTION, "first")
     other = registry.digest(TINY)
-    fleet.apply(distribution("b", models=[{"name": SMALL, "digest": other}]))
-    assert "ModelDistribution z," in fleet.stalls(MODEL_DISTRIBUTION, "b", "ContradictoryPin")
-    fleet.ready(MODEL_DISTRIBUTION, "z")
-    fleet.delete(MODEL_DISTRIBUTION, "b")
+    fleet.apply(distribution("second", models=[{"name": SMALL, "digest": other}]))
+    assert "ModelDistribution first," in fleet.stalls(
+        MODEL_DISTRIBUTION, "second", "ContradictoryPin"
+    )
+    fleet.ready(MODEL_DISTRIBUTION, "first")
+    fleet.delete(MODEL_DISTRIBUTION, "second")
 
 
 def test_what_nobody_wants_is_deleted_where_that_is_asked_for(fleet: Fleet) -> None:
@@ -148,3 +150,35 @@ def test_the_manifest_says_what_servers_say(fleet: Fleet, registry: Registry) ->
     fleet.apply(distribution("n", SMALL))
     assert "n-manifest" in fleet.stalls(MODEL_DISTRIBUTION, "n", "ApplyRefused")
     assert (fleet.get(CONFIG_MAP, "n-manifest") or {})["data"] == {"manifest.json": "theirs"}
+
+
+def test_a_preloaded_model_is_back_after_a_crash_and_let_go_in_the_end(fleet: Fleet) -> None:
+    fleet.apply(
+        ollama_node(server_env={}),
+        distribution("m", models=[{"name": SMALL, "preload": True}]),
+        distribution("n", models=[{"name": TINY, "preload": True}]),
+    )
+
+    def lasting() -> set[str]:
+        (pod,) = fleet.pods("a")
+        try:
+            answer = httpx.get(f"{fleet.emulator(pod).url}/api/ps", trust_env=False)
+        except httpx.HTTPError:
+            return set()
+        return {one["name"] for one in answer.json()["models"] if one["expires_at"] > "2200"}
+
+    first, second = sorted(("m", "n"))
+    message = fleet.stalls(MODEL_DISTRIBUTION, second, "NoRoomToPreload")
+    assert "maxLoadedModels is 1" in message
+    fleet.ready(MODEL_DISTRIBUTION, first)
+    eventually("it is in memory", lambda: lasting() == {SMALL})
+    (pod,) = fleet.pods("a")
+    ask(fleet.emulator(pod).url, "/api/generate", model=SMALL, keep_alive=0)
+    fleet.kill(pod)
+    eventually("it is back", lambda: lasting() == {SMALL})
+    eventually("status tells", lambda: fleet.servers("a")["a-0"].get("preloaded") == [SMALL])
+    fleet.patch(MODEL_DISTRIBUTION, "m", {"spec": {"models": [{"name": SMALL, "preload": False}]}})
+    eventually("the other one has its place", lambda: lasting() == {TINY})
+    fleet.ready(MODEL_DISTRIBUTION, "n")
+    fleet.delete(MODEL_DISTRIBUTION, "n")
+    eventually("it is let go", lambda: not lasting())

@@ -52,6 +52,7 @@ class Reason(StrEnum):
     DIGEST_MISMATCH = "DigestMismatch"
     CONTRADICTORY_PIN = "ContradictoryPin"
     NOT_INSTALLED = "NotInstalled"
+    NO_ROOM_TO_PRELOAD = "NoRoomToPreload"
     # of a task that waits or runs
     SERVER_NOT_READY = "ServerNotReady"
     PARALLEL_LIMIT = "ParallelLimit"

@@ -378,6 +378,9 @@ class ServerStatus(Model):
         description="Models in memory before the server was replaced; loaded again before the next "
         "one goes.",
     )
+    preloaded: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] = Field(
+        default=[], description="Models that are kept in its memory, as distributions ask for."
+    )
     active_requests: int | None = Field(
         default=None, ge=0, description="Requests that routers have under way there."
     )

@@ -1,4 +1,4 @@
-"""Bringing models back into the memory of servers that were replaced."""
+"""Bringing models into the memory of servers, and letting go of those that were kept there."""
 
 import asyncio
 import logging
@@ -16,7 +16,9 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 3
 """Failures of a load after which they are told."""
 FIRST_PAUSE, LAST_PAUSE = 5.0, 300.0
-"""Seconds before a load that failed is tried again."""
+"""Seconds before a load that failed is tried again, and between loads of the same model."""
+FORGIVEN = 900.0
+"""Seconds after which an earlier load of the same model counts no more."""
 TIMEOUT = 3600.0
 """Seconds for one load; the server itself gives up after server.loadTimeout."""
 _CONNECT = 10.0
@@ -27,10 +29,12 @@ class _Place:
     """A server, and what it is still to load: one model after the other."""
 
     url: str
-    models: list[str]
     changed: Callable[[], None]
+    models: dict[str, int | str | None] = field(default_factory=dict)
+    """With the keep_alive of each."""
     failures: dict[str, tuple[int, str]] = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
+    news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def count(self, model: str) -> int:
         """How often it has failed to load."""
@@ -45,6 +49,8 @@ class Loads:
         self._probes = probes
         self._clock = clock
         self._groups: dict[str, dict[str, _Place]] = {}
+        self._done: dict[tuple[str, str], tuple[int, float]] = {}
+        """By URL and model, how often it was loaded within a while, and when it last was."""
 
     def want(self, group: str, orders: Collection[LoadOrder], changed: Callable[[], None]) -> None:
         """Load these and no others; ``changed`` hears of every end."""
@@ -53,14 +59,15 @@ class Loads:
         for order in orders:
             place = wanted.get(order.url)
             if place is None:
-                place = wanted[order.url] = known.get(order.url) or _Place(order.url, [], changed)
-                place.models = []
-            place.models.append(order.model)
+                place = wanted[order.url] = known.get(order.url) or _Place(order.url, changed)
+                place.models = {}
+            place.models[order.model] = order.keep_alive
         for url, place in known.items():
             if url not in wanted and place.task is not None:
                 place.task.cancel()
         for url, place in wanted.items():
             place.changed = changed
+            place.news.set()
             if place.task is None or place.task.done():
                 work = self._run(group, place)
                 place.task = self._background.start(f"loads at {url}", work)
@@ -77,22 +84,47 @@ class Loads:
         }
 
     async def _run(self, group: str, place: _Place) -> None:
+        failed_at: dict[str, float] = {}
         while place.models:
-            # what failed lets the others go first
-            model = min(place.models, key=place.count)
-            if count := place.count(model):
-                pause = min(LAST_PAUSE, FIRST_PAUSE * 2 ** (count - 1))
-                await self._clock.wait(asyncio.Event(), pause)
+            # what failed, or was put out of memory again, lets the others go first
+            due = {model: self._due(place, model, failed_at) for model in place.models}
+            model = min(due, key=lambda model: due[model])
+            if (pause := due[model] - self._clock.monotonic()) > 0:
+                place.news.clear()
+                await self._clock.wait(place.news, pause)
+                continue
             access = self._probes.access(group, place.url)
+            keep_alive = place.models[model]
             try:
                 async with client_for(place.url, access, _CONNECT) as client:
-                    await client.load(model, keep_alive=None, timeout=TIMEOUT)
+                    await client.load(model, keep_alive, TIMEOUT)
             except OllamaError as error:
-                place.failures[model] = (count + 1, access.hide(str(error)))
+                failed_at[model] = self._clock.monotonic()
+                place.failures[model] = (place.count(model) + 1, access.hide(str(error)))
                 log.warning("cannot load %s at %s: %s", model, place.url, error)
             else:
-                log.info("loaded again: %s at %s", model, place.url)
+                kept = "" if keep_alive is None else f", with keep_alive {keep_alive}"
+                log.info("loaded: %s at %s%s", model, place.url, kept)
+                self._note(place.url, model)
                 place.failures.pop(model, None)
-                place.models = [one for one in place.models if one != model]
+                place.models.pop(model, None)
                 await self._probes.refresh(group, place.url)
             place.changed()
+
+    def _due(self, place: _Place, model: str, failed_at: Mapping[str, float]) -> float:
+        """When to load it. Later and later where it was loaded before: whoever put it out of
+        memory would do so again."""
+        if count := place.count(model):
+            return failed_at.get(model, 0.0) + _pause(count)
+        times, last = self._done.get((place.url, model), (0, 0.0))
+        return last + _pause(times) if times else 0.0
+
+    def _note(self, url: str, model: str) -> None:
+        now = self._clock.monotonic()
+        self._done = {key: one for key, one in self._done.items() if now - one[1] < FORGIVEN}
+        times, _ = self._done.get((url, model), (0, now))
+        self._done[url, model] = (times + 1, now)
+
+
+def _pause(times: int) -> float:
+    return min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(times - 1, 16))

@@ -22,6 +22,8 @@ from ollama_fleet.plan.troubles import Trouble
 log = logging.getLogger(__name__)
 
 INTERVAL, RETRY = 30.0, 5.0
+FOR_EVER = timedelta(days=3650)
+"""A model that stays in memory for longer was put there for good: Ollama says some 290 years."""
 
 ReadAccess = Callable[[str, SecretRefs], Awaitable[Access]]
 """Reads Secrets of a namespace; raises SecretError or KubeError."""
@@ -201,6 +203,9 @@ class Probes:
                 for one in installed
             },
             resident={_name(one.name): one.size_vram or one.size for one in resident},
+            lasting=frozenset(
+                _name(one.name) for one in resident if one.expires_at - now > FOR_EVER
+            ),
             first_seen=before.first_seen or now,
             last_seen=now,
             offline_after=before.offline_after,
@@ -219,6 +224,7 @@ def _news(before: Probe, after: Probe) -> bool:
         or before.version != after.version
         or before.installed != after.installed
         or before.resident != after.resident
+        or before.lasting != after.lasting
     )
 
 

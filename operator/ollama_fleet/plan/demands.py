@@ -27,10 +27,15 @@ class Demand:
         return self.spec is None or meant(self.spec.target, server)
 
     @property
+    def models(self) -> list[WantedModel]:
+        """Every model that is listed for some server."""
+        return named(self.spec) if self.spec is not None else []
+
+    @property
     def pinning(self) -> bool:
         """Whether it pins any model, and is to be followed."""
-        spec = self.spec
-        return spec is not None and not spec.dry_run and any(one.digest for one in named(spec))
+        dry_run = self.spec is not None and self.spec.dry_run
+        return not dry_run and any(one.digest for one in self.models)
 
 
 def demands_of(distributions: Iterable[Object]) -> tuple[Demand, ...]:

@@ -16,7 +16,7 @@ from ollama_fleet.api.modeldistribution import (
 )
 from ollama_fleet.api.quantity import gib, seconds_of
 from ollama_fleet.api.servers import is_meant
-from ollama_fleet.plan import prune, unsupported
+from ollama_fleet.plan import preload, prune, unsupported
 from ollama_fleet.plan.choice import choices, tier_of
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.demands import Demand, key, meant, pins_on
@@ -131,6 +131,8 @@ def plan_distribution(
     starting = to_start(spec, tasks, len(chosen))
     idle = prune.unlisted(around.demands, chosen) if spec.prune == "Unlisted" else []
     verdict = unserved or _verdict(spec, chosen, expected, tasks)
+    if not unserved and not verdict.stalled:
+        verdict = preload.refused(around.demands, meta["name"], chosen, now) or verdict
     verdict = replace(verdict, message=verdict.message + prune.told(spec, idle))
     status = _status(spec, tasks, previous, now)
     status["summary"]["unlisted"] = len(idle)

@@ -6,7 +6,7 @@ from datetime import datetime
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.api.servers import DRAINING_LABEL
-from ollama_fleet.plan import unbound, unsupported, volumes
+from ollama_fleet.plan import preload, unbound, unsupported, volumes
 from ollama_fleet.plan.advisories import exposure
 from ollama_fleet.plan.claims import claim_template, outdated
 from ollama_fleet.plan.conditions import Verdict, Warned, transition
@@ -17,7 +17,7 @@ from ollama_fleet.plan.machines import joined_in
 from ollama_fleet.plan.networkpolicy import network_policy
 from ollama_fleet.plan.observed import Observed, wanted
 from ollama_fleet.plan.report import status_of, versions_of
-from ollama_fleet.plan.residency import absent, loads, restoring
+from ollama_fleet.plan.residency import absent, restoring
 from ollama_fleet.plan.result import Object, Plan, soonest
 from ollama_fleet.plan.rollout import current, replaced_next, seen, told, updated
 from ollama_fleet.plan.servers import Server, servers_of
@@ -41,6 +41,9 @@ def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
     if lacking:
         refused = refusal(node["metadata"]["namespace"], observed.events, observed.pods, now)
     verdict = unserved or _verdict(name, spec, observed, servers, refused)
+    kept = preload.kept(observed.demands, servers, now)
+    if not verdict.stalled:
+        verdict = preload.unloaded(servers, kept, observed.unloaded) or verdict
     warned = Warned("Vulnerable", Reason.VULNERABLE_VERSION, exposure(spec, versions_of(servers)))
     gpus = claim_template(node, spec, labels)
     made = () if unserved else objects(node, spec, observed.workload, gpus)
@@ -57,13 +60,14 @@ def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
         delete=() if unserved else (*old, *stale),
         change=() if unserved else volumes.to_grow(name, spec, observed.volumes),
         hasten=drained(observed.pods, observed.probes, observed.routers),
-        loads=loads(servers),
-        status=status_of(node, spec, observed, servers, verdict, warned, now),
+        loads=preload.loads(node, servers, kept, spec.server.keep_alive),
+        status=status_of(node, spec, observed, servers, verdict, warned, now, kept),
         notes=(*transition(before, verdict), *warned.notes(before)),
         requeue_after=soonest(
             _look_again(spec, observed, now),
             look_again(before, now) if lacking else None,
             joined_in(observed.pods, observed.kubernetes_nodes, now),
+            preload.next_edge(observed.demands, now),
         ),
     )
 

@@ -10,6 +10,7 @@ from ollama_fleet.api.servers import OLLAMANODE_LABEL
 from ollama_fleet.plan.conditions import Verdict, Warned, conditions
 from ollama_fleet.plan.drift import pins_told
 from ollama_fleet.plan.observed import Observed, wanted
+from ollama_fleet.plan.preload import Kept, held_on
 from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.rollout import updated
 from ollama_fleet.plan.servers import Server
@@ -32,6 +33,7 @@ def status_of(
     verdict: Verdict,
     warned: Warned,
     now: datetime,
+    kept: Mapping[str, Kept],
 ) -> dict[str, Any]:
     """The status to write, conditions included."""
     name = node["metadata"]["name"]
@@ -53,7 +55,12 @@ def status_of(
         volume_size=volume_size(name, spec, observed.volumes),
         servers=[
             with_usage(
-                _server_status(one, before.get(one.name, {}), observed.active),
+                _server_status(
+                    one,
+                    before.get(one.name, {}),
+                    observed.active,
+                    held_on(kept[one.name], one, before.get(one.name, {})),
+                ),
                 before.get(one.name, {}),
                 observed.usage.get(one.pod["metadata"]["name"] if one.pod else ""),
             )
@@ -87,7 +94,10 @@ def _memory(servers: Iterable[Server]) -> MemoryStatus | None:
 
 
 def _server_status(
-    server: Server, before: Mapping[str, Any], active: Mapping[str, int] | None
+    server: Server,
+    before: Mapping[str, Any],
+    active: Mapping[str, int] | None,
+    preloaded: list[str],
 ) -> ServerStatus:
     probe = server.probe
     return ServerStatus(
@@ -105,6 +115,7 @@ def _server_status(
         installed=len(probe.installed) if probe.version else None,
         resident=sorted(probe.resident)[:64],
         restoring=list(server.restoring),
+        preloaded=preloaded,
         active_requests=None if active is None or not server.url else active.get(server.url, 0),
         registered_at=before.get("registeredAt")
         or (rfc3339(probe.first_seen) if probe.first_seen else None),

@@ -18,11 +18,16 @@ class Note:
 
 @dataclass(frozen=True)
 class LoadOrder:
-    """A model to bring into a server's memory."""
+    """A model to bring into a server's memory, or to keep there for another time.
+
+    ``keep_alive`` is as Ollama's API takes it: seconds, a text such as 5m, below zero for ever,
+    None as the server is set.
+    """
 
     server: str
     url: str
     model: str
+    keep_alive: int | str | None = None
 
 
 @dataclass(frozen=True)

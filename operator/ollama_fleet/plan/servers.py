@@ -40,6 +40,8 @@ class Probe:
     installed: Mapping[str, Installed] = field(default_factory=dict)
     resident: Mapping[str, int] = field(default_factory=dict)
     """Model names and the bytes of memory they hold."""
+    lasting: frozenset[str] = frozenset()
+    """Those of them that stay there for ever."""
     first_seen: datetime | None = None
     last_seen: datetime | None = None
     error: str | None = None
@@ -73,6 +75,8 @@ class Server:
     secrets: tuple[str, ...] = ()
     """Names of the Secrets it is reached by."""
     pod: Object | None = field(default=None, repr=False, compare=False)
+    max_loaded: int | None = None
+    """How many models it has in memory at once; None: not known."""
     restoring: tuple[str, ...] = ()
     """Models that were in memory before its pod was replaced, and are to be there again."""
 
@@ -141,7 +145,9 @@ def servers_of(
 def _checked(server: Server, store: Store, disks: Disks, spec: OllamaNodeSpec) -> Server:
     """The server with its store; unfit where it lacks what models must find there."""
     installed = ((one.digest, one.size) for one in server.probe.installed.values())
-    server = replace(server, store=disks.filled(store, installed))
+    told = spec.external is None or "max_loaded_models" in spec.server.model_fields_set
+    loaded = spec.server.max_loaded_models if told else None
+    server = replace(server, store=disks.filled(store, installed), max_loaded=loaded)
     trouble = unmet(server.name, spec.requirements, server.memory, store)
     if server.state != "Ready" or trouble is None:
         return server

@@ -17,7 +17,6 @@ MODEL_DISTRIBUTION = (
     "rollout.schedule",
 )
 MODEL_DISTRIBUTION_VALUES = {"pullPolicy": ("Always",)}
-MODEL_FIELDS = ("preload", "schedule")
 
 ROUTER = (
     "auth",
@@ -38,18 +37,7 @@ def ollama_node(spec: Mapping[str, Any]) -> Verdict | None:
 
 def model_distribution(spec: Mapping[str, Any]) -> Verdict | None:
     """As ollama_node, for a ModelDistribution."""
-    found = _first(spec, MODEL_DISTRIBUTION, MODEL_DISTRIBUTION_VALUES)
-    lists = [("models", spec.get("models") or [])]
-    lists += [
-        (f"tiers[{index}].models", tier.get("models") or [])
-        for index, tier in enumerate(spec.get("tiers") or [])
-    ]
-    for path, models in lists:
-        for index, model in enumerate(models):
-            found = found or next(
-                (f"{path}[{index}].{name}" for name in MODEL_FIELDS if model.get(name)), None
-            )
-    return _verdict(found)
+    return _verdict(_first(spec, MODEL_DISTRIBUTION, MODEL_DISTRIBUTION_VALUES))
 
 
 def router(spec: Mapping[str, Any]) -> Verdict | None:

@@ -374,7 +374,6 @@ def test_another_registry_is_part_of_the_name_to_pull(registry: str, model: str,
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
-        ({"models": [{"name": LLAMA, "preload": True}]}, "spec.models[0].preload"),
         ({**WANT, "pullPolicy": "Always"}, "spec.pullPolicy: Always"),
     ],
 )

@@ -1,0 +1,215 @@
+"""Models that ModelDistributions keep in the memory of servers.
+
+One place decides for a server what that is, for all distributions together, in the order they were
+made in: those that find no room are told, rather than put another one out.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.modeldistribution import WantedModel
+from ollama_fleet.api.quantity import gib
+from ollama_fleet.plan import residency
+from ollama_fleet.plan.conditions import Verdict
+from ollama_fleet.plan.demands import Demand, Pin, key, listed, pins_on
+from ollama_fleet.plan.result import LoadOrder, Object
+from ollama_fleet.plan.servers import Server
+from ollama_fleet.plan.windows import UnknownTimeZone, hours
+
+FOREVER = -1
+"""The keep_alive of what stays in memory."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A model that is not kept in memory though it should be."""
+
+    model: str
+    distribution: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept in a server's memory, and what is not though it should be."""
+
+    models: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    untouched: frozenset[str] = frozenset()
+    """Keys of models that are left as they are: a dry run wants them in memory."""
+
+
+def kept(demands: Sequence[Demand], servers: Iterable[Server], now: datetime) -> dict[str, Kept]:
+    """What is kept in memory, by server."""
+    return {server.name: kept_on(demands, server, now) for server in servers}
+
+
+def kept_on(demands: Sequence[Demand], server: Server, now: datetime) -> Kept:
+    """What belongs in the server's memory now, of what is installed as it should be."""
+    pins = pins_on(demands, server)
+    models: list[str] = []
+    left: list[LeftOut] = []
+    untouched: set[str] = set()
+    held = 0
+    for demand in demands:
+        if demand.spec is None or not demand.means(server):
+            continue
+        for wanted in listed(demand.spec, server):
+            if not wanted.preload or not _warm(wanted, now):
+                continue
+            if demand.spec.dry_run:
+                untouched |= {key(name) for name in (wanted.name, *wanted.fallbacks)}
+                continue
+            model = _there(wanted, server, pins)
+            if model is None or model in models:
+                continue
+            size = server.probe.resident.get(model) or server.probe.installed[model].size
+            if (why := _no_room(server, models, held, size)) is not None:
+                left.append(LeftOut(model, demand.name, why))
+                continue
+            models.append(model)
+            held += size
+    return Kept(tuple(models), tuple(left), frozenset(untouched))
+
+
+def _warm(wanted: WantedModel, now: datetime) -> bool:
+    """Whether these are hours in which it is resident."""
+    if wanted.schedule is None:
+        return True
+    try:
+        return hours(wanted.schedule, now).open
+    except UnknownTimeZone:
+        return False
+
+
+def _there(wanted: WantedModel, server: Server, pins: Mapping[str, Pin]) -> str | None:
+    """The model, or its first fallback, that is installed with the digest it must have."""
+    by_key = {key(name): name for name in server.probe.installed}
+    for name in (wanted.name, *wanted.fallbacks):
+        model = by_key.get(key(name))
+        if model is None:
+            continue
+        pin = pins.get(key(name))
+        if pin is None or server.probe.installed[model].digest == pin.digest:
+            return model
+    return None
+
+
+def _no_room(server: Server, models: Sequence[str], held: int, size: int) -> str | None:
+    """Why one more model would put another out of memory; None if it need not."""
+    if server.max_loaded is not None and len(models) >= server.max_loaded:
+        return (
+            f"server.maxLoadedModels is {server.max_loaded} and {', '.join(models)} comes first. "
+            "Raise it, or preload fewer."
+        )
+    total = server.memory.size
+    if models and total is not None and held + size > total:
+        return (
+            f"it has {gib(size)}, {', '.join(models)} {gib(held)} of {gib(total)} and comes first. "
+            "Preload fewer or smaller ones."
+        )
+    return None
+
+
+def next_edge(demands: Iterable[Demand], now: datetime) -> float | None:
+    """Seconds until the hours of some model begin or end; None where none has any."""
+    edges = []
+    for demand in demands:
+        for wanted in demand.models:
+            if wanted.preload and wanted.schedule is not None:
+                try:
+                    edges.append((hours(wanted.schedule, now).edge - now).total_seconds())
+                except UnknownTimeZone:
+                    continue
+    return max(0.1, min(edges)) if edges else None
+
+
+def held_on(kept: Kept, server: Server, before: Mapping[str, Any]) -> list[str]:
+    """What status tells of a server: what is kept there, and what was and is still held."""
+    was = [one for one in before.get("preloaded") or () if one in server.probe.lasting]
+    return sorted({*kept.models, *was})[:64]
+
+
+def orders(
+    kept: Kept, server: Server, before: Mapping[str, Any], keep_alive: str
+) -> tuple[LoadOrder, ...]:
+    """What to load for good, and what goes back to the server's own ``keep_alive``."""
+    able = server.up or (server.pod is None and server.serving)
+    if not able or server.url is None or server.probe.error is not None:
+        return ()
+    load = [
+        LoadOrder(server.name, server.url, model, FOREVER)
+        for model in kept.models
+        if model not in server.probe.lasting
+    ]
+    after = _number(keep_alive)
+    let_go = [
+        LoadOrder(server.name, server.url, model, after)
+        for model in before.get("preloaded") or ()
+        if model in server.probe.lasting
+        and model not in kept.models
+        and key(model) not in kept.untouched
+        and after != FOREVER
+    ]
+    return (*let_go, *load)
+
+
+def loads(
+    node: Object, servers: Iterable[Server], wanted: Mapping[str, Kept], keep_alive: str
+) -> tuple[LoadOrder, ...]:
+    """All that an OllamaNode's servers are to load, and to let go of."""
+    told = (node.get("status") or {}).get("servers") or ()
+    before = {one["name"]: one for one in told}
+    return tuple(
+        order
+        for one in servers
+        for order in (
+            *orders(wanted[one.name], one, before.get(one.name, {}), keep_alive),
+            *(each for each in residency.loads([one]) if each.model not in wanted[one.name].models),
+        )
+    )
+
+
+def _number(keep_alive: str) -> int | str:
+    """As Ollama's API takes it: a text without a unit must be a number there."""
+    try:
+        return int(keep_alive)
+    except ValueError:
+        return keep_alive
+
+
+def refused(
+    demands: Sequence[Demand], name: str, servers: Iterable[Server], now: datetime
+) -> Verdict | None:
+    """The verdict on a distribution whose models find no room in memory beside others."""
+    if not any(model.preload for demand in demands for model in demand.models):
+        return None
+    for server in servers:
+        for left in kept_on(demands, server, now).left_out:
+            if left.distribution == name:
+                return Verdict.stuck(
+                    Reason.NO_ROOM_TO_PRELOAD,
+                    f"{server.name}: {left.model} is not kept in memory: {left.why}",
+                )
+    return None
+
+
+def unloaded(
+    servers: Iterable[Server], kept: Mapping[str, Kept], failures: Mapping[tuple[str, str], str]
+) -> Verdict | None:
+    """A model that is to be kept in memory and does not load."""
+    for server in servers:
+        found: Collection[str] = kept.get(server.name, Kept()).models
+        for model in found:
+            why = failures.get((server.url or "", model))
+            if why is not None and model not in server.probe.resident:
+                return Verdict.stuck(
+                    Reason.LOAD_FAILED,
+                    f"{server.name}: {model} is to be kept in memory, and does not load: "
+                    f"{why.rstrip('.')}. Lower server.contextLength or server.parallel, or preload "
+                    "another model.",
+                )
+    return None
