@@ -31,6 +31,7 @@ from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.controllers.traffic import Traffic
 from ollama_fleet.controllers.usage import PodUsage
+from ollama_fleet.controllers.wanted import Wanted
 from ollama_fleet.kube import Object
 from ollama_fleet.kube.kinds import (
     MODEL_DISTRIBUTION,
@@ -39,7 +40,6 @@ from ollama_fleet.kube.kinds import (
     ROUTER,
 )
 from ollama_fleet.plan import distribution, ollamanode
-from ollama_fleet.plan.demands import demands_of
 from ollama_fleet.plan.drain import LOOK_AGAIN, Report, drained, ending
 from ollama_fleet.plan.observed import Observed
 from ollama_fleet.plan.result import Plan, soonest
@@ -54,13 +54,20 @@ class OllamaNodes:
     """Keeps servers as OllamaNodes want them."""
 
     def __init__(
-        self, context: Context, probes: Probes, loads: Loads, traffic: Traffic, stores: Stores
+        self,
+        context: Context,
+        probes: Probes,
+        loads: Loads,
+        traffic: Traffic,
+        stores: Stores,
+        wanted: Wanted,
     ) -> None:
         self._context = context
         self._probes = probes
         self._loads = loads
         self._traffic = traffic
         self._stores = stores
+        self._wanted = wanted
         self._usage = PodUsage(context.kube, context.clock)
 
     async def reconcile(self, namespace: str, name: str) -> Result:
@@ -160,7 +167,7 @@ class OllamaNodes:
                 )
             ),
             named=self._named(node),
-            demands=demands_of(self._context.store.list(MODEL_DISTRIBUTION, meta["namespace"])),
+            demands=self._wanted.of(meta["namespace"]),
             unloaded=self._loads.failures(f"{meta['namespace']}/{meta['name']}"),
             routers=routers,
             active=self._traffic.active(meta["namespace"]),

@@ -35,6 +35,7 @@ from ollama_fleet.controllers.pulls import Pulls
 from ollama_fleet.controllers.routers import Routers
 from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.controllers.traffic import Traffic
+from ollama_fleet.controllers.wanted import Wanted
 from ollama_fleet.kube import Object
 from ollama_fleet.kube.access import read_access
 from ollama_fleet.kube.kinds import (
@@ -44,7 +45,7 @@ from ollama_fleet.kube.kinds import (
 )
 from ollama_fleet.plan import distribution, prune
 from ollama_fleet.plan.conditions import Verdict
-from ollama_fleet.plan.demands import Demand, demands_of, key
+from ollama_fleet.plan.demands import key
 from ollama_fleet.plan.result import soonest
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.tasks import RegistryFact, Seen, failures_from_status
@@ -74,10 +75,12 @@ def build(context: Context) -> Reconcilers:
     context.background.start("traffic", traffic.run())
     facts = RegistryFacts(context.clock, context.settings.request_timeout)
     stores = Stores(context, facts)
+    wanted = Wanted(context.store)
+    pruning = Pruning(probes, pulls, traffic)
     return {
-        OLLAMA_NODE: OllamaNodes(context, probes, loads, traffic, stores).reconcile,
+        OLLAMA_NODE: OllamaNodes(context, probes, loads, traffic, stores, wanted).reconcile,
         MODEL_DISTRIBUTION: ModelDistributions(
-            context, probes, stores, pulls, facts, Pruning(probes, pulls, traffic)
+            context, probes, stores, pulls, facts, pruning, wanted
         ).reconcile,
         ROUTER: Routers(context, probes, stores).reconcile,
     }
@@ -94,6 +97,7 @@ class ModelDistributions:
         pulls: Pulls,
         facts: RegistryFacts,
         pruning: Pruning,
+        wanted: Wanted,
     ) -> None:
         self._context = context
         self._probes = probes
@@ -101,6 +105,7 @@ class ModelDistributions:
         self._pulls = pulls
         self._facts = facts
         self._pruning = pruning
+        self._wanted = wanted
         self._planned: set[tuple[str, str]] = set()
 
     async def reconcile(self, namespace: str, name: str) -> Result:
@@ -137,7 +142,7 @@ class ModelDistributions:
             seen,
             self._context.clock.now(),
             distribution.Around(
-                self._demands(namespace),
+                self._wanted.of(namespace),
                 shared_urls(self._context),
                 manifests_of(self._context, namespace, name),
             ),
@@ -166,9 +171,6 @@ class ModelDistributions:
             plan = stalled(self._context, wanted, plan, verdict)
         return await carry_out(self._context, wanted, lambda _: plan)
 
-    def _demands(self, namespace: str) -> tuple[Demand, ...]:
-        return demands_of(self._context.store.list(MODEL_DISTRIBUTION, namespace))
-
     async def _prune(
         self,
         namespace: str,
@@ -188,7 +190,7 @@ class ModelDistributions:
                 return False
             if asking["spec"].get("suspend") or asking["spec"].get("dryRun"):
                 return False
-            wanted = prune.may_be_wanted(self._demands(namespace), by_name[removal.server])
+            wanted = prune.may_be_wanted(self._wanted.of(namespace), by_name[removal.server])
             return wanted is not None and key(removal.model) not in wanted
 
         return await self._pruning.carry_out(namespace, removals, still)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from pydantic import ValidationError
 
@@ -26,29 +27,36 @@ class Demand:
         """Whether it may be about this server."""
         return self.spec is None or meant(self.spec.target, server)
 
-    @property
+    @cached_property
     def models(self) -> list[WantedModel]:
         """Every model that is listed for some server."""
         return named(self.spec) if self.spec is not None else []
 
-    @property
+    @cached_property
     def pinning(self) -> bool:
         """Whether it pins any model, and is to be followed."""
         dry_run = self.spec is not None and self.spec.dry_run
         return not dry_run and any(one.digest for one in self.models)
 
+    @cached_property
+    def preloading(self) -> bool:
+        """Whether it keeps any model in memory."""
+        return any(one.preload for one in self.models)
 
-def demands_of(distributions: Iterable[Object]) -> tuple[Demand, ...]:
-    """The demands, the oldest first: where two contradict each other, the first holds."""
-    found = []
-    for one in distributions:
-        meta = one["metadata"]
-        try:
-            spec = ModelDistributionSpec.model_validate(one["spec"])
-        except ValidationError:
-            spec = None
-        found.append(Demand(meta["name"], meta.get("creationTimestamp") or "", spec))
-    return tuple(sorted(found, key=lambda demand: (demand.created, demand.name)))
+
+def demand_of(distribution: Object) -> Demand:
+    """What a ModelDistribution wants."""
+    meta = distribution["metadata"]
+    try:
+        spec = ModelDistributionSpec.model_validate(distribution["spec"])
+    except ValidationError:
+        spec = None
+    return Demand(meta["name"], meta.get("creationTimestamp") or "", spec)
+
+
+def in_order(demands: Iterable[Demand]) -> tuple[Demand, ...]:
+    """The oldest first: where two contradict each other, the first holds."""
+    return tuple(sorted(demands, key=lambda demand: (demand.created, demand.name)))
 
 
 def meant(target: Target, server: Server) -> bool:

@@ -44,6 +44,8 @@ class Kept:
 
 def kept(demands: Sequence[Demand], servers: Iterable[Server], now: datetime) -> dict[str, Kept]:
     """What is kept in memory, by server."""
+    if not any(demand.preloading for demand in demands):
+        return {server.name: Kept() for server in servers}
     return {server.name: kept_on(demands, server, now) for server in servers}
 
 
@@ -118,23 +120,23 @@ def next_edge(demands: Iterable[Demand], now: datetime) -> float | None:
     """Seconds until the hours of some model begin or end; None where none has any."""
     edges = []
     for demand in demands:
-        for wanted in demand.models:
-            if wanted.preload and wanted.schedule is not None:
+        for model in demand.models:
+            if model.schedule is not None:
                 try:
-                    edges.append((hours(wanted.schedule, now).edge - now).total_seconds())
+                    edges.append((hours(model.schedule, now).edge - now).total_seconds())
                 except UnknownTimeZone:
                     continue
     return max(0.1, min(edges)) if edges else None
 
 
-def held_on(kept: Kept, server: Server, before: Mapping[str, Any]) -> list[str]:
+def held_on(wanted: Kept, server: Server, before: Mapping[str, Any]) -> list[str]:
     """What status tells of a server: what is kept there, and what was and is still held."""
     was = [one for one in before.get("preloaded") or () if one in server.probe.lasting]
-    return sorted({*kept.models, *was})[:64]
+    return sorted({*wanted.models, *was})[:64]
 
 
 def orders(
-    kept: Kept, server: Server, before: Mapping[str, Any], keep_alive: str
+    wanted: Kept, server: Server, before: Mapping[str, Any], keep_alive: str
 ) -> tuple[LoadOrder, ...]:
     """What to load for good, and what goes back to the server's own ``keep_alive``."""
     able = server.up or (server.pod is None and server.serving)
@@ -142,7 +144,7 @@ def orders(
         return ()
     load = [
         LoadOrder(server.name, server.url, model, FOREVER)
-        for model in kept.models
+        for model in wanted.models
         if model not in server.probe.lasting
     ]
     after = _number(keep_alive)
@@ -150,8 +152,8 @@ def orders(
         LoadOrder(server.name, server.url, model, after)
         for model in before.get("preloaded") or ()
         if model in server.probe.lasting
-        and model not in kept.models
-        and key(model) not in kept.untouched
+        and model not in wanted.models
+        and key(model) not in wanted.untouched
         and after != FOREVER
     ]
     return (*let_go, *load)
@@ -184,9 +186,15 @@ def _number(keep_alive: str) -> int | str:
 def refused(
     demands: Sequence[Demand], name: str, servers: Iterable[Server], now: datetime
 ) -> Verdict | None:
-    """The verdict on a distribution whose models find no room in memory beside others."""
-    if not any(model.preload for demand in demands for model in demand.models):
+    """The verdict on a distribution some of whose models cannot be kept in memory."""
+    if not any(demand.preloading for demand in demands):
         return None
+    for model in (model for demand in demands if demand.name == name for model in demand.models):
+        try:
+            if model.schedule is not None:
+                hours(model.schedule, now)
+        except UnknownTimeZone as error:
+            return Verdict.stuck(Reason.INVALID_SPEC, f"{model.name}: schedule.timeZone: {error}.")
     for server in servers:
         for left in kept_on(demands, server, now).left_out:
             if left.distribution == name:
@@ -198,11 +206,11 @@ def refused(
 
 
 def unloaded(
-    servers: Iterable[Server], kept: Mapping[str, Kept], failures: Mapping[tuple[str, str], str]
+    servers: Iterable[Server], wanted: Mapping[str, Kept], failures: Mapping[tuple[str, str], str]
 ) -> Verdict | None:
     """A model that is to be kept in memory and does not load."""
     for server in servers:
-        found: Collection[str] = kept.get(server.name, Kept()).models
+        found: Collection[str] = wanted.get(server.name, Kept()).models
         for model in found:
             why = failures.get((server.url or "", model))
             if why is not None and model not in server.probe.resident:

@@ -1,8 +1,10 @@
 """Small objects to plan over."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from ollama_fleet.plan.demands import Demand, demand_of, in_order
 from ollama_fleet.plan.memory import Memory
 from ollama_fleet.plan.servers import Installed, Probe, Server
 
@@ -85,3 +87,8 @@ def server(name: str = "a-0", memory: int | None = 24, **changes: Any) -> Server
         "probe": probe(),
     }
     return Server(**{**made, **changes})
+
+
+def demands(distributions: Iterable[Object]) -> tuple[Demand, ...]:
+    """What these ModelDistributions want."""
+    return in_order(demand_of(one) for one in distributions)

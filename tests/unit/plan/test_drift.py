@@ -4,12 +4,22 @@ from typing import Any
 
 import pytest
 
-from ollama_fleet.plan.demands import demands_of, pins_on
+from ollama_fleet.plan.demands import pins_on
 from ollama_fleet.plan.distribution import Around, plan_distribution
 from ollama_fleet.plan.drift import pins_told
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.tasks import RegistryFact, Running, Seen, task_id
-from tests.unit.plan.objects import DIGEST, GIB, NOW, OTHER, Object, probe, resource, server
+from tests.unit.plan.objects import (
+    DIGEST,
+    GIB,
+    NOW,
+    OTHER,
+    Object,
+    demands,
+    probe,
+    resource,
+    server,
+)
 
 LLAMA = "llama3.1:8b"
 PINNED = {"models": [{"name": LLAMA, "digest": DIGEST}]}
@@ -25,7 +35,7 @@ def made(name: str, spec: Object, created: str = "") -> Object:
 
 def plan(one: Object, *others: Object, servers: tuple[Server, ...], **changes: Any) -> Any:
     seen = Seen(**{"registry": {LLAMA: RegistryFact(DIGEST, GIB)}, "running": {}, **changes})
-    return plan_distribution(one, servers, True, seen, NOW, Around(demands_of([one, *others])))
+    return plan_distribution(one, servers, True, seen, NOW, Around(demands([one, *others])))
 
 
 def seen(**changes: Any) -> dict[str, Any]:
@@ -51,7 +61,7 @@ def seen(**changes: Any) -> dict[str, Any]:
 )
 def test_of_two_pins_the_older_holds(first: Any, second: Any, held: str, stalled: str) -> None:
     both = [made(*first), made(*second)]
-    (pin,) = pins_on(demands_of(both), server()).values()
+    (pin,) = pins_on(demands(both), server()).values()
     assert pin.digest == held
     for one in both:
         name = one["metadata"]["name"]
@@ -109,8 +119,8 @@ def test_pins_of_tiers_are_told_for_the_servers_of_that_tier() -> None:
         {"minMemory": 0, "models": REPINNED["models"]},
     ]
     fixed = {"models": [{"name": "tiny", "digest": DIGEST}]}
-    demands = demands_of([made("a", {"tiers": tiers}), made("b", fixed)])
-    told = pins_told(demands, [server("a-0", 24), server("a-1", 24), server("a-2", 8)])
+    wanted = demands([made("a", {"tiers": tiers}), made("b", fixed)])
+    told = pins_told(wanted, [server("a-0", 24), server("a-1", 24), server("a-2", 8)])
     assert [one.wire() for one in told] == [
         {"model": LLAMA, "digest": DIGEST, "servers": ["a-0", "a-1"]},
         {"model": LLAMA, "digest": OTHER, "servers": ["a-2"]},
@@ -119,7 +129,7 @@ def test_pins_of_tiers_are_told_for_the_servers_of_that_tier() -> None:
 
 
 def test_pins_are_for_the_servers_that_are_meant() -> None:
-    demands = demands_of([made("a", {**PINNED, "target": {"servers": ["a-1"]}})])
-    told = pins_told(demands, [server("a-0"), server("a-1")])
+    wanted = demands([made("a", {**PINNED, "target": {"servers": ["a-1"]}})])
+    told = pins_told(wanted, [server("a-0"), server("a-1")])
     assert [one.servers for one in told] == [["a-1"]]
-    assert pins_told(demands, [server("a-0")]) == []
+    assert pins_told(wanted, [server("a-0")]) == []

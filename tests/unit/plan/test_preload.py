@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from ollama_fleet.plan.demands import demands_of
 from ollama_fleet.plan.preload import held_on, kept_on, next_edge, orders, refused
 from ollama_fleet.plan.servers import Installed, Probe, Server
-from tests.unit.plan.objects import DIGEST, GIB, NOW, OTHER, Object, pod, resource, server
+from tests.unit.plan.objects import DIGEST, GIB, NOW, OTHER, Object, demands, pod, resource, server
 
 NIGHT = {"start": "22:00", "end": "06:00"}
 DAY = {"start": "08:00", "end": "20:00"}
@@ -34,7 +33,7 @@ def at(
 
 def kept(one: Server, *specs: Object, now: Any = NOW) -> Any:
     made = [resource("ModelDistribution", f"m{number}", spec) for number, spec in enumerate(specs)]
-    return kept_on(demands_of(made), one, now)
+    return kept_on(demands(made), one, now)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +119,7 @@ def test_status_remembers_what_is_still_held() -> None:
 
 def test_whoever_finds_no_room_is_told() -> None:
     one = at("a:1b", "b:1b", max_loaded=1)
-    both = demands_of(
+    both = demands(
         [
             resource("ModelDistribution", "m0", warm("a:1b")),
             resource("ModelDistribution", "m1", warm("b:1b")),
@@ -136,9 +135,9 @@ def test_whoever_finds_no_room_is_told() -> None:
 
 
 def test_hours_begin_and_end() -> None:
-    demands = demands_of([resource("ModelDistribution", "m", warm("a:1b", schedule=DAY))])
-    assert next_edge(demands, NOW) == timedelta(hours=8).total_seconds()
-    assert next_edge(demands, NOW + timedelta(hours=9)) == timedelta(hours=11).total_seconds()
-    assert next_edge(demands_of([resource("ModelDistribution", "m", warm("a:1b"))]), NOW) is None
+    wanted = demands([resource("ModelDistribution", "m", warm("a:1b", schedule=DAY))])
+    assert next_edge(wanted, NOW) == timedelta(hours=8).total_seconds()
+    assert next_edge(wanted, NOW + timedelta(hours=9)) == timedelta(hours=11).total_seconds()
+    assert next_edge(demands([resource("ModelDistribution", "m", warm("a:1b"))]), NOW) is None
     one = replace(at("a:1b"))
     assert kept(one, warm("a:1b", schedule=DAY), now=NOW + timedelta(hours=9)).models == ()

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_fleet.plan.demands import demands_of, key, named
+from ollama_fleet.plan.demands import key, named
 from ollama_fleet.plan.distribution import Around, plan_distribution
 from ollama_fleet.plan.drain import Report, Use
 from ollama_fleet.plan.prune import Removal, in_use
 from ollama_fleet.plan.servers import Installed, Probe, Server
 from ollama_fleet.plan.tasks import RegistryFact, Seen
-from tests.unit.plan.objects import DIGEST, GIB, NOW, Object, resource, server
+from tests.unit.plan.objects import DIGEST, GIB, NOW, Object, demands, resource, server
 
 OLD = "old:latest"
 PRUNE = {"models": [{"name": "new"}], "prune": "Unlisted"}
@@ -35,7 +35,7 @@ def plan(spec: Object, *servers: Server, others: tuple[Object, ...] = (), **chan
     shared = changes.pop("shared", ())
     facts = {name: RegistryFact(DIGEST, GIB) for name in ("new:latest", "other:latest")}
     seen = replace(Seen(facts, {}, {}), **changes)
-    return plan_distribution(own, servers, True, seen, NOW, Around(demands_of(all_of_them), shared))
+    return plan_distribution(own, servers, True, seen, NOW, Around(demands(all_of_them), shared))
 
 
 GONE = [("a-0", OLD)]
@@ -196,7 +196,7 @@ def test_nothing_that_anybody_wants_is_deleted(
     ]
     made = plan({**own, "prune": "Unlisted"}, *servers, others=tuple(others))
     by_name = {one.name: one for one in servers}
-    specs = demands_of(resource("ModelDistribution", "x", spec) for spec in (own, *others))
+    specs = demands(resource("ModelDistribution", "x", spec) for spec in (own, *others))
     for one in made.delete:
         at = by_name[one.server]
         for demand in specs:

@@ -1,0 +1,25 @@
+"""What all ModelDistributions of a namespace want, read from the store."""
+
+from ollama_fleet.controllers.store import Store
+from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION
+from ollama_fleet.plan.demands import Demand, demand_of, in_order
+
+
+class Wanted:
+    """Demands by namespace; each specification is read once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._read: dict[str, dict[str, tuple[object, Demand]]] = {}
+
+    def of(self, namespace: str) -> tuple[Demand, ...]:
+        """The demands of a namespace, the oldest first."""
+        before, found = self._read.get(namespace, {}), {}
+        for one in self._store.list(MODEL_DISTRIBUTION, namespace):
+            meta = one["metadata"]
+            version = (meta["uid"], meta.get("generation"))
+            known = before.get(meta["name"])
+            same = known is not None and known[0] == version
+            found[meta["name"]] = known if known and same else (version, demand_of(one))
+        self._read[namespace] = found
+        return in_order(demand for _, demand in found.values())
