@@ -80,6 +80,7 @@ class OllamaNodes:
             return await self._see_off(group, pods)
         urls = self._urls(group, node, pods)
         self._probes.follow(group, urls, _secrets_of(node), lambda: self._changed(namespace, name))
+        self._probes.lives(group, _lives(pods))
         await self._probes.settled(group, FIRST_PROBE)
         routers = await self._last_words(group, pods)
         await find_workload(self._context, node, pods)
@@ -199,6 +200,16 @@ class OllamaNodes:
         for kind in (MODEL_DISTRIBUTION, ROUTER):
             for one in self._context.store.list(kind, namespace):
                 mark(Key(kind, namespace, one["metadata"]["name"]))
+
+
+def _lives(pods: list[Object]) -> dict[str, str]:
+    """What tells the lives of servers apart, by URL, of those that are Ready."""
+    return {
+        url: f"{pod['metadata']['uid']} {[one.get('restartCount') for one in containers]}"
+        for pod in pods
+        if (url := probe_url(pod)) is not None and pod_ready(pod)
+        for containers in (pod["status"].get("containerStatuses") or (),)
+    }
 
 
 def _secrets_of(node: Object) -> SecretRefs:

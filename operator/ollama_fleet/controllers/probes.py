@@ -44,6 +44,7 @@ class _Followed:
         self.asking = False
         self.round = 0
         self.task: asyncio.Task[None] | None = None
+        self.life: str | None = None
         self.changed: Callable[[], None] = lambda: None
 
 
@@ -96,6 +97,16 @@ class Probes:
         for url, one in known.items():
             if url not in wanted and one.task is not None:
                 one.task.cancel()
+
+    def lives(self, group: str, lives: Mapping[str, str]) -> None:
+        """Ask those at once, by URL, that have begun another life since this was last said: a
+        server that has started again has nothing in memory."""
+        for url, life in lives.items():
+            one = self._groups.get(group, {}).get(url)
+            if one is not None and one.life != life:
+                if one.life is not None:
+                    one.poke.set()
+                one.life = life
 
     def forget(self, group: str) -> None:
         """Probe nothing for ``group`` any more: it is gone."""

@@ -134,3 +134,14 @@ async def test_everyone_who_follows_a_server_hears_of_it(
     assert probes.follows("two/b", URL)
     probes.forget("two/b")
     assert not probes.follows("two/b", URL)
+
+
+async def test_a_server_that_began_another_life_is_asked_at_once(
+    server: type[FakeServer], probes: Probes, clock: FakeClock
+) -> None:
+    probes.follow("ns/a", [URL], SecretRefs(), lambda: None)
+    await settle()
+    for life, asked in (("1", 1), ("1", 1), ("2", 2), ("2", 2)):
+        probes.lives("ns/a", {URL: life, "http://elsewhere:11434": "1"})
+        await settle()
+        assert server.asked == asked
