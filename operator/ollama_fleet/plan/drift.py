@@ -13,7 +13,8 @@ from ollama_fleet.plan.tasks import Task
 
 _NAMED = 3
 """How many of the models that drifted an Event names."""
-PINS_SHOWN = 1024
+PINS_TOLD, SERVERS_TOLD = 1024, 1000
+"""As many as status may have, and as one of them may name."""
 
 
 def contradicted(task: Task, pin: Pin) -> Task:
@@ -52,17 +53,17 @@ def drifting(tasks: Iterable[Task], previous: Mapping[str, Any]) -> tuple[Note, 
 
 def pins_told(demands: Iterable[Demand], servers: Iterable[Server]) -> list[PinStatus]:
     """The pins of an OllamaNode's servers, for its routers."""
-    everyone = list(servers)
+    everyone = sorted(servers, key=lambda server: server.name)
     pinning = [demand for demand in demands if demand.pinning]
     held: dict[tuple[str, str], list[str]] = {}
     for server in everyone:
         for model, pin in pins_on(pinning, server).items():
             held.setdefault((model, pin.digest), []).append(server.name)
-    return [
-        PinStatus(
-            model=model,
-            digest=digest,
-            servers=None if len(names) == len(everyone) else sorted(names),
-        )
-        for (model, digest), names in sorted(held.items())
-    ][:PINS_SHOWN]
+    told: list[PinStatus] = []
+    for (model, digest), names in sorted(held.items()):
+        few = [names[start : start + SERVERS_TOLD] for start in range(0, len(names), SERVERS_TOLD)]
+        told += [
+            PinStatus(model=model, digest=digest, servers=servers)
+            for servers in ([None] if len(names) == len(everyone) else few)
+        ]
+    return told[:PINS_TOLD]

@@ -173,7 +173,9 @@ async def test_who_stops_a_server_learns_what_runs_there(start: Start, serve: Se
         return servers
 
     def says(state: str, in_flight: int, name: str = backend.name) -> list[dict[str, Any]]:
-        return [{"name": name, "url": backend.url, "state": state, "inFlight": in_flight}]
+        models = {"m:latest": in_flight} if in_flight else {}
+        one = {"name": name, "url": backend.url, "state": state, "inFlight": in_flight}
+        return [{**one, "models": models}]
 
     assert await told() == says("Ready", 0)
     client = await Client.connect(router.port)

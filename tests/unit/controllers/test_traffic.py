@@ -80,6 +80,18 @@ async def test_what_each_router_says(router: FakeRouter) -> None:
     assert await made.reports("elsewhere") == ()
 
 
+async def test_how_many_requests_there_are_for_each_model(router: FakeRouter) -> None:
+    made, _ = watching(pod())
+    one = {"name": "a-0", "url": URL, "inFlight": 2}
+    router.answer = {
+        "servers": [
+            {**one, "state": "Gone", "models": {"m:1b": 2}},
+            {**one, "state": "Ready", "models": {"m:1b": 1, "n:1b": 1}},
+        ]
+    }
+    assert await made.reports("llm") == ({URL: Use(True, 4, {"m:1b": 3, "n:1b": 1})},)
+
+
 async def test_an_answer_that_makes_no_sense_is_none(router: FakeRouter) -> None:
     made, _ = watching(pod())
     wrong: list[object] = [[], {}, {"servers": [{}]}, {"servers": [{"url": URL, "state": 1}]}]

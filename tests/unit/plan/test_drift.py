@@ -128,6 +128,13 @@ def test_pins_of_tiers_are_told_for_the_servers_of_that_tier() -> None:
     ]
 
 
+def test_a_pin_on_more_servers_than_one_entry_may_name_has_several() -> None:
+    tiers = [{"minMemory": "16G", "models": PINNED["models"]}]
+    many = [server(f"a-{index:04d}", 24) for index in range(1001)]
+    told = pins_told(demands([made("a", {"tiers": tiers})]), [*many, server("b-0", 8)])
+    assert [len(one.servers or ()) for one in told] == [1000, 1]
+
+
 def test_pins_are_for_the_servers_that_are_meant() -> None:
     wanted = demands([made("a", {**PINNED, "target": {"servers": ["a-1"]}})])
     told = pins_told(wanted, [server("a-0"), server("a-1")])
