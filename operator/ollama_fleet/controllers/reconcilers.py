@@ -119,10 +119,10 @@ class ModelDistributions:
             return Result()
         if not fleet_known(self._context, self._probes, namespace):
             return Result(NOT_YET)
-        self._planned.add((namespace, name))
         try:
             spec = ModelDistributionSpec.model_validate(wanted["spec"])
         except ValidationError as error:
+            self._planned.add((namespace, name))
             refusal = invalid(self._context, wanted, error)
             return await carry_out(self._context, wanted, lambda _: refusal)
         self._recall(owner, wanted)
@@ -147,6 +147,7 @@ class ModelDistributions:
                 manifests_of(self._context, namespace, name),
             ),
         )
+        self._planned.add((namespace, name))
         self._pulls.keep(owner, made.keep)
         own = Key(MODEL_DISTRIBUTION, namespace, name)
         for order in made.start:
