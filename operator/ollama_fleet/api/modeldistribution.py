@@ -107,7 +107,10 @@ class WantedModel(Model):
     fallbacks: Annotated[list[LocalModelName], Field(max_length=8)] = Field(
         default=[], description="Taken in order when the model does not fit or cannot be pulled."
     )
-    preload: bool = Field(default=False, description="Keep it resident.")
+    preload: bool = Field(
+        default=False,
+        description="Keep it in memory: loaded for good, and again after a restart or an eviction.",
+    )
     schedule: Window | None = Field(default=None, description="Resident in these hours only.")
 
 

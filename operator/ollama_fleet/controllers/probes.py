@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from ollama_fleet.api.access import Access, SecretError, SecretRefs
 from ollama_fleet.api.names import InvalidModelName, canonical
@@ -15,6 +15,7 @@ from ollama_fleet.controllers.context import Background
 from ollama_fleet.kube import KubeError
 from ollama_fleet.ollama.client import OllamaClient
 from ollama_fleet.ollama.errors import OllamaError, OllamaResponseError
+from ollama_fleet.ollama.wire import ResidentModel
 from ollama_fleet.plan.servers import OFFLINE_AFTER, Installed, Probe
 from ollama_fleet.plan.times import rfc3339
 from ollama_fleet.plan.troubles import Trouble
@@ -207,6 +208,7 @@ class Probes:
             denied = isinstance(error, OllamaResponseError) and error.status in (401, 403)
             return replace(before, error=access.hide(str(error)), denied=denied, secret=None)
         now = self._clock.now()
+        digests = {one.name: one.digest for one in installed}
         return Probe(
             version=version or "unknown",
             installed={
@@ -215,7 +217,10 @@ class Probes:
             },
             resident={_name(one.name): one.size_vram or one.size for one in resident},
             lasting=frozenset(
-                _name(one.name) for one in resident if one.expires_at - now > FOR_EVER
+                _name(one.name)
+                for one in resident
+                # what was pulled again since is another model, though its name is still there
+                if one.digest == digests.get(one.name) and _stays(one, now)
             ),
             first_seen=before.first_seen or now,
             last_seen=now,
@@ -227,6 +232,12 @@ def client_for(url: str, access: Access, timeout: float) -> OllamaClient:
     """A client that shows the server what it asks for, and trusts whom it should."""
     verify = trust(access.ca) if access.ca is not None else True
     return OllamaClient(url, dict(access.headers), verify, timeout)
+
+
+def _stays(resident: ResidentModel, now: datetime) -> bool:
+    expires = resident.expires_at
+    aware = expires if expires.tzinfo else expires.replace(tzinfo=UTC)
+    return aware - now > FOR_EVER
 
 
 def _news(before: Probe, after: Probe) -> bool:

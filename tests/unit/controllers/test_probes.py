@@ -21,6 +21,7 @@ class FakeServer:
     """A server with models, that may be slow or fail."""
 
     models: list[str] = []
+    resident: list[ResidentModel] = []
     asked = 0
     fails: Exception | None = None
     gate = asyncio.Event()
@@ -43,13 +44,19 @@ class FakeServer:
         return [InstalledModel(name=name, digest="a" * 64, size=1) for name in found]
 
     async def ps(self) -> list[ResidentModel]:
-        return []
+        return list(self.resident)
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> type[FakeServer]:
     monkeypatch.setattr("ollama_fleet.controllers.probes.OllamaClient", FakeServer)
-    for name, value in {"models": [], "asked": 0, "fails": None, "gate": asyncio.Event()}.items():
+    for name, value in {
+        "models": [],
+        "resident": [],
+        "asked": 0,
+        "fails": None,
+        "gate": asyncio.Event(),
+    }.items():
         monkeypatch.setattr(FakeServer, name, value)
     FakeServer.gate.set()
     return FakeServer
@@ -145,3 +152,25 @@ async def test_a_server_that_began_another_life_is_asked_at_once(
         probes.lives("ns/a", {URL: life, "http://elsewhere:11434": "1"})
         await settle()
         assert server.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("digest", "expires", "lasting"),
+    [
+        ("a", "2318-01-01T00:00:00Z", True),
+        ("a", "2318-01-01T00:00:00", True),
+        ("a", "2026-01-01T00:05:00Z", False),
+        ("b", "2318-01-01T00:00:00Z", False),
+    ],
+)
+async def test_what_stays_in_memory_for_good(
+    server: type[FakeServer], probes: Probes, digest: str, expires: str, lasting: bool
+) -> None:
+    server.models = ["m:1b"]
+    told = {"name": "m:1b", "digest": digest * 64, "size": 1, "expires_at": expires}
+    server.resident = [ResidentModel.model_validate(told)]
+    probes.follow("ns/a", [URL], SecretRefs(), lambda: None)
+    await settle()
+    probe = probes.seen("ns/a")[URL]
+    assert set(probe.resident) == {"m:1b"}
+    assert (probe.lasting == {"m:1b"}) is lasting
