@@ -70,6 +70,7 @@ def test_the_operator_writes_only_what_it_makes(helm: Path) -> None:
     everything = {verb for verbs in granted.values() for verb in verbs}
     assert "*" not in {part for key in granted for part in key} | everything
     assert {key for key, verbs in granted.items() if "create" in verbs} == {
+        ("", "configmaps"),
         ("", "services"),
         ("", "serviceaccounts"),
         ("apps", "statefulsets"),
