@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from pydantic import ValidationError
 
@@ -77,6 +77,7 @@ def listed(spec: ModelDistributionSpec, server: Server) -> list[WantedModel]:
     return [*(spec.models or ()), *(tier.models if tier else ())]
 
 
+@lru_cache(maxsize=4096)
 def key(model: str) -> str:
     """A name to compare models by: Ollama makes no difference between cases."""
     try:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from ollama_fleet.api.conditions import Reason
@@ -117,6 +118,7 @@ def task_id(namespace: str, distribution: str, server: str, model: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=4096)
 def canonical(model: str) -> str:
     """A model's name as servers list it: with its tag."""
     return ModelName.parse(model).canonical
