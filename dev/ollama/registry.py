@@ -39,12 +39,17 @@ _FORMS: dict[str, Callable[[str], Package | None]] = {
 class Fault:
     """A fault of the next `count` downloads of bytes that begin with `digest`, after `after`
     bytes: `stall` stands still, `reset` drops the connection, `wrong_bytes` sends others,
-    `error` answers 500 at once."""
+    `error` answers 500 at once. Or of the next `count` manifests: `unauthorized` answers 401,
+    `too_many_requests` 429 with `after` as the seconds to wait."""
 
     kind: str
     digest: str = ""
     after: int = 0
     count: int = 1
+
+
+_DOWNLOAD = ("stall", "reset", "wrong_bytes", "error")
+_REFUSALS = {"unauthorized": 401, "too_many_requests": 429}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,8 @@ class Registry:
         self._blobs: dict[str, Blob] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.faults: list[Fault] = []
+        self.newer: dict[str, str] = {}
+        """Names that stand for another model by now, as a tag does once it is pushed again."""
         self.requests: Counter[str] = Counter()
         self.served_bytes = 0
 
@@ -138,6 +145,11 @@ class Registry:
         match parts:
             case ["v2", namespace, name, "manifests", tag]:
                 self.requests["manifest"] += 1
+                if (fault := self._fault("", tuple(_REFUSALS))) is not None:
+                    error = _error(fault.kind.upper(), fault.kind.replace("_", " "), name)
+                    wait = f"Retry-After: {fault.after}\r\n" if fault.after else ""
+                    send(_REFUSALS[fault.kind], error, "application/json", wait)
+                    return
                 package = self._find(namespace, name, tag)
                 if package is None:
                     error = _error("MANIFEST_UNKNOWN", "manifest unknown", f"unknown tag={tag}")
@@ -159,6 +171,9 @@ class Registry:
             case ["_registry", "stats"]:
                 stats = {"requests": dict(self.requests), "served_bytes": self.served_bytes}
                 send(200, json.dumps(stats).encode(), "application/json")
+            case ["_registry", "newer"]:
+                self.newer.update(json.loads(request.body))
+                send(200, json.dumps(self.newer).encode(), "application/json")
             case ["_registry", "faults"]:
                 self._change_faults(request)
                 faults = [asdict(fault) for fault in self.faults]
@@ -181,7 +196,7 @@ class Registry:
             full = ModelName(HOST, namespace, name, tag).canonical
         except InvalidModelName:
             return None
-        package = self._package(full)
+        package = self._package(self.newer.get(full, full))
         if package is not None:
             self._blobs.update(package.blobs)
         return package
@@ -200,7 +215,7 @@ class Registry:
         """Send a blob or a range of it."""
         blob = self._blobs[digest]
         begin, end = _range(request.headers.get("range", ""), blob.size)
-        fault = self._fault(digest) if request.method == "GET" else None
+        fault = self._fault(digest, _DOWNLOAD) if request.method == "GET" else None
         if fault is not None and fault.kind == "error":
             _send(request, writer, 500, b"internal server error\n", "text/plain")
             return
@@ -243,9 +258,9 @@ class Registry:
             self.served_bytes += len(chunk)
             position = stop
 
-    def _fault(self, digest: str) -> Fault | None:
+    def _fault(self, digest: str, kinds: tuple[str, ...]) -> Fault | None:
         for fault in self.faults:
-            if digest.startswith(fault.digest):
+            if fault.kind in kinds and digest.startswith(fault.digest):
                 fault.count -= 1
                 if fault.count <= 0:
                     self.faults.remove(fault)

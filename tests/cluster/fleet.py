@@ -365,6 +365,11 @@ class Registry:
         path = f"/v2/library/{name}/manifests/{tag}"
         return httpx.get(self.url + path, trust_env=False).headers["Docker-Content-Digest"]
 
+    def renew(self, model: str, other: str) -> None:
+        """From now on the name `model` stands for `other`."""
+        answer = httpx.post(f"{self.url}/_registry/newer", json={model: other}, trust_env=False)
+        answer.raise_for_status()
+
     def served(self) -> int:
         """Bytes given so far."""
         answer = httpx.get(f"{self.url}/_registry/stats", trust_env=False)

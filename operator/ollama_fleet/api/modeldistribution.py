@@ -77,7 +77,9 @@ _by_name = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["nam
 
 
 class Window(Model):
-    """Hours of the day, and days of the week. It may cross midnight."""
+    """Hours of the day, and days of the week, by the clock of a time zone. It may cross midnight.
+    A start or an end that the clock jumps over is the moment of the jump; of one that comes twice,
+    the first counts."""
 
     model_config = rules(
         rule("self.start != self.end", "start and end are the same: for all day, remove the window")
@@ -216,9 +218,17 @@ class Rollout(Model):
         default=2,
         description="Pulls at once: a count, or a percentage of the servers.",
     )
-    window: Window | None = Field(default=None, description="Pulls run in these hours only.")
+    window: Window | None = Field(
+        default=None,
+        description="Pulls run in these hours only: those under way at the end stop, and "
+        "go on where they were at the next start. What is installed stays.",
+    )
     schedule: Cron | None = Field(
-        default=None, description="Cron: when digests are compared with the registry again."
+        default=None,
+        description="Cron, in the time zone of window or else UTC: when what is installed is "
+        "compared with the registry. What differs and is not pinned is pulled again, in the window "
+        "if there is one; under pullPolicy Never it is reported. A time that passed while the "
+        "operator was away is made up for. Absent: what is installed is left alone.",
     )
     retry: Retry = Retry()
     stall_timeout: Interval = Field(
@@ -256,7 +266,10 @@ class ModelDistributionSpec(Model):
     source: Source = Source()
     rollout: Rollout = Rollout()
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
-        default="IfNotPresent", description="Never: report what is missing."
+        default="IfNotPresent",
+        description="IfNotPresent: pull what is missing. Always: also compare what is installed "
+        "with the registry when the spec has changed, a server is new or the operator has started, "
+        "and pull what differs. Never: report what is missing or differs.",
     )
     prune: Literal["Never", "Unlisted"] = Field(
         default="Never",
@@ -346,6 +359,15 @@ class Progress(Model):
     )
 
 
+class OutdatedModel(Model):
+    """A digest of a model that the registry no longer gives."""
+
+    model: Annotated[str, Field(max_length=256)] = Field(
+        description="The model's name, with its tag."
+    )
+    digest: Annotated[str, Field(max_length=71)] = Field(description="Of what is installed.")
+
+
 class ManifestRef(Model):
     """The ConfigMap that lists what is installed, for audit; nothing ever deletes it."""
 
@@ -381,6 +403,13 @@ class ModelDistributionStatus(Model):
     )
     next_sync: Annotated[str | None, Field(max_length=64)] = Field(
         default=None, description="When digests are compared with the registry again."
+    )
+    last_sync: Annotated[str | None, Field(max_length=64)] = Field(
+        default=None,
+        description="When they last were; before the first time, since when the schedule counts.",
+    )
+    outdated: Annotated[list[OutdatedModel], Field(max_length=128)] = Field(
+        default=[], description="What they found installed that the registry has other digests of."
     )
     manifest_ref: ManifestRef | None = None
     conditions: Conditions = CONDITIONS

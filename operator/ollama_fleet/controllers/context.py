@@ -66,6 +66,8 @@ class Settings:
     """Seconds to wait for a whole answer that is no stream."""
     probe_interval: float = 30.0
     """Seconds between looks at a server that is well, and at the Secrets it is reached by."""
+    max_parallel_pulls: int = 16
+    """Pulls at once, over all ModelDistributions."""
     offline_after: float = 60.0
     """Seconds without an answer after which a server is Offline."""
 

@@ -4,10 +4,13 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
+from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import Source
+from ollama_fleet.api.names import DEFAULT_HOST, ModelName
 from ollama_fleet.controllers.clock import Clock
-from ollama_fleet.ollama.errors import ModelNotFound, OllamaError
+from ollama_fleet.ollama.errors import ModelNotFound, OllamaError, RateLimited, Unauthorized
 from ollama_fleet.ollama.gguf import GgufError
 from ollama_fleet.ollama.registry import (
     ADAPTER_LAYER,
@@ -25,7 +28,10 @@ from ollama_fleet.plan.tasks import RegistryFact
 log = logging.getLogger(__name__)
 
 KNOWN, MISSING, FAILED = 600.0, 120.0, 15.0
-"""Seconds for which a manifest, an absence and a failure to ask are believed."""
+"""Seconds for which a manifest, an absence or a refusal, and a failure to ask are believed."""
+LIMITED, LONGEST = 60.0, 24 * 3600.0
+"""Seconds for which a registry is left alone that has had too many requests: where it does not say
+how long, and at most."""
 MOST_SHAPES = 4096
 """Model files remembered at once."""
 
@@ -34,6 +40,7 @@ MOST_SHAPES = 4096
 class _Kept:
     fact: RegistryFact
     until: float
+    asked: datetime
     file: Layer | None = None
     """The model itself, as opposed to its template and the like."""
 
@@ -58,20 +65,28 @@ class RegistryFacts:
         self.layers: dict[str, Blobs] = {}
         """What every model is made of that was ever asked about, by the digest of its manifest:
         a server may have one that its name no longer stands for."""
+        self._limited: dict[str, tuple[float, RegistryFact]] = {}
+        """Registries to be left alone, until when, and what is said of their models meanwhile."""
         self._shapes: dict[str, _Shape] = {}
         """By the digest of the file, so that they hold for good."""
 
     async def of(
-        self, source: Source, models: Iterable[str], shaped: bool = True
+        self,
+        source: Source,
+        models: Iterable[str],
+        shaped: bool = True,
+        since: datetime | None = None,
     ) -> dict[str, RegistryFact]:
-        """The facts of these models (canonical names), asking where none is fresh; unless
-        ``shaped``, their files are not looked into."""
+        """The facts of these models (canonical names), asking where none is fresh, as are digests
+        that the registry gave before ``since``; unless ``shaped``, their files are not looked
+        into."""
         names = sorted(models)
-        now = self._clock.monotonic()
-        stale = [name for name in names if not self._fresh((source.registry, name), now)]
+        stale = [name for name in names if not self._fresh((source.registry, name), since)]
         if stale:
             async with self._client(source) as client:
-                answers = await asyncio.gather(*(self._ask(client, one) for one in stale))
+                answers = await asyncio.gather(
+                    *(self._ask(client, source.registry, one) for one in stale)
+                )
             for name, answer in zip(stale, answers, strict=True):
                 self._keep((source.registry, name), answer)
         found = {name: self._kept[source.registry, name] for name in names}
@@ -90,18 +105,17 @@ class RegistryFacts:
         due += [shape.until - now for shape in shapes if shape.until is not None]
         return max(1.0, min(due)) if due else None
 
-    def forget(self, source: Source, model: str) -> None:
-        """Ask again next time."""
-        self._kept.pop((source.registry, model), None)
-
-    def _fresh(self, key: tuple[str, str], now: float) -> bool:
-        return key in self._kept and self._kept[key].until > now
+    def _fresh(self, key: tuple[str, str], since: datetime | None) -> bool:
+        kept = self._kept.get(key)
+        if kept is None or kept.until <= self._clock.monotonic():
+            return False
+        return since is None or kept.asked >= since or kept.fact.error is not None
 
     def _keep(self, key: tuple[str, str], answer: _Kept) -> None:
         """While a registry does not answer, what it said last is true as far as anybody knows."""
         before = self._kept.get(key)
         if before is not None and answer.fact.error is not None:
-            fact = replace(before.fact, error=answer.fact.error)
+            fact = replace(before.fact, error=answer.fact.error, reason=answer.fact.reason)
             answer = replace(answer, fact=fact, file=before.file)
         self._kept[key] = answer
 
@@ -115,14 +129,29 @@ class RegistryFacts:
         shape = self._shapes.get(kept.file.digest, _Shape())
         return replace(kept.fact, architecture=shape.architecture)
 
-    async def _ask(self, client: RegistryClient, model: str) -> _Kept:
+    async def _ask(self, client: RegistryClient, registry: str, model: str) -> _Kept:
+        host = ModelName.parse(model).host
+        host = registry if host == DEFAULT_HOST else host
         async with self._places:
+            now, asked = self._clock.monotonic(), self._clock.now()
+            until, limited = self._limited.get(host, (0.0, RegistryFact()))
+            if until > now:
+                return _Kept(limited, until, asked)
             try:
                 manifest = await client.manifest(model)
             except ModelNotFound:
-                return _Kept(RegistryFact(missing=True), self._clock.monotonic() + MISSING)
+                return _Kept(RegistryFact(missing=True), now + MISSING, asked)
+            except Unauthorized as error:
+                fact = RegistryFact(error=str(error), reason=Reason.REGISTRY_UNAUTHORIZED)
+                return _Kept(fact, now + MISSING, asked)
+            except RateLimited as error:
+                fact = RegistryFact(error=str(error), reason=Reason.RATE_LIMITED)
+                wait = LIMITED if error.retry_after is None else error.retry_after
+                until = now + min(max(wait, 1.0), LONGEST)
+                self._limited[host] = until, fact
+                return _Kept(fact, until, asked)
             except OllamaError as error:
-                return _Kept(RegistryFact(error=str(error)), self._clock.monotonic() + FAILED)
+                return _Kept(RegistryFact(error=str(error)), now + FAILED, asked)
         digest = f"sha256:{manifest.digest}"
         blobs = {layer.digest: layer.size for layer in (manifest.config, *manifest.layers)}
         self.layers[digest] = blobs
@@ -130,7 +159,7 @@ class RegistryFacts:
             digest=digest, size=manifest.size, blobs=blobs, weights=_weights(manifest)
         )
         file = next(iter(manifest.of_type(MODEL_LAYER)), None)
-        return _Kept(fact, self._clock.monotonic() + KNOWN, file)
+        return _Kept(fact, now + KNOWN, asked, file)
 
     async def _look_into(self, source: Source, models: Mapping[str, _Kept]) -> None:
         """Read the heads of those files that were never read, and of which a try is due."""

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 Outcome = Literal["ok", "transient", "error"]
 
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
+LONGEST_JITTER = 3.0
+"""Seconds."""
 _HEARTBEAT = 10.0
 _QUIET = 30.0
 
@@ -177,8 +179,11 @@ class Loop:
         log.log(level, "%s: %s; trying again in %.3g s", key, what, after)
 
     def _jitter(self, seconds: float | None) -> float | None:
-        """Up to a tenth later than asked, so that a fleet does not move in step."""
-        return None if seconds is None else max(0.0, seconds) * (1 + 0.1 * self._random())
+        """Later than asked by up to a tenth, so that a fleet does not move in step; and by no more
+        than LONGEST_JITTER, as it may be the hour at which something has to end."""
+        if seconds is None:
+            return None
+        return max(0.0, seconds) + min(0.1 * max(0.0, seconds), LONGEST_JITTER) * self._random()
 
     def _backoff(self, key: Key, at_least: float | None) -> float:
         failures = self._failures.get(key, 0)

@@ -32,6 +32,7 @@ async def _run(given: argparse.Namespace) -> int:
         router_cluster_role=given.router_cluster_role,
         probe_interval=given.probe_interval,
         offline_after=given.offline_after,
+        max_parallel_pulls=given.max_parallel_pulls,
     )
     options = Options(given.host, given.port, given.leader_elect, _identity(), settings)
     return await Operator(options, build).run()
@@ -102,6 +103,13 @@ def parser() -> argparse.ArgumentParser:
         help="without an answer for this long, a server is Offline (%(default)s)",
     )
     add(
+        "--max-parallel-pulls",
+        type=_count,
+        default=16,
+        metavar="COUNT",
+        help="pulls at once over all ModelDistributions, which share them (%(default)s)",
+    )
+    add(
         "--log-format",
         choices=("auto", "text", "json"),
         default="auto",
@@ -114,6 +122,12 @@ def parser() -> argparse.ArgumentParser:
 def _port(text: str) -> int:
     if not text.isdigit() or not 0 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: give a number from 0 to 65535")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 10000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count: give a number from 1 to 10000")
     return int(text)
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections import Counter as Counted
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -12,11 +13,21 @@ from ollama_fleet.api.names import canonical
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.context import Background
 from ollama_fleet.controllers.probes import Probes, client_for
+from ollama_fleet.controllers.turns import Turns
 from ollama_fleet.ollama.client import OllamaClient
-from ollama_fleet.ollama.errors import ModelNotFound, OllamaError
+from ollama_fleet.ollama.errors import (
+    ModelNotFound,
+    OllamaError,
+    OllamaResponseError,
+    PullFailed,
+    Silent,
+    Unreachable,
+)
 from ollama_fleet.ollama.progress import Progress
+from ollama_fleet.ollama.wire import PullProgress
 from ollama_fleet.plan.disk import Blobs
 from ollama_fleet.plan.distribution import PullOrder
+from ollama_fleet.plan.retries import cause
 from ollama_fleet.plan.tasks import Failure, Running
 
 log = logging.getLogger(__name__)
@@ -32,6 +43,10 @@ class _PullError(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class _LostError(Exception):
+    """The server went away; whatever comes of it is no fault of the pull."""
 
 
 @dataclass
@@ -69,11 +84,17 @@ class Pulls:
     """Starts, follows and stops pulls; remembers how they failed."""
 
     def __init__(
-        self, background: Background, probes: Probes, clock: Clock, metrics: CollectorRegistry
+        self,
+        background: Background,
+        probes: Probes,
+        clock: Clock,
+        metrics: CollectorRegistry,
+        limit: int,
     ) -> None:
         self._background = background
         self._probes = probes
         self._clock = clock
+        self._turns = Turns(limit)
         self._running: dict[str, _Pull] = {}
         self._failures: dict[str, Failure] = {}
         self._owners: dict[str, str] = {}
@@ -116,6 +137,12 @@ class Pulls:
                 found[server] = {**found.get(server, {}), **pull.order.blobs}
         return found
 
+    def places(self, owner: str, more: int, changed: Callable[[], None]) -> int:
+        """How many of that many pulls an owner may start now, by the operator's limit; where it is
+        not all of them, ``changed`` is called once there is room."""
+        running = Counted(pull.owner for pull in self._running.values())
+        return self._turns.places(owner, running, more, changed)
+
     def failures(self, owner: str) -> dict[str, Failure]:
         """How the latest pulls of an owner's tasks failed, by task."""
         return {
@@ -142,6 +169,12 @@ class Pulls:
             del self._owners[task]
         self._shown_at.pop(owner, None)
 
+    def forget(self, owner: str) -> None:
+        """An owner is gone: its pulls stop, and nothing is remembered of it."""
+        self.keep(owner, ())
+        self.forgive(owner)
+        self._turns.forget(owner)
+
     def start(
         self, owner: str, order: PullOrder, attempts: int, changed: Callable[[], None]
     ) -> None:
@@ -166,6 +199,8 @@ class Pulls:
             log.info("pull of %s to %s stopped", pull.order.model, pull.order.server)
             if pull.task is not None:
                 pull.task.cancel()
+        if unwanted:
+            self._turns.wake()
 
     async def _run(self, pull: _Pull, attempts: int) -> None:
         order = pull.order
@@ -177,6 +212,9 @@ class Pulls:
             result = "completed"
             self._failures.pop(order.task, None)
             log.info("pull completed: %s on %s (task %s)", order.model, order.server, order.task)
+        except _LostError as error:
+            result = "lost"
+            self._lose(pull, attempts, str(error))
         except _PullError as error:
             result = "failed"
             self._fail(pull, attempts, error.reason, str(error))
@@ -196,6 +234,18 @@ class Pulls:
         self._owners[order.task] = pull.owner
         log.warning("pull failed: %s to %s: %s", order.model, order.server, message)
 
+    def _lose(self, pull: _Pull, attempts: int, message: str) -> None:
+        """No attempt; but one whose server is lost again before a byte has come waits longer."""
+        order, before = pull.order, self._failures.get(pull.order.task)
+        losses = before.losses + 1 if before is not None and not pull.progress.received else 1
+        reason = Reason.UNREACHABLE
+        if before is not None and before.reason == Reason.DIGEST_MISMATCH:
+            # what it has installed is still not what was wanted
+            reason = before.reason
+        self._failures[order.task] = Failure(self._clock.now(), attempts, reason, message, losses)
+        self._owners[order.task] = pull.owner
+        log.warning("pull interrupted: %s to %s: %s", order.model, order.server, message)
+
     async def _end(self, pull: _Pull) -> None:
         try:
             await asyncio.wait_for(self._probes.refresh(pull.group, pull.order.url), 15.0)
@@ -204,6 +254,7 @@ class Pulls:
         if self._running.get(pull.order.task) is pull:
             del self._running[pull.order.task]
         pull.changed()
+        self._turns.wake()
 
     async def _pull(self, pull: _Pull) -> None:
         order = pull.order
@@ -221,8 +272,10 @@ class Pulls:
                 await self._verify(client, order)
         except ModelNotFound as error:
             raise _PullError(Reason.MODEL_NOT_FOUND, self._told(pull, error)) from error
+        except Unreachable as error:
+            raise _LostError(f"the server was lost: {self._told(pull, error)}") from error
         except OllamaError as error:
-            raise _PullError(Reason.PULL_FAILED, self._told(pull, error)) from error
+            raise _PullError(_reason(error), self._told(pull, error)) from error
 
     def _client(self, pull: _Pull) -> OllamaClient:
         access = self._probes.access(pull.group, pull.order.url)
@@ -232,9 +285,17 @@ class Pulls:
         return self._probes.access(pull.group, pull.order.url).hide(f"{error}.")
 
     async def _download(self, client: OllamaClient, pull: _Pull) -> None:
-        order, progress = pull.order, pull.progress
+        order = pull.order
         pull.grew = self._clock.monotonic()
-        async for line in client.pull(order.name, order.insecure, order.stall_timeout):
+        lines = client.pull(order.name, order.insecure, order.stall_timeout)
+        try:
+            await self._follow(lines, pull)
+        except Silent as error:
+            raise self._stalled(pull) from error
+
+    async def _follow(self, lines: AsyncIterator[PullProgress], pull: _Pull) -> None:
+        order, progress = pull.order, pull.progress
+        async for line in lines:
             now = self._clock.monotonic()
             progress.observe(line, now)
             completed = progress.completed
@@ -243,14 +304,18 @@ class Pulls:
                     self._bytes.inc(max(0, completed - pull.size))
                 pull.size, pull.grew = completed, now
             elif now - pull.grew > order.stall_timeout:
-                raise _PullError(
-                    Reason.PULL_FAILED,
-                    f"the pull stood still for {order.stall_timeout:.0f} s at "
-                    f"{progress.fraction:.0%}.",
-                )
+                raise self._stalled(pull)
             if now - pull.reported >= REPORT_INTERVAL:
                 pull.reported = now
                 pull.changed()
+
+    def _stalled(self, pull: _Pull) -> _PullError:
+        """To leave is what cancels it on the server; the next attempt resumes it."""
+        return _PullError(
+            Reason.PULL_STALLED,
+            f"the pull stood still for {pull.order.stall_timeout:.0f} s at "
+            f"{pull.progress.fraction:.0%}.",
+        )
 
     async def _verify(self, client: OllamaClient, order: PullOrder) -> None:
         for model in await client.tags():
@@ -266,3 +331,13 @@ class Pulls:
         raise _PullError(
             Reason.PULL_FAILED, f"the server said success, and does not list {order.model}."
         )
+
+
+def _reason(error: OllamaError) -> Reason:
+    """Why a server did not pull, from what it says of it; what it answers to a request that is not
+    in order says nothing of the registry."""
+    if isinstance(error, PullFailed):
+        return cause(error.message)
+    if isinstance(error, OllamaResponseError) and error.status >= 500:
+        return cause(error.message)
+    return Reason.PULL_FAILED

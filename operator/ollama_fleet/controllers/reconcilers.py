@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from ollama_fleet.controllers.carryout import (
     living,
     stalled,
 )
+from ollama_fleet.controllers.comparisons import Call, Comparisons, fresh_from
 from ollama_fleet.controllers.context import Context, Reconcilers
 from ollama_fleet.controllers.facts import RegistryFacts
 from ollama_fleet.controllers.fleet import (
@@ -62,7 +63,8 @@ def build(context: Context) -> Reconcilers:
         context.settings.probe_interval,
         timedelta(seconds=context.settings.offline_after),
     )
-    pulls = Pulls(context.background, probes, context.clock, context.metrics)
+    limit = context.settings.max_parallel_pulls
+    pulls = Pulls(context.background, probes, context.clock, context.metrics, limit)
     context.metrics.register(FleetCollector(context.store))
     loads = Loads(context.background, probes, context.clock)
 
@@ -107,14 +109,15 @@ class ModelDistributions:
         self._pruning = pruning
         self._wanted = wanted
         self._planned: set[tuple[str, str]] = set()
+        self._comparisons = Comparisons()
 
     async def reconcile(self, namespace: str, name: str) -> Result:
         """Start and stop pulls as one ModelDistribution wants, and report."""
         wanted = living(self._context, MODEL_DISTRIBUTION, namespace, name)
         owner = f"{namespace}/{name}"
         if wanted is None:
-            self._pulls.keep(owner, ())
-            self._pulls.forgive(owner)
+            self._pulls.forget(owner)
+            self._comparisons.forget(owner)
             self._planned.discard((namespace, name))
             return Result()
         if not fleet_known(self._context, self._probes, namespace):
@@ -128,28 +131,37 @@ class ModelDistributions:
         self._recall(owner, wanted)
         models = distribution.models_named(spec)
         expected = self._expected(spec, namespace)
+        call = self._call(owner, wanted, spec)
+        since = fresh_from(call, self._pulls.failures(owner).values())
         seen = Seen(
-            registry=await self._ask(spec, models, expected),
+            registry=await self._ask(spec, models, expected, since),
+            compare=call is not None,
             running=self._pulls.running(owner),
             failures=self._pulls.failures(owner),
             arriving=self._pulls.arriving(namespace),
         )
+        own = Key(MODEL_DISTRIBUTION, namespace, name)
         servers = servers_in(self._context, self._probes, self._stores, namespace)
-        made = distribution.plan_distribution(
-            wanted,
-            servers,
-            expected,
-            seen,
-            self._context.clock.now(),
-            distribution.Around(
-                self._wanted.of(namespace),
-                shared_urls(self._context),
-                manifests_of(self._context, namespace, name),
-            ),
+        now = self._context.clock.now()
+        around = distribution.Around(
+            self._wanted.of(namespace),
+            shared_urls(self._context),
+            manifests_of(self._context, namespace, name),
         )
+        made = distribution.plan_distribution(wanted, servers, expected, seen, now, around)
         self._planned.add((namespace, name))
         self._pulls.keep(owner, made.keep)
-        own = Key(MODEL_DISTRIBUTION, namespace, name)
+        places = self._pulls.places(owner, len(made.start), lambda: self._context.loop.mark(own))
+        if places < len(made.start):
+            seen = replace(seen, places=places)
+            made = distribution.plan_distribution(wanted, servers, expected, seen, now, around)
+        again = bool(made.start)
+        if made.compared and call is not None:
+            self._comparisons.done(owner)
+            if call.scheduled and seen.failures:
+                # they failed on the way to the digests of before
+                self._pulls.forgive(owner)
+                again = True
         for order in made.start:
             failure = seen.failures.get(order.task)
             attempts = failure.attempts if failure else 0
@@ -158,7 +170,7 @@ class ModelDistributions:
         after = soonest(
             made.plan.requeue_after,
             self._facts.next_look(spec.source, models),
-            0.0 if made.start or removed else None,
+            0.0 if again or removed else None,
             prune.LOOK_AGAIN if made.delete else None,
         )
         notes = (*made.plan.notes, *prune.notes(removed))
@@ -196,12 +208,23 @@ class ModelDistributions:
 
         return await self._pruning.carry_out(namespace, removals, still)
 
+    def _call(self, owner: str, wanted: Object, spec: ModelDistributionSpec) -> Call | None:
+        """Whether what is installed is to be compared with the registry now."""
+        namespace = wanted["metadata"]["namespace"]
+        servers = servers_in(self._context, self._probes, self._stores, namespace)
+        targeted = distribution.targeted(spec.target, servers)
+        return self._comparisons.call(owner, wanted, spec, targeted, self._context.clock.now())
+
     async def _ask(
-        self, spec: ModelDistributionSpec, models: set[str], judged: bool
+        self,
+        spec: ModelDistributionSpec,
+        models: set[str],
+        judged: bool,
+        since: datetime | None,
     ) -> dict[str, RegistryFact]:
         """What the registry says; OllamaNodes hear of what models turn out to share."""
         known = len(self._facts.layers)
-        found = await self._facts.of(spec.source, models, shaped=judged)
+        found = await self._facts.of(spec.source, models, judged, since)
         if len(self._facts.layers) > known:
             for node in self._context.store.list(OLLAMA_NODE):
                 meta = node["metadata"]

@@ -18,6 +18,7 @@ from ollama_fleet.ollama.errors import (
     ModelNotFound,
     OllamaResponseError,
     PullFailed,
+    Silent,
     Unreachable,
 )
 from ollama_fleet.ollama.wire import (
@@ -181,6 +182,8 @@ class OllamaClient:
     def _translated(self) -> Iterator[None]:
         try:
             yield
+        except httpx.ReadTimeout as error:
+            raise Silent(f"{self.base_url} did not answer in time") from error
         except httpx.TimeoutException as error:
             raise Unreachable(f"{self.base_url} did not answer in time") from error
         except (httpx.RequestError, httpx.InvalidURL, httpx.StreamError) as error:

@@ -11,6 +11,10 @@ class Unreachable(OllamaError):  # noqa: N818
     """No connection, no answer in time, or a connection lost half way. Worth another try."""
 
 
+class Silent(Unreachable):
+    """Connected, and nothing more came in time."""
+
+
 class ModelNotFound(OllamaError):  # noqa: N818
     """The server, or the registry, does not have that model."""
 
@@ -43,3 +47,15 @@ class Busy(OllamaResponseError):  # noqa: N818
 
 class RegistryError(OllamaError):
     """A registry's answer that is no success or no manifest."""
+
+
+class Unauthorized(RegistryError):  # noqa: N818
+    """401 or 403: the registry gives that model only to those it knows."""
+
+
+class RateLimited(RegistryError):  # noqa: N818
+    """429: too many requests. `retry_after`: seconds to wait, None if the registry does not say."""
+
+    def __init__(self, message: str, retry_after: float | None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

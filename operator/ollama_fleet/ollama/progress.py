@@ -46,6 +46,11 @@ class Progress:
         return max(self._expected, sum(total for _, total in self._layers.values()))
 
     @property
+    def received(self) -> int:
+        """Bytes that came over the net."""
+        return self._received
+
+    @property
     def fraction(self) -> float:
         """Between 0 and 1; 0 while nothing is known."""
         return min(1.0, self.completed / self.total) if self.total else 0.0

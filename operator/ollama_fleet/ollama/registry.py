@@ -9,13 +9,21 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
 from ollama_fleet.api.names import DEFAULT_HOST, ModelName
-from ollama_fleet.ollama.errors import ModelNotFound, RegistryError, Unreachable
+from ollama_fleet.ollama.errors import (
+    ModelNotFound,
+    RateLimited,
+    RegistryError,
+    Unauthorized,
+    Unreachable,
+)
 from ollama_fleet.ollama.gguf import GgufError, Header, Value
 
 MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
@@ -88,7 +96,8 @@ class RegistryClient:
         await self._http.aclose()
 
     async def manifest(self, name: ModelName | str) -> Manifest:
-        """Fetch a model's manifest; raises ModelNotFound, Unreachable, RegistryError."""
+        """Fetch a model's manifest; raises ModelNotFound, Unreachable, Unauthorized, RateLimited
+        and, for other answers, RegistryError."""
         name = ModelName.parse(name) if isinstance(name, str) else name
         base = self._of(name)
         with _translated(base):
@@ -97,6 +106,16 @@ class RegistryClient:
             )
         if response.status_code == httpx.codes.NOT_FOUND:
             raise ModelNotFound(name.canonical, f"{base} has no {name.canonical}")
+        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise Unauthorized(
+                f"{base} does not give {name.canonical} without credentials "
+                f"({response.status_code})"
+            )
+        if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            wait = retry_after_seconds(
+                response.headers.get("Retry-After"), response.headers.get("Date")
+            )
+            raise RateLimited(f"{base} has had too many requests (429)", wait)
         if response.status_code != httpx.codes.OK:
             raise RegistryError(
                 f"{base} answered {response.status_code} for {name.canonical}: "
@@ -176,6 +195,19 @@ def parse_manifest(content: bytes) -> Manifest:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise RegistryError("the registry's answer is no model manifest") from error
+
+
+def retry_after_seconds(retry_after: str | None, date: str | None) -> float | None:
+    """A Retry-After in seconds, from either of its forms; a date is counted from the registry's
+    own clock."""
+    try:
+        if not retry_after or retry_after.strip().isdecimal():
+            return float(retry_after) if retry_after else None
+        then = parsedate_to_datetime(retry_after)
+        now = parsedate_to_datetime(date) if date else datetime.now(UTC)
+        return max(0.0, (then - now).total_seconds())
+    except (ValueError, TypeError):
+        return None
 
 
 def _layer(data: dict[str, Any]) -> Layer:

@@ -16,7 +16,7 @@ from ollama_fleet.api.modeldistribution import (
 )
 from ollama_fleet.api.quantity import gib, seconds_of
 from ollama_fleet.api.servers import is_meant
-from ollama_fleet.plan import preload, prune, unsupported
+from ollama_fleet.plan import preload, prune, timetable
 from ollama_fleet.plan.choice import choices, tier_of
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.demands import Demand, key, meant, pins_on
@@ -25,16 +25,19 @@ from ollama_fleet.plan.drift import contradicted, drifting
 from ollama_fleet.plan.manifest import manifest, name_of
 from ollama_fleet.plan.result import Note, Object, Plan
 from ollama_fleet.plan.servers import Server
+from ollama_fleet.plan.syncs import Comparable, Sync, compare
 from ollama_fleet.plan.tasks import (
     Seen,
     Task,
     canonical,
+    held_back,
     plan_task,
     pull_name,
     task_id,
     to_start,
 )
 from ollama_fleet.plan.times import rfc3339, span
+from ollama_fleet.plan.timetable import Timetable
 
 TASKS_SHOWN = 50
 _ORDER = {
@@ -47,6 +50,11 @@ _ORDER = {
     "Installed": 6,
 }
 _RUNNING = ("Pulling", "Verifying")
+_REGISTRY_REMEDIES = {
+    Reason.REGISTRY_UNREACHABLE: "Check the network, a proxy, or spec.source.registry",
+    Reason.REGISTRY_UNAUTHORIZED: "Name a model or a registry that needs no credentials",
+    Reason.RATE_LIMITED: "Ask it for less, or name a registry of your own",
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,8 @@ class DistributionPlan:
     """Ids of running tasks that are still wanted; every other is stopped."""
     delete: tuple[prune.Removal, ...] = ()
     """Models to delete."""
+    compared: bool = False
+    """Whether what is installed was compared with the registry."""
 
 
 def models_named(spec: ModelDistributionSpec) -> set[str]:
@@ -125,16 +135,30 @@ def plan_distribution(
     meta = distribution["metadata"]
     around = around or Around()
     previous = distribution.get("status") or {}
-    unserved = unsupported.model_distribution(distribution["spec"])
-    chosen = [] if unserved else _expecting(targeted(spec.target, servers), seen)
-    tasks = _tasks(spec, meta["namespace"], meta["name"], chosen, seen, now, around.demands)
+    refused = timetable.refusal(spec.rollout, now)
+    chosen = [] if refused else _expecting(targeted(spec.target, servers), seen)
+    wanted = _tasks(spec, meta["namespace"], meta["name"], chosen, seen, around.demands)
+    sync = Sync()
+    if not refused:
+        compared = (_comparable(task, seen) for task in wanted)
+        sync = compare(spec, previous, compared, seen.compare, now)
+        seen = replace(
+            seen,
+            outdated=sync.outdated,
+            timetable=timetable.timetable(spec.rollout, now),
+        )
+    tasks = [task if task.contradicted else plan_task(spec, task, seen, now) for task in wanted]
     starting = to_start(spec, tasks, len(chosen))
+    if seen.places is not None:
+        held = {task.id for task in starting[seen.places :]}
+        starting = starting[: seen.places]
+        tasks = [held_back(task) if task.id in held else task for task in tasks]
     idle = prune.unlisted(around.demands, chosen) if spec.prune == "Unlisted" else []
-    verdict = unserved or _verdict(spec, chosen, expected, tasks)
-    if not unserved and not verdict.stalled:
+    verdict = refused or _verdict(spec, chosen, expected, tasks, seen.timetable)
+    if not refused and not verdict.stalled:
         verdict = preload.refused(around.demands, meta["name"], chosen, now) or verdict
     verdict = replace(verdict, message=verdict.message + prune.told(spec, idle))
-    status = _status(spec, tasks, previous, now)
+    status = _status(tasks, previous, seen.timetable, sync, now)
     status["summary"]["unlisted"] = len(idle)
     kept: tuple[Object, ...] = ()
     if chosen and not spec.dry_run:
@@ -153,11 +177,12 @@ def plan_distribution(
                 *drifting(tasks, previous),
                 *transition(previous.get("conditions") or (), verdict),
             ),
-            requeue_after=_next_change(tasks, now),
+            requeue_after=_next_change(tasks, seen.timetable, now),
         ),
         start=tuple(_order(spec, task, seen) for task in starting),
         keep=frozenset(task.id for task in tasks if task.state in _RUNNING and not spec.suspend),
         delete=prune.to_delete(spec, idle, chosen, tasks, seen.arriving, around.shared),
+        compared=sync.done,
     )
 
 
@@ -175,7 +200,6 @@ def _tasks(
     name: str,
     servers: Sequence[Server],
     seen: Seen,
-    now: datetime,
     demands: Sequence[Demand],
 ) -> list[Task]:
     tasks = []
@@ -195,10 +219,20 @@ def _tasks(
                 undecided=choice.undecided,
             )
             if pin is not None and pin.digest != task.pin:
-                tasks.append(contradicted(task, pin))
-            else:
-                tasks.append(plan_task(spec, task, seen, now))
+                task = contradicted(task, pin)
+            tasks.append(task)
     return tasks
+
+
+def _comparable(task: Task, seen: Seen) -> Comparable:
+    fact, installed = seen.registry.get(task.model), task.server.probe.installed.get(task.model)
+    return Comparable(
+        task.model,
+        installed.digest if installed else None,
+        fact.digest if fact else None,
+        pinned=task.pin is not None,
+        unknown=fact is None or fact.error is not None,
+    )
 
 
 def _order(spec: ModelDistributionSpec, task: Task, seen: Seen) -> PullOrder:
@@ -220,7 +254,11 @@ def _order(spec: ModelDistributionSpec, task: Task, seen: Seen) -> PullOrder:
 
 
 def _verdict(
-    spec: ModelDistributionSpec, servers: Sequence[Server], expected: bool, tasks: list[Task]
+    spec: ModelDistributionSpec,
+    servers: Sequence[Server],
+    expected: bool,
+    tasks: list[Task],
+    when: Timetable,
 ) -> Verdict:
     if not servers:
         if expected:
@@ -256,13 +294,16 @@ def _verdict(
         return Verdict.underway(f"{told}; {starting.name} has yet to tell its memory")
     if count.installed == count.desired:
         return Verdict.good(told)
-    unreachable = next((task for task in tasks if task.reason == Reason.REGISTRY_UNREACHABLE), None)
-    if unreachable is not None and not count.pulling:
+    unasked = next((task for task in tasks if task.reason in _REGISTRY_REMEDIES), None)
+    if unasked is not None and unasked.reason is not None and not count.pulling:
+        remedy = _REGISTRY_REMEDIES[unasked.reason]
         return Verdict.stuck(
-            Reason.REGISTRY_UNREACHABLE,
-            f"{unreachable.message}. Check the network, a proxy, or spec.source.registry; it is "
-            "tried again by itself.",
+            unasked.reason, f"{unasked.message}. {remedy}; it is tried again by itself."
         )
+    paused = sum(task.reason == Reason.OUTSIDE_WINDOW for task in tasks)
+    if paused and not count.pulling:
+        message = f"{told}; {paused} wait for the window, which opens {when.opening}"
+        return Verdict.underway(message, Reason.OUTSIDE_WINDOW)
     return Verdict.underway(f"{told}, {count.pulling} pulling, {count.waiting} waiting")
 
 
@@ -310,7 +351,7 @@ def _count(tasks: Iterable[Task]) -> Summary:
 
 
 def _status(
-    spec: ModelDistributionSpec, tasks: list[Task], previous: Mapping[str, Any], now: datetime
+    tasks: list[Task], previous: Mapping[str, Any], when: Timetable, sync: Sync, now: datetime
 ) -> dict[str, Any]:
     before = {one["id"]: one for one in previous.get("tasks") or ()}
     shown = sorted(tasks, key=lambda task: (_ORDER[task.state], task.server.name, task.model))
@@ -319,6 +360,10 @@ def _status(
         progress=_progress(tasks),
         tasks=[_task_status(task, before.get(task.id, {}), now) for task in shown[:TASKS_SHOWN]],
         tasks_omitted=max(0, len(shown) - TASKS_SHOWN),
+        next_window=rfc3339(when.next_window) if when.next_window else None,
+        next_sync=rfc3339(when.next_sync) if when.next_sync else None,
+        last_sync=rfc3339(sync.last) if sync.last else None,
+        outdated=sync.wire(),
     ).wire()
 
 
@@ -407,8 +452,6 @@ def _notes(
     return tuple(notes)
 
 
-def _next_change(tasks: Iterable[Task], now: datetime) -> float | None:
-    due = [
-        (task.next_attempt - now).total_seconds() for task in tasks if task.next_attempt is not None
-    ]
-    return max(0.1, min(due)) if due else None
+def _next_change(tasks: Iterable[Task], when: Timetable, now: datetime) -> float | None:
+    due = [task.next_attempt for task in tasks if task.next_attempt is not None] + when.edges()
+    return max(0.1, (min(due) - now).total_seconds()) if due else None

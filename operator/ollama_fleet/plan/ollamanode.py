@@ -6,7 +6,7 @@ from datetime import datetime
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.api.servers import DRAINING_LABEL
-from ollama_fleet.plan import preload, unbound, unsupported, volumes
+from ollama_fleet.plan import preload, unbound, volumes
 from ollama_fleet.plan.advisories import exposure
 from ollama_fleet.plan.claims import claim_template, outdated
 from ollama_fleet.plan.conditions import Verdict, Warned, transition
@@ -30,10 +30,8 @@ def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
     """What to apply, replace and load for an OllamaNode, and its status."""
     spec = OllamaNodeSpec.model_validate(node["spec"])
     servers = _remembering(node, spec, observed, _servers(node, spec, observed, now))
-    unserved = (
-        unsupported.ollama_node(node["spec"])
-        or _claims_refused(spec, observed.devices)
-        or taken(node, observed.pods, observed.workload, observed.neighbours)
+    unserved = _claims_refused(spec, observed.devices) or taken(
+        node, observed.pods, observed.workload, observed.neighbours
     )
     name, labels = names(node)
     lacking = 0 if unserved else missing(observed.workload, observed.pods)

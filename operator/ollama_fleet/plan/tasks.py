@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -13,15 +13,17 @@ from ollama_fleet.api.modeldistribution import (
     TaskState,
 )
 from ollama_fleet.api.names import DEFAULT_HOST, ModelName
-from ollama_fleet.api.quantity import count_of, gib, seconds_of
+from ollama_fleet.api.quantity import count_of, gib
 from ollama_fleet.plan.architecture import Architecture
 from ollama_fleet.plan.disk import Blobs, Store
+from ollama_fleet.plan.retries import next_try, remedy
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.sizing import Fit, Weights
+from ollama_fleet.plan.syncs import Pair
 from ollama_fleet.plan.times import parsed, span
+from ollama_fleet.plan.timetable import Timetable
 from ollama_fleet.plan.troubles import Trouble
 
-MAX_BACKOFF = timedelta(minutes=30)
 _LESS = (
     "Lower sizing.contextLength or sizing.parallel, name fallbacks that need less, or set "
     "sizing.onMisfit to PullAnyway."
@@ -41,7 +43,9 @@ class RegistryFact:
     """None where the head of its file is not known, or says too little."""
     missing: bool = False
     error: str | None = None
-    """Why the registry could not be asked."""
+    """Why the registry could not be asked, or would not answer."""
+    reason: Reason = Reason.REGISTRY_UNREACHABLE
+    """The same in one word."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Failure:
     attempts: int
     reason: Reason
     message: str
+    losses: int = 0
+    """How often, since it last got on, the server was lost: that is no attempt."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,11 @@ class Task:
         """Whether nothing but a free place keeps the pull from starting."""
         return self.state == "Waiting" and self.reason == Reason.PARALLEL_LIMIT
 
+    @property
+    def contradicted(self) -> bool:
+        """Whether another distribution has the say over which digest it is."""
+        return self.reason == Reason.CONTRADICTORY_PIN
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -110,6 +121,13 @@ class Seen:
     """By task id."""
     arriving: Mapping[str, Blobs] = field(default_factory=dict)
     """What is being pulled to each server, for whichever distribution."""
+    compare: bool = False
+    """Whether the registry was asked to compare what is installed with."""
+    outdated: frozenset[Pair] = frozenset()
+    """What was found to be so."""
+    timetable: Timetable = field(default_factory=Timetable)
+    places: int | None = None
+    """How many pulls the operator has room for; None: for all that may start."""
 
 
 def task_id(namespace: str, distribution: str, server: str, model: str) -> str:
@@ -148,11 +166,17 @@ def _standing(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime
     fact = seen.registry.get(task.model, RegistryFact())
     failure = seen.failures.get(task.id)
     task = replace(task, failure=failure, attempts=failure.attempts if failure else 0)
-    kept_away = _too_large(spec, task) or task.server.state == "Unfit"
-    running = None if kept_away else seen.running.get(task.id)
+    running = _kept(spec, task, seen)
     installed = task.server.probe.installed.get(task.model)
     expected = task.pin or (failure and failure.reason == Reason.DIGEST_MISMATCH and fact.digest)
-    good = installed is not None and (not expected or installed.digest == expected)
+    outdated = (
+        installed is not None
+        and not task.pin
+        and (task.model, installed.digest) in seen.outdated
+        and not fact.missing
+        and fact.digest != installed.digest
+    )
+    good = not outdated and installed is not None and expected in (None, False, installed.digest)
     task = replace(task, drifted=installed is not None and not good)
     if running is not None:
         return replace(
@@ -163,6 +187,7 @@ def _standing(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime
             completed=running.completed,
             total=running.total or fact.size,
             speed=running.speed,
+            digest=installed.digest if installed and not good else None,
         )
     if installed is not None and good:
         return replace(
@@ -180,7 +205,16 @@ def _standing(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime
         completed=0,
         blobs=fact.blobs,
     )
-    return _not_installed(spec, task, fact, failure, now)
+    return _not_installed(spec, task, fact, failure, seen.timetable, now)
+
+
+def _kept(spec: ModelDistributionSpec, task: Task, seen: Seen) -> Running | None:
+    """The task's pull, unless it is to stop: at the end of the window, but for one that has all
+    its bytes, and on a server found unfit or too small."""
+    running = seen.running.get(task.id)
+    if running is None or task.server.state == "Unfit" or _too_large(spec, task):
+        return None
+    return None if seen.timetable.shut and running.state == "Pulling" else running
 
 
 def _too_large(spec: ModelDistributionSpec, task: Task) -> bool:
@@ -194,6 +228,7 @@ def _not_installed(
     task: Task,
     fact: RegistryFact,
     failure: Failure | None,
+    timetable: Timetable,
     now: datetime,
 ) -> Task:
     if spec.suspend:
@@ -204,7 +239,9 @@ def _not_installed(
             message="suspended. Set spec.suspend to false to go on.",
         )
     if spec.pull_policy == "Never":
-        state = "has another digest" if task.drifted else "is not installed"
+        state = "is not installed"
+        if task.drifted:
+            state = f"is {task.digest} there, wanted is {task.pin or fact.digest}"
         return replace(
             task,
             state="Failed",
@@ -241,15 +278,17 @@ def _not_installed(
                 state="Failed",
                 reason=failure.reason,
                 message=f"{failure.message} ({failure.attempts} attempts, the last allowed). "
-                "Mend the cause, then change the spec to have it tried again.",
+                f"{remedy(failure.reason)}, then change the spec to have it tried again.",
             )
-        due = failure.at + backoff(seconds_of(spec.rollout.retry.backoff), failure.attempts)
-        if now < due:
+        again = failure.attempts + failure.losses
+        due = next_try(spec.rollout.retry, task.id, failure.at, again)
+        if now < due and not timetable.shut:
+            which = f"Attempt {failure.attempts + 1} of {attempts}"
             return replace(
                 task,
                 reason=Reason.BACKING_OFF,
                 next_attempt=due,
-                message=f"{failure.message} Attempt {failure.attempts + 1} of {attempts} at "
+                message=f"{failure.message} {'It goes on' if failure.losses else which} at "
                 f"{due.astimezone(UTC):%H:%M:%S} UTC.",
             )
     if not task.server.reachable:
@@ -259,13 +298,23 @@ def _not_installed(
             message=f"waits for the server, which is {task.server.state}.",
         )
     if fact.error is not None:
-        return replace(task, reason=Reason.REGISTRY_UNREACHABLE, message=fact.error)
+        return replace(task, reason=fact.reason, message=fact.error)
     if not task.server.store.takes(task.blobs):
         return replace(task, state="Misfit", reason=Reason.NOT_ENOUGH_DISK, message=_no_room(task))
     if spec.dry_run:
         size = f" ({gib(fact.size)})" if fact.size else ""
+        when = f" from {timetable.opening} on" if timetable.shut else ""
         return replace(
-            task, reason=Reason.DRY_RUN, message=f"would be pulled{size}. Set spec.dryRun to false."
+            task,
+            reason=Reason.DRY_RUN,
+            message=f"would be pulled{size}{when}. Set spec.dryRun to false.",
+        )
+    if timetable.shut:
+        return replace(
+            task,
+            state="Paused",
+            reason=Reason.OUTSIDE_WINDOW,
+            message=f"waits for the window, which opens {timetable.opening}.",
         )
     return replace(task, reason=Reason.PARALLEL_LIMIT, message="waits for another pull to end.")
 
@@ -277,11 +326,6 @@ def _no_room(task: Task) -> str:
         f"{gib(store.size or 0)} on {server.name} ({store.source}). {store.remedy}, or delete "
         "models there."
     )
-
-
-def backoff(first: float, attempts: int) -> timedelta:
-    """The wait after that many failed attempts: doubles from ``first`` seconds."""
-    return min(timedelta(seconds=first * 2 ** max(0, attempts - 1)), MAX_BACKOFF)
 
 
 def to_start(spec: ModelDistributionSpec, tasks: list[Task], servers: int) -> list[Task]:
@@ -309,6 +353,16 @@ def to_start(spec: ModelDistributionSpec, tasks: list[Task], servers: int) -> li
             stores[task.server.name] = store.holding(task.blobs)
             chosen.append(task)
     return chosen
+
+
+def held_back(task: Task) -> Task:
+    """A task that only the operator's limit keeps from starting."""
+    return replace(
+        task,
+        reason=Reason.OPERATOR_LIMIT,
+        message="waits for a pull of another distribution to end: the operator runs no more at "
+        "once (--max-parallel-pulls).",
+    )
 
 
 def failures_from_status(status: Mapping[str, Any], generation: int) -> dict[str, Failure]:

@@ -1,4 +1,4 @@
-"""Fields the resources have and this version does not serve yet.
+"""Fields a Router has and this version does not serve yet.
 
 Taking such a field and doing nothing would be a lie, and for authentication a danger, so it stalls
 the resource with the field's name.
@@ -9,14 +9,6 @@ from typing import Any
 
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.plan.conditions import Verdict
-
-OLLAMA_NODE: tuple[str, ...] = ()
-
-MODEL_DISTRIBUTION = (
-    "rollout.window",
-    "rollout.schedule",
-)
-MODEL_DISTRIBUTION_VALUES = {"pullPolicy": ("Always",)}
 
 ROUTER = (
     "auth",
@@ -30,19 +22,14 @@ ROUTER = (
 ROUTER_VALUES = {"strategy.type": ("PrefixAffinity", "Weighted", "RoundRobin")}
 
 
-def ollama_node(spec: Mapping[str, Any]) -> Verdict | None:
-    """A Stalled verdict naming the first field that is not served; None if all are."""
-    return _verdict(_first(spec, OLLAMA_NODE, {}))
-
-
-def model_distribution(spec: Mapping[str, Any]) -> Verdict | None:
-    """As ollama_node, for a ModelDistribution."""
-    return _verdict(_first(spec, MODEL_DISTRIBUTION, MODEL_DISTRIBUTION_VALUES))
-
-
 def router(spec: Mapping[str, Any]) -> Verdict | None:
-    """As ollama_node, for a Router."""
-    return _verdict(_first(spec, ROUTER, ROUTER_VALUES))
+    """A Stalled verdict naming the first field that is not served; None if all are."""
+    field = _first(spec, ROUTER, ROUTER_VALUES)
+    if field is None:
+        return None
+    return Verdict.stuck(
+        Reason.UNSUPPORTED, f"spec.{field} is not served by this version. Remove it."
+    )
 
 
 def _first(
@@ -62,11 +49,3 @@ def _at(spec: Mapping[str, Any], path: str) -> Any:
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
-
-
-def _verdict(field: str | None) -> Verdict | None:
-    if field is None:
-        return None
-    return Verdict.stuck(
-        Reason.UNSUPPORTED, f"spec.{field} is not served by this version. Remove it."
-    )

@@ -151,6 +151,7 @@ def test_every_value_it_has_is_used(helm: Path) -> None:
         "logFormat": "text",
         "logLevel": "debug",
         "probes": {"interval": "10s", "offlineAfter": "2m"},
+        "pulls": {"maxParallel": 3},
         "serviceAccount": {"name": "runs-fleets", "annotations": {"a": "b"}},
         "resources": {"limits": {"memory": "1Gi"}},
         "podLabels": {"team": "ml"},
@@ -172,6 +173,7 @@ def test_every_value_it_has_is_used(helm: Path) -> None:
     assert template["metadata"]["annotations"] == {"note": "x"}
     assert template["spec"]["containers"][0]["resources"]["limits"] == {"memory": "1Gi"}
     told = {"--log-format=text", "--log-level=debug", "--probe-interval=10s", "--offline-after=2m"}
+    told |= {"--max-parallel-pulls=3"}
     assert told <= set(template["spec"]["containers"][0]["args"])
     for name in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity"):
         assert template["spec"][name] == values[name]

@@ -13,8 +13,14 @@ import pytest
 
 from dev.ollama import library, model
 from dev.ollama.library import ENDLESS
-from dev.ollama.registry import Registry
-from ollama_fleet.ollama.errors import ModelNotFound, RegistryError, Unreachable
+from dev.ollama.registry import Fault, Registry
+from ollama_fleet.ollama.errors import (
+    ModelNotFound,
+    RateLimited,
+    RegistryError,
+    Unauthorized,
+    Unreachable,
+)
 from ollama_fleet.ollama.gguf import GgufError
 from ollama_fleet.ollama.registry import MODEL_LAYER, RegistryClient
 from ollama_fleet.plan.architecture import architecture_of
@@ -62,6 +68,30 @@ async def test_no_registry_at_all() -> None:
     async with RegistryClient(base="http://127.0.0.1:1") as client:
         with pytest.raises(Unreachable, match="cannot be reached"):
             await client.manifest(CHAT)
+
+
+async def test_who_is_not_known_is_told_so() -> None:
+    async with Registry() as registry, RegistryClient(base=registry.url) as client:
+        registry.faults.append(Fault("unauthorized"))
+        with pytest.raises(Unauthorized, match=f"does not give {CHAT} without credentials"):
+            await client.manifest(CHAT)
+        assert await client.manifest(CHAT)
+
+
+@pytest.mark.parametrize(("after", "wait"), [(7, 7.0), (0, None)])
+async def test_too_many_requests(after: int, wait: float | None) -> None:
+    async with Registry() as registry, RegistryClient(base=registry.url) as client:
+        registry.faults.append(Fault("too_many_requests", after=after))
+        with pytest.raises(RateLimited, match="too many requests") as refused:
+            await client.manifest(CHAT)
+        assert refused.value.retry_after == wait
+
+
+async def test_a_name_may_come_to_stand_for_another_model() -> None:
+    async with Registry() as registry, RegistryClient(base=registry.url) as client:
+        before, other = await client.manifest(CHAT), await client.manifest(SMALL)
+        registry.newer[CHAT] = SMALL
+        assert await client.manifest(CHAT) == other != before
 
 
 async def test_the_proxy_leads_to_the_default_registry_and_nowhere_else() -> None:

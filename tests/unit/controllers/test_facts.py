@@ -5,10 +5,11 @@ from typing import Any, Self
 
 import pytest
 
+from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import Source
 from ollama_fleet.controllers import facts as module
-from ollama_fleet.controllers.facts import FAILED, KNOWN, RegistryFacts
-from ollama_fleet.ollama.errors import ModelNotFound, Unreachable
+from ollama_fleet.controllers.facts import FAILED, KNOWN, LIMITED, MISSING, RegistryFacts
+from ollama_fleet.ollama.errors import ModelNotFound, RateLimited, Unauthorized, Unreachable
 from ollama_fleet.ollama.gguf import GgufError, Value
 from ollama_fleet.ollama.registry import (
     ADAPTER_LAYER,
@@ -232,3 +233,58 @@ async def test_what_was_said_holds_while_the_registry_is_silent(
     registry.answers[:] = [ModelNotFound(MODEL, "none")]
     await clock.advance(FAILED + 1)
     assert (await facts.of(Source(), [MODEL]))[MODEL] == RegistryFact(missing=True)
+
+
+async def test_a_comparison_asks_again_once(clock: FakeClock, registry: type[FakeRegistry]) -> None:
+    facts = RegistryFacts(clock, timeout=1)
+    await facts.of(Source(), [MODEL])
+    await clock.advance(10)
+    since = clock.now()
+    for _ in range(3):
+        await clock.advance(1)
+        await facts.of(Source(), [MODEL], since=since)
+    assert registry.asked == 2
+
+
+async def test_a_comparison_asks_a_silent_registry_not_all_the_time(
+    clock: FakeClock, registry: type[FakeRegistry]
+) -> None:
+    registry.answers = [Unreachable("no route")]
+    facts = RegistryFacts(clock, timeout=1)
+    since = clock.now()
+    for _ in range(5):
+        await facts.of(Source(), [MODEL], since=since)
+    assert registry.asked == 1
+    await clock.advance(FAILED + 1)
+    await facts.of(Source(), [MODEL], since=since)
+    assert registry.asked == 2
+
+
+async def test_a_registry_that_wants_to_be_known(
+    clock: FakeClock, registry: type[FakeRegistry]
+) -> None:
+    registry.answers.insert(0, Unauthorized("not without credentials"))
+    facts = RegistryFacts(clock, timeout=1)
+    fact = (await facts.of(Source(), [MODEL]))[MODEL]
+    assert (fact.reason, fact.error) == (Reason.REGISTRY_UNAUTHORIZED, "not without credentials")
+    assert facts.next_look(Source(), [MODEL]) == MISSING
+
+
+@pytest.mark.parametrize(("said", "wait"), [(None, LIMITED), (300.0, 300.0), (0.0, 1.0)])
+async def test_a_registry_that_had_too_many_requests_is_left_alone(
+    clock: FakeClock, registry: type[FakeRegistry], said: float | None, wait: float
+) -> None:
+    registry.answers.insert(0, RateLimited("too many requests", said))
+    facts = RegistryFacts(clock, timeout=1, at_once=1)
+    found = await facts.of(Source(), [MODEL, "qwen3:4b"])
+    assert registry.asked == 1
+    assert {one.reason for one in found.values()} == {Reason.RATE_LIMITED}
+    assert {one.error for one in found.values()} == {"too many requests"}
+    elsewhere = "hf.co/team/model:q4"
+    assert (await facts.of(Source(), [elsewhere]))[elsewhere].digest
+    assert facts.next_look(Source(), [MODEL]) == wait
+    await clock.advance(wait - 0.5)
+    await facts.of(Source(), [MODEL, "tiny:latest"])
+    assert registry.asked == 2
+    await clock.advance(1)
+    assert (await facts.of(Source(), [MODEL]))[MODEL].digest

@@ -12,7 +12,12 @@ from ollama_fleet.api.access import Access
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.controllers.context import Background
 from ollama_fleet.controllers.pulls import REPORT_INTERVAL, Pulls
-from ollama_fleet.ollama.errors import OllamaResponseError
+from ollama_fleet.ollama.errors import (
+    OllamaResponseError,
+    PullFailed,
+    Silent,
+    Unreachable,
+)
 from ollama_fleet.ollama.wire import InstalledModel, PullProgress
 from ollama_fleet.plan.distribution import PullOrder
 from ollama_fleet.plan.tasks import Failure
@@ -67,7 +72,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> type[FakeServer]:
 @pytest.fixture
 def pulls(clock: FakeClock) -> Pulls:
     probes: Any = FakeProbes()
-    return Pulls(Background(), probes, clock, CollectorRegistry())
+    return Pulls(Background(), probes, clock, CollectorRegistry(), limit=16)
 
 
 def bytes_done(count: int) -> PullProgress:
@@ -165,3 +170,99 @@ async def test_what_is_on_its_way_is_known_to_whoever_plans_in_the_namespace(
     assert pulls.arriving("elsewhere") == {}
     pulls.keep("ns/m", ())
     assert pulls.arriving("ns") == {"a-0": {"t": 100, "u": 1}}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "words"),
+    [
+        (PullFailed(MODEL, "write: no space left on device"), Reason.DISK_FULL, "no space left"),
+        (OllamaResponseError(500, "no space left on device"), Reason.DISK_FULL, "no space left"),
+        (PullFailed(MODEL, "digest mismatch, want a"), Reason.DIGEST_MISMATCH, "digest mismatch"),
+        (PullFailed(MODEL, "manifest: 429: slow down"), Reason.RATE_LIMITED, "429"),
+        (PullFailed(MODEL, "manifest: 401: {}"), Reason.REGISTRY_UNAUTHORIZED, "401"),
+        # what the server itself refuses
+        (OllamaResponseError(401, "who are you"), Reason.PULL_FAILED, "who are you"),
+        (Silent("no answer"), Reason.PULL_STALLED, "the pull stood still for 60 s at 40%"),
+    ],
+)
+async def test_how_a_pull_failed(
+    clock: FakeClock,
+    server: type[FakeServer],
+    pulls: Pulls,
+    error: Exception,
+    reason: Reason,
+    words: str,
+) -> None:
+    pulls.start("ns/m", ORDER, 0, lambda: None)
+    server.lines.put_nowait(bytes_done(400))
+    server.lines.put_nowait(error)
+    await settle()
+    failure = pulls.failures("ns/m")["task"]
+    assert (failure.reason, failure.attempts, failure.losses) == (reason, 1, 0)
+    assert words in failure.message
+
+
+async def test_a_pull_that_stands_still_at_the_end_is_left(
+    clock: FakeClock, server: type[FakeServer], pulls: Pulls
+) -> None:
+    pulls.start("ns/m", ORDER, 0, lambda: None)
+    for _ in range(62):
+        server.lines.put_nowait(bytes_done(990))
+        await settle()
+        await clock.advance(1)
+    failure = pulls.failures("ns/m")["task"]
+    assert failure.reason == Reason.PULL_STALLED
+    assert failure.message == "the pull stood still for 60 s at 99%."
+    assert pulls.running("ns/m") == {}
+
+
+async def test_a_lost_server_uses_up_no_attempt(
+    clock: FakeClock, server: type[FakeServer], pulls: Pulls
+) -> None:
+    lost = Unreachable("http://a-0 cannot be reached")
+    for losses in (1, 2, 3):
+        pulls.start("ns/m", ORDER, 1, lambda: None)
+        server.lines.put_nowait(lost)
+        await settle()
+        failure = pulls.failures("ns/m")["task"]
+        assert (failure.attempts, failure.losses) == (1, losses)
+        assert failure.reason == Reason.UNREACHABLE
+        assert failure.message == "the server was lost: http://a-0 cannot be reached."
+    # it gets on: then it is as if it had been lost for the first time
+    pulls.start("ns/m", ORDER, 1, lambda: None)
+    for line in (bytes_done(100), bytes_done(200), lost):
+        server.lines.put_nowait(line)
+    await settle()
+    assert pulls.failures("ns/m")["task"].losses == 1
+
+
+async def test_a_pull_that_is_stopped_is_no_attempt(
+    clock: FakeClock, server: type[FakeServer], pulls: Pulls
+) -> None:
+    pulls.start("ns/m", ORDER, 0, lambda: None)
+    server.lines.put_nowait(bytes_done(400))
+    await settle()
+    pulls.keep("ns/m", ())
+    await settle()
+    assert pulls.failures("ns/m") == {}
+    assert pulls.running("ns/m") == {}
+
+
+async def test_who_waits_for_a_place_is_called_when_one_is_free(
+    clock: FakeClock, server: type[FakeServer]
+) -> None:
+    probes: Any = FakeProbes()
+    pulls = Pulls(Background(), probes, clock, CollectorRegistry(), limit=1)
+    called: list[str] = []
+    assert pulls.places("ns/m", 1, lambda: None) == 1
+    pulls.start("ns/m", ORDER, 0, lambda: None)
+    assert pulls.places("ns/n", 1, lambda: called.append("n")) == 0
+    server.lines.put_nowait(PullProgress(status="success"))
+    server.lines.put_nowait(None)
+    await settle()
+    assert called == ["n"]
+    assert pulls.places("ns/n", 1, lambda: called.append("n")) == 1
+    pulls.start("ns/n", replace(ORDER, task="other"), 0, lambda: None)
+    assert pulls.places("ns/o", 1, lambda: called.append("o")) == 0
+    pulls.forget("ns/n")
+    assert called == ["n", "o"]

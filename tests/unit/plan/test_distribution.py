@@ -8,13 +8,13 @@ from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec, Target
 from ollama_fleet.plan.disk import Store
 from ollama_fleet.plan.distribution import plan_distribution, targeted
+from ollama_fleet.plan.retries import JITTER, spread
 from ollama_fleet.plan.servers import Probe, Server
 from ollama_fleet.plan.tasks import (
     Failure,
     RegistryFact,
     Running,
     Seen,
-    backoff,
     failures_from_status,
     pull_name,
     task_id,
@@ -141,7 +141,7 @@ def test_tiers_wait_where_memory_is_unknown() -> None:
             server(),
             {
                 "failures": {
-                    TASK: Failure(NOW - timedelta(seconds=21), 1, Reason.PULL_FAILED, "reset.")
+                    TASK: Failure(NOW - timedelta(seconds=26), 1, Reason.PULL_FAILED, "reset.")
                 }
             },
             "Waiting",
@@ -253,8 +253,10 @@ def test_what_has_no_room_says_how_much_is_missing() -> None:
 def test_a_failed_pull_is_tried_again_at_a_computed_time() -> None:
     failures = {TASK: Failure(NOW, 2, Reason.PULL_FAILED, "the connection was reset.")}
     made = plan(WANT, server(), failures=failures)
-    assert made.plan.requeue_after == 40
-    assert "Attempt 3 of 3 at 12:00:40 UTC" in only_task(made)["message"]
+    wait = 40 * (1 + JITTER * spread(TASK, 2))
+    assert made.plan.requeue_after == pytest.approx(wait)
+    at = f"{NOW + timedelta(seconds=wait):%H:%M:%S}"
+    assert f"Attempt 3 of 3 at {at} UTC" in only_task(made)["message"]
 
 
 def test_failures_outlive_the_operator_and_end_with_a_new_spec() -> None:
@@ -262,11 +264,6 @@ def test_failures_outlive_the_operator_and_end_with_a_new_spec() -> None:
     status = plan(WANT, server(), failures=failures).plan.status
     assert failures_from_status(status, generation=1) == failures
     assert failures_from_status(status, generation=2) == {}
-
-
-def test_backoff_doubles_and_is_capped() -> None:
-    waits = [backoff(20.0, attempts).total_seconds() for attempts in (1, 2, 3, 30)]
-    assert waits == [20, 40, 80, 1800]
 
 
 @pytest.mark.parametrize(("limit", "starts"), [(1, 1), (2, 2), ("50%", 2), (10, 4)])
@@ -295,6 +292,99 @@ def test_a_pull_that_is_no_longer_wanted_is_not_kept() -> None:
     running = {TASK: Running(), "other": Running()}
     assert plan(WANT, server(), running=running).keep == {TASK}
     assert plan({**WANT, "suspend": True}, server(), running=running).keep == frozenset()
+
+
+NIGHT = {"start": "22:00", "end": "06:00", "timeZone": "Asia/Shanghai"}
+"""Open at NOW + 2 h."""
+OPENED = NOW + timedelta(hours=2)
+
+
+@pytest.mark.parametrize(
+    ("more", "changes", "there", "task", "reason"),
+    [
+        ({}, {}, server(), "Paused OutsideWindow", "OutsideWindow"),
+        # what runs is stopped, unless all is there
+        ({}, {"running": {TASK: Running()}}, server(), "Paused OutsideWindow", "OutsideWindow"),
+        (
+            {},
+            {"running": {TASK: Running("Verifying")}},
+            server(),
+            "Verifying Verifying",
+            "Progressing",
+        ),
+        ({}, {}, server(probe=probe(llama3_1__8b=OTHER)), "Installed Installed", "Ready"),
+        ({"suspend": True}, {}, server(), "Paused Suspended", "Suspended"),
+        ({"dryRun": True}, {}, server(), "Waiting DryRun", "DryRun"),
+        ({"pullPolicy": "Never"}, {}, server(), "Failed NotInstalled", "NotInstalled"),
+        ({}, {}, server(state="Starting"), "Waiting ServerNotReady", "Progressing"),
+        (
+            {},
+            {"failures": {TASK: Failure(NOW, 1, Reason.PULL_FAILED, "reset.")}},
+            server(),
+            "Paused OutsideWindow",
+            "OutsideWindow",
+        ),
+    ],
+)
+def test_nothing_is_pulled_outside_the_window(
+    more: Object, changes: Object, there: Server, task: str, reason: str
+) -> None:
+    spec = {**WANT, "rollout": {"window": NIGHT}, **more}
+    made = plan(spec, there, **changes)
+    stands = only_task(made)
+    assert f"{stands['state']} {stands['reason']}" == task
+    assert condition(made, "Ready")[1] == reason
+    assert made.start == ()
+    assert made.keep == ({TASK} if task.startswith("Verifying") else frozenset())
+    assert made.plan.status["nextWindow"] == "2026-03-01T14:00:00Z"
+    assert made.plan.requeue_after == 2 * 3600
+    if reason == "OutsideWindow":
+        assert stands["message"] == "waits for the window, which opens Sun 22:00 Asia/Shanghai."
+        assert condition(made, "Reconciling")[0] == "True"
+    if reason == "DryRun":
+        assert "would be pulled (5 GiB) from Sun 22:00 Asia/Shanghai on." in stands["message"]
+
+
+def test_within_the_window_the_next_look_is_at_its_end() -> None:
+    wanted = resource("ModelDistribution", "md", {**WANT, "rollout": {"window": NIGHT}})
+    made = plan_distribution(wanted, [server()], True, seen(), OPENED)
+    assert [order.task for order in made.start] == [TASK]
+    assert "nextWindow" not in made.plan.status
+    assert made.plan.requeue_after == 8 * 3600
+
+
+@pytest.mark.parametrize(("places", "starts"), [(None, 3), (3, 3), (1, 1), (0, 0)])
+def test_what_the_operator_has_no_place_for_says_so(places: int | None, starts: int) -> None:
+    servers = [server(f"a-{index}") for index in range(4)]
+    made = plan({**WANT, "rollout": {"maxParallel": 3}}, *servers, places=places)
+    assert len(made.start) == starts
+    held = [t for t in made.plan.status["tasks"] if t["reason"] == "OperatorLimit"]
+    assert len(held) == 3 - starts
+    assert all("--max-parallel-pulls" in task["message"] for task in held)
+
+
+def test_a_lost_server_goes_on_later_and_is_no_attempt() -> None:
+    lost = Failure(NOW, 0, Reason.UNREACHABLE, "the server was lost: no route.", losses=1)
+    spec = {**WANT, "rollout": {"retry": {"attempts": 1}}}
+    task = only_task(plan(spec, server(), failures={TASK: lost}))
+    assert (task["reason"], task["attempts"]) == ("BackingOff", 0)
+    assert task["message"].startswith("the server was lost: no route. It goes on at 12:00:2")
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (Reason.REGISTRY_UNAUTHORIZED, "needs no credentials"),
+        (Reason.RATE_LIMITED, "a registry of your own"),
+        (Reason.REGISTRY_UNREACHABLE, "Check the network"),
+    ],
+)
+def test_a_registry_that_gives_nothing_is_told_with_the_remedy(reason: Reason, words: str) -> None:
+    made = plan(WANT, server(), registry={LLAMA: RegistryFact(error="no", reason=reason)})
+    assert condition(made, "Stalled") == ("True", str(reason))
+    message = made.plan.status["conditions"][0]["message"]
+    assert words in message
+    assert message.endswith("it is tried again by itself.")
 
 
 def test_all_installed_is_ready_and_a_second_look_changes_nothing() -> None:
@@ -369,19 +459,6 @@ def test_only_fifty_tasks_are_shown_and_the_rest_counted() -> None:
 def test_another_registry_is_part_of_the_name_to_pull(registry: str, model: str, name: str) -> None:
     spec = ModelDistributionSpec.model_validate({**WANT, "source": {"registry": registry}})
     assert pull_name(spec, model) == name
-
-
-@pytest.mark.parametrize(
-    ("spec", "field"),
-    [
-        ({**WANT, "pullPolicy": "Always"}, "spec.pullPolicy: Always"),
-    ],
-)
-def test_a_field_that_is_not_served_stalls_and_pulls_nothing(spec: Object, field: str) -> None:
-    made = plan(spec, server())
-    assert condition(made, "Stalled") == ("True", "Unsupported")
-    assert field in made.plan.status["conditions"][0]["message"]
-    assert made.start == ()
 
 
 @pytest.mark.parametrize("memory", [None, 24])

@@ -1,0 +1,35 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ollama_fleet.plan.shares import shares
+
+
+@pytest.mark.parametrize(
+    ("limit", "demands", "given"),
+    [
+        (16, {}, {}),
+        (16, {"a": 3}, {"a": 3}),
+        (16, {"a": 30}, {"a": 16}),
+        (16, {"a": 30, "b": 30}, {"a": 8, "b": 8}),
+        # what one has no use for goes to the others
+        (16, {"a": 30, "b": 2, "c": 30}, {"a": 7, "b": 2, "c": 7}),
+        (16, {"a": 30, "b": 1, "c": 30}, {"a": 8, "b": 1, "c": 7}),
+        # fewer than there are: the first in order
+        (2, {"a": 1, "b": 1, "c": 1}, {"a": 1, "b": 1, "c": 0}),
+    ],
+)
+def test_shares(limit: int, demands: dict[str, int], given: dict[str, int]) -> None:
+    assert shares(limit, demands, sorted(demands)) == given
+
+
+@given(st.integers(0, 40), st.dictionaries(st.text("abcdef", min_size=1), st.integers(0, 20)))
+def test_all_is_given_and_nobody_is_worse_off_than_need_be(
+    limit: int, demands: dict[str, int]
+) -> None:
+    parts = shares(limit, demands, sorted(demands))
+    assert sum(parts.values()) == min(limit, sum(demands.values()))
+    for one, part in parts.items():
+        assert 0 <= part <= demands[one]
+        if part < demands[one]:
+            assert part >= max(parts.values()) - 1
