@@ -53,13 +53,14 @@ def test_pulls_wait_for_the_window(fleet: Fleet, registry: Registry) -> None:
     opens = datetime.fromisoformat(status["nextWindow"])
     assert f"{opens:%H:%M}" == later["start"]
     assert HOUR < opens - datetime.now(UTC) < 2 * HOUR
-    assert registry.served() == before
+    # the head of the model's file was read, to size it, and no more
+    assert registry.served() - before < 1e6
     fleet.rests(3)
     change = {"spec": {"rollout": {"window": window(-HOUR, HOUR)}}}
     fleet.patch(MODEL_DISTRIBUTION, "m", change)
     done = fleet.ready(MODEL_DISTRIBUTION, "m")["status"]
     assert "nextWindow" not in done
-    assert registry.served() > before
+    assert registry.served() - before > 1e6
 
 
 def test_a_pull_stops_with_the_window_and_goes_on_where_it_was(

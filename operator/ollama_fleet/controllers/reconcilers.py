@@ -127,6 +127,7 @@ class ModelDistributions:
         except ValidationError as error:
             self._planned.add((namespace, name))
             refusal = invalid(self._context, wanted, error)
+            self._pulls.places(owner, 0, lambda: None)
             return await carry_out(self._context, wanted, lambda _: refusal)
         self._recall(owner, wanted)
         models = distribution.models_named(spec)

@@ -139,7 +139,6 @@ def _unjudged(judge: _Judge, names: list[str]) -> Choice:
     """While the registry does not say what a candidate needs, nothing less is pulled."""
     if (kept := judge.kept(names)) is not None:
         return Choice(WantedModel(name=kept), f"bestFit: {_KEPT}", judge.fit(kept))
-    told = judge.fact(names[0]).error or f"what {names[0]} needs is not known yet."
-    return Choice(
-        WantedModel(name=names[0]), "bestFit", None, Trouble(Reason.REGISTRY_UNREACHABLE, told)
-    )
+    fact = judge.fact(names[0])
+    told = fact.error or f"what {names[0]} needs is not known yet."
+    return Choice(WantedModel(name=names[0]), "bestFit", None, Trouble(fact.reason, told))
