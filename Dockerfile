@@ -26,5 +26,5 @@ ENV PATH=/opt/ollama-fleet/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=
 COPY --from=build /opt/ollama-fleet /opt/ollama-fleet
 # A number, as runAsNonRoot cannot check a name.
 USER 65532:65532
-EXPOSE 8080 11434
+EXPOSE 5000 8080 11434
 CMD ["ollama-fleet-operator"]

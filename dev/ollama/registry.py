@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import hashlib
 import json
 import signal
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Self
+from urllib.parse import parse_qs, urlsplit
 
 from dev.ollama import library, model
 from dev.ollama.certificates import server_context
@@ -29,7 +31,8 @@ from ollama_fleet.api.names import InvalidModelName, ModelName
 
 HOST = "registry.ollama.ai"
 _CHUNK = 65536
-_FORMS: dict[str, Callable[[str], Package | None]] = {
+Form = Callable[[str], Package | None]
+_FORMS: dict[str, Form] = {
     "real": model.real,
     "sized": library.sized,
 }
@@ -39,8 +42,9 @@ _FORMS: dict[str, Callable[[str], Package | None]] = {
 class Fault:
     """A fault of the next `count` downloads of bytes that begin with `digest`, after `after`
     bytes: `stall` stands still, `reset` drops the connection, `wrong_bytes` sends others,
-    `error` answers 500 at once. Or of the next `count` manifests: `unauthorized` answers 401,
-    `too_many_requests` 429 with `after` as the seconds to wait."""
+    `error` answers 500 at once, `busy` 429 with a second of Retry-After. Or of the next `count`
+    manifests: `unauthorized` answers 401, `too_many_requests` 429 with `after` as the seconds to
+    wait."""
 
     kind: str
     digest: str = ""
@@ -63,14 +67,22 @@ class _Request:
 class Registry:
     """A registry on loopback, used as an async context manager.
 
-    `form` is `real` (tiny files that run) or `sized` (real sizes, synthetic bytes); `rate` is in
-    bytes per second over all downloads, 0 for no limit.
+    `form` is `real` (tiny files that run), `sized` (real sizes, synthetic bytes) or what gives a
+    package for a name; `rate` is in bytes per second over all downloads, 0 for no limit.
+    `user` (`name:password`) gets a token for one model at a time at /token, without which nothing
+    is given.
     """
 
     def __init__(
-        self, form: str = "real", rate: float = 0, host: str = "127.0.0.1", port: int = 0
+        self,
+        form: str | Form = "real",
+        rate: float = 0,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        user: str = "",
     ) -> None:
-        self._package = _FORMS[form]
+        self._package = _FORMS[form] if isinstance(form, str) else form
+        self._user = user
         self._pace = _Pace(rate)
         self._address = (host, port)
         self._directory = tempfile.TemporaryDirectory(prefix="ollama-registry-")
@@ -142,7 +154,20 @@ class Registry:
     async def _answer(self, request: _Request, writer: asyncio.StreamWriter) -> None:
         send = partial(_send, request, writer)
         parts = request.target.partition("?")[0].strip("/").split("/")
+        if parts[0] == "v2" and self._user and not self._is_known(request, parts):
+            self.requests["unknown"] += 1
+            challenge = f'Bearer realm="{self.url}/token",service="stand-in"'
+            send(401, b"", "text/plain", f"WWW-Authenticate: {challenge}\r\n")
+            return
         match parts:
+            case ["token"]:
+                self.requests["token"] += 1
+                basic = base64.b64encode(self._user.encode()).decode()
+                if request.headers.get("authorization") != f"Basic {basic}":
+                    send(401, b"", "text/plain")
+                    return
+                token = _token(parse_qs(urlsplit(request.target).query)["scope"][0])
+                send(200, json.dumps({"token": token}).encode(), "application/json")
             case ["v2", namespace, name, "manifests", tag]:
                 self.requests["manifest"] += 1
                 if (fault := self._fault("", tuple(_REFUSALS))) is not None:
@@ -184,6 +209,11 @@ class Registry:
             case _:
                 send(404, b"404 page not found\n", "text/plain")
 
+    def _is_known(self, request: _Request, parts: list[str]) -> bool:
+        """Whether a request shows the token for the model it is about."""
+        token = _token(f"repository:{'/'.join(parts[1:3])}:pull")
+        return request.headers.get("authorization") == f"Bearer {token}"
+
     def _elsewhere(self, request: _Request) -> str:
         """Where the bytes are: here, by a name other than the one asked for. Ollama follows a
         redirect within one host name, and then misses the Location it wants."""
@@ -218,6 +248,9 @@ class Registry:
         fault = self._fault(digest, _DOWNLOAD) if request.method == "GET" else None
         if fault is not None and fault.kind == "error":
             _send(request, writer, 500, b"internal server error\n", "text/plain")
+            return
+        if fault is not None and fault.kind == "busy":
+            _send(request, writer, 429, b"slow down\n", "text/plain", "Retry-After: 1\r\n")
             return
         head = [
             "HTTP/1.1 206 Partial Content" if end - begin < blob.size else "HTTP/1.1 200 OK",
@@ -322,6 +355,10 @@ def _range(text: str, size: int) -> tuple[int, int]:
 
 def _error(code: str, message: str, detail: str) -> bytes:
     return json.dumps({"errors": [{"code": code, "message": message, "detail": detail}]}).encode()
+
+
+def _token(scope: str) -> str:
+    return hashlib.sha256(scope.encode()).hexdigest()
 
 
 async def _serve(form: str, rate: float, port: int) -> None:
