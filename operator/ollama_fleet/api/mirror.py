@@ -7,11 +7,29 @@ default registry is written as there: mirror:5000/library/llama3.2:1b.
 """
 
 import re
+from dataclasses import dataclass
 
 from ollama_fleet.api.names import DEFAULT_HOST, InvalidModelName, ModelName
 
 _AFTER_REGISTRY = "___"
 _REGISTRY = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[0-9]{1,5})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A mirror: where it answers in plain HTTP (`host[:port]`), and the registries it serves."""
+
+    address: str
+    registries: frozenset[str]
+
+    def name(self, model: ModelName) -> ModelName | None:
+        """The name to ask the mirror by; None where a model comes only from its registry itself."""
+        if model.host.lower() not in self.registries:
+            return None
+        try:
+            return at_mirror(model, self.address)
+        except InvalidModelName:
+            return None
 
 
 def at_mirror(name: ModelName, mirror: str) -> ModelName:

@@ -8,6 +8,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from ollama_fleet.api.mirror import Mirror
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.loop import Loop, Result
 from ollama_fleet.controllers.offers import Offers
@@ -58,6 +59,8 @@ class Settings:
     """The namespaces it serves; none means all."""
     image: str = ""
     """The image of this program, which routers run too."""
+    mirror: Mirror | None = None
+    """The mirror that servers pull through."""
     router_cluster_role: str = "ollama-fleet-router"
     """The ClusterRole that lets routers see servers."""
     connect_timeout: float = 2.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.mirror import Mirror
 from ollama_fleet.api.modeldistribution import Source
 from ollama_fleet.api.names import DEFAULT_HOST, ModelName
 from ollama_fleet.controllers.clock import Clock
@@ -55,9 +56,16 @@ class _Shape:
 
 
 class RegistryFacts:
-    """Digests and sizes of models, by registry and name."""
+    """Digests and sizes of models, by registry and name.
 
-    def __init__(self, clock: Clock, timeout: float, at_once: int = 8) -> None:
+    What a mirror serves is asked of the mirror: where it is set up, it may be all that can be
+    reached, and so it says what the servers will get.
+    """
+
+    def __init__(
+        self, clock: Clock, timeout: float, at_once: int = 8, mirror: Mirror | None = None
+    ) -> None:
+        self._mirror = mirror
         self._clock = clock
         self._timeout = timeout
         self._kept: dict[tuple[str, str], _Kept] = {}
@@ -121,7 +129,8 @@ class RegistryFacts:
 
     def _client(self, source: Source) -> RegistryClient:
         base = f"{'http' if source.insecure else 'https'}://{source.registry}"
-        return RegistryClient(base, source.insecure, self._timeout)
+        mirror = self._mirror if source.mirror else None
+        return RegistryClient(base, source.insecure, self._timeout, mirror)
 
     def _told(self, kept: _Kept) -> RegistryFact:
         if kept.file is None:

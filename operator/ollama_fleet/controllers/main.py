@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
+from ollama_fleet.api.mirror import Mirror
+from ollama_fleet.api.names import DEFAULT_HOST, InvalidModelName, ModelName
 from ollama_fleet.api.quantity import seconds_of
 from ollama_fleet.controllers.context import Settings
 from ollama_fleet.controllers.logs import set_up
@@ -30,12 +32,19 @@ async def _run(given: argparse.Namespace) -> int:
         namespaces=tuple(dict.fromkeys(given.namespace or ())),
         image=given.image,
         router_cluster_role=given.router_cluster_role,
+        mirror=_mirror(given),
         probe_interval=given.probe_interval,
         offline_after=given.offline_after,
         max_parallel_pulls=given.max_parallel_pulls,
     )
     options = Options(given.host, given.port, given.leader_elect, _identity(), settings)
     return await Operator(options, build).run()
+
+
+def _mirror(given: argparse.Namespace) -> Mirror | None:
+    if not given.mirror:
+        return None
+    return Mirror(given.mirror, frozenset(given.mirror_registry.lower().split(",")))
 
 
 def _identity() -> str:
@@ -110,6 +119,19 @@ def parser() -> argparse.ArgumentParser:
         help="pulls at once over all ModelDistributions, which share them (%(default)s)",
     )
     add(
+        "--mirror",
+        default=env("OLLAMA_FLEET_MIRROR") or "",
+        type=_address,
+        metavar="HOST:PORT",
+        help="the mirror that servers pull through, in plain HTTP (OLLAMA_FLEET_MIRROR)",
+    )
+    add(
+        "--mirror-registry",
+        default=env("OLLAMA_FLEET_MIRROR_REGISTRIES") or f"{DEFAULT_HOST},hf.co",
+        metavar="HOST,…",
+        help="the registries it serves (OLLAMA_FLEET_MIRROR_REGISTRIES; %(default)s)",
+    )
+    add(
         "--log-format",
         choices=("auto", "text", "json"),
         default="auto",
@@ -117,6 +139,15 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser
+
+
+def _address(text: str) -> str:
+    try:
+        return ModelName.parse(f"{text}/library/any").host if text else ""
+    except InvalidModelName:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no address: write mirror.models.svc:5000"
+        ) from None
 
 
 def _port(text: str) -> int:

@@ -75,7 +75,8 @@ def build(context: Context) -> Reconcilers:
     interval = context.settings.probe_interval
     traffic = Traffic(context.store, context.clock, interval, busier)
     context.background.start("traffic", traffic.run())
-    facts = RegistryFacts(context.clock, context.settings.request_timeout)
+    settings = context.settings
+    facts = RegistryFacts(context.clock, settings.request_timeout, mirror=settings.mirror)
     stores = Stores(context, facts)
     wanted = Wanted(context.store)
     pruning = Pruning(probes, pulls, traffic)
@@ -140,6 +141,7 @@ class ModelDistributions:
             running=self._pulls.running(owner),
             failures=self._pulls.failures(owner),
             arriving=self._pulls.arriving(namespace),
+            mirror=self._context.settings.mirror,
         )
         own = Key(MODEL_DISTRIBUTION, namespace, name)
         servers = servers_in(self._context, self._probes, self._stores, namespace)

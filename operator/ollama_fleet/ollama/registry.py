@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import httpx
 
+from ollama_fleet.api.mirror import Mirror
 from ollama_fleet.api.names import DEFAULT_HOST, ModelName
 from ollama_fleet.ollama.errors import (
     ModelNotFound,
@@ -67,7 +68,7 @@ class RegistryClient:
     """Registries, used as an async context manager. Honours HTTPS_PROXY and SSL_CERT_FILE.
 
     `base` answers for names without a host of their own; names with one are asked there, over
-    plain HTTP if `insecure`.
+    plain HTTP if `insecure`. Those that a mirror serves are asked of it instead.
     """
 
     def __init__(
@@ -75,9 +76,12 @@ class RegistryClient:
         base: str = f"https://{DEFAULT_HOST}",
         insecure: bool = False,
         timeout: float = 10.0,
+        mirror: Mirror | None = None,
     ) -> None:
         self._base = base.rstrip("/")
+        self._host = self._base.partition("://")[2]
         self._scheme = "http" if insecure else "https"
+        self._mirror = mirror
         self._http = httpx.AsyncClient(timeout=timeout, follow_redirects=True, trust_env=True)
 
     async def __aenter__(self) -> Self:
@@ -99,10 +103,10 @@ class RegistryClient:
         """Fetch a model's manifest; raises ModelNotFound, Unreachable, Unauthorized, RateLimited
         and, for other answers, RegistryError."""
         name = ModelName.parse(name) if isinstance(name, str) else name
-        base = self._of(name)
+        base, asked = self._where(name)
         with _translated(base):
             response = await self._http.get(
-                base + name.manifest_path, headers={"Accept": MANIFEST_TYPE}
+                base + asked.manifest_path, headers={"Accept": MANIFEST_TYPE}
             )
         if response.status_code == httpx.codes.NOT_FOUND:
             raise ModelNotFound(name.canonical, f"{base} has no {name.canonical}")
@@ -127,10 +131,10 @@ class RegistryClient:
         """Bytes of a blob, `length` from `begin` on, fewer only at its end; no more are taken,
         whatever is sent. Raises Unreachable, RegistryError."""
         name = ModelName.parse(name) if isinstance(name, str) else name
-        base = self._of(name)
+        base, asked = self._where(name)
         wanted = {"Range": f"bytes={begin}-{begin + length - 1}", "Accept-Encoding": "identity"}
         found = bytearray()
-        url = base + name.blob_path(digest)
+        url = base + asked.blob_path(digest)
         with _translated(base):
             async with self._http.stream("GET", url, headers=wanted) as response:
                 if not _from(response, begin):
@@ -158,9 +162,14 @@ class RegistryClient:
             length = min(2 * length, _LARGEST_PIECE)
         return header.values
 
-    def _of(self, name: ModelName) -> str:
-        """Where a name's registry answers."""
-        return self._base if name.host == DEFAULT_HOST else f"{self._scheme}://{name.host}"
+    def _where(self, name: ModelName) -> tuple[str, ModelName]:
+        """Where a model is asked for, and by which name."""
+        own = name.host == DEFAULT_HOST
+        if self._mirror:
+            asked = self._mirror.name(name.with_registry(self._host) if own else name)
+            if asked:
+                return f"http://{self._mirror.address}", asked
+        return (self._base if own else f"{self._scheme}://{name.host}"), name
 
 
 @contextmanager

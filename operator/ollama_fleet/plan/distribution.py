@@ -238,14 +238,16 @@ def _comparable(task: Task, seen: Seen) -> Comparable:
 def _order(spec: ModelDistributionSpec, task: Task, seen: Seen) -> PullOrder:
     fact = seen.registry.get(task.model)
     assert task.server.url is not None
+    mirror = None if task.server.external else seen.mirror
+    name, insecure = pull_name(spec, task.model, mirror)
     return PullOrder(
         task=task.id,
         server=task.server.name,
         ollamanode=task.server.ollamanode,
         url=task.server.url,
         model=task.model,
-        name=pull_name(spec, task.model),
-        insecure=spec.source.insecure,
+        name=name,
+        insecure=insecure,
         digest=task.pin or (fact.digest if fact else None),
         size=(fact.size if fact else None) or 0,
         stall_timeout=seconds_of(spec.rollout.stall_timeout),

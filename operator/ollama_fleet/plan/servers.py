@@ -64,6 +64,8 @@ class Server:
     state: ServerState
     memory: Memory
     url: str | None = None
+    external: bool = False
+    """Whether it runs elsewhere, and may not know the cluster's own names."""
     kubernetes_node: str | None = None
     probe: Probe = Probe()
     store: Store = field(default_factory=Store)
@@ -184,6 +186,7 @@ def _external(
         memory=server_memory(spec, None),
         load=Load.of(spec),
         url=url,
+        external=True,
         probe=probe,
         trouble=trouble,
         secrets=spec.external.secrets.names,

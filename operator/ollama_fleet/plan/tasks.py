@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.mirror import Mirror
 from ollama_fleet.api.modeldistribution import (
     ModelDistributionSpec,
     TaskState,
@@ -128,6 +129,8 @@ class Seen:
     timetable: Timetable = field(default_factory=Timetable)
     places: int | None = None
     """How many pulls the operator has room for; None: for all that may start."""
+    mirror: Mirror | None = None
+    """What servers in the cluster pull through; one elsewhere may not reach it."""
 
 
 def task_id(namespace: str, distribution: str, server: str, model: str) -> str:
@@ -393,8 +396,19 @@ def _pulling(running: Running) -> str:
     return f"{gib(running.completed)} of {gib(running.total)}{left}" if running.total else "begins"
 
 
-def pull_name(spec: ModelDistributionSpec, model: str) -> str:
-    """The name to pull by: from another registry it carries the host."""
-    if spec.source.registry == DEFAULT_HOST or ModelName.parse(model).host != DEFAULT_HOST:
-        return model
-    return ModelName.parse(model).with_registry(spec.source.registry).qualified
+def pull_name(
+    spec: ModelDistributionSpec, model: str, mirror: Mirror | None = None
+) -> tuple[str, bool]:
+    """The name to pull by, and whether that is in plain HTTP.
+
+    From another registry, and from a mirror, the name carries the host.
+    """
+    name = ModelName.parse(model)
+    own = name.host == DEFAULT_HOST
+    if own:
+        name = name.with_registry(spec.source.registry)
+    asked = mirror.name(name) if mirror and spec.source.mirror else None
+    if asked:
+        return asked.qualified, True
+    given = model if not own or spec.source.registry == DEFAULT_HOST else name.qualified
+    return given, spec.source.insecure

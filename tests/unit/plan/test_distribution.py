@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.mirror import Mirror
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec, Target
 from ollama_fleet.plan.disk import Store
 from ollama_fleet.plan.distribution import plan_distribution, targeted
@@ -28,6 +29,7 @@ REGISTRY = {
     "gpt-oss:20b": RegistryFact(OTHER, 13 * GIB),
     "tiny:latest": RegistryFact(DIGEST, GIB),
 }
+MIRROR = Mirror("mirror:5000", frozenset({"registry.ollama.ai", "hf.co", "models.lan:80"}))
 WANT = {"models": [{"name": LLAMA}]}
 TIERS = {
     "tiers": [
@@ -458,7 +460,36 @@ def test_only_fifty_tasks_are_shown_and_the_rest_counted() -> None:
 )
 def test_another_registry_is_part_of_the_name_to_pull(registry: str, model: str, name: str) -> None:
     spec = ModelDistributionSpec.model_validate({**WANT, "source": {"registry": registry}})
-    assert pull_name(spec, model) == name
+    assert pull_name(spec, model) == (name, False)
+
+
+@pytest.mark.parametrize(
+    ("source", "model", "name"),
+    [
+        ({}, LLAMA, "mirror:5000/library/llama3.1:8b"),
+        ({}, "HF.co/org/m:q4", "mirror:5000/HF_co___org/m:q4"),
+        ({"registry": "models.lan:80"}, LLAMA, "mirror:5000/models_lan__80___library/llama3.1:8b"),
+        ({"registry": "other.lan"}, LLAMA, "other.lan/library/llama3.1:8b"),
+        ({}, "other.lan/org/m:q4", "other.lan/org/m:q4"),
+        ({"mirror": False}, LLAMA, LLAMA),
+    ],
+)
+def test_what_a_mirror_serves_is_pulled_from_it(source: Object, model: str, name: str) -> None:
+    spec = ModelDistributionSpec.model_validate({**WANT, "source": source})
+    assert pull_name(spec, model, MIRROR) == (name, name.startswith(MIRROR.address))
+
+
+def test_servers_elsewhere_do_not_know_the_mirror() -> None:
+    made = plan(
+        {**WANT, "rollout": {"maxParallel": 2}},
+        server("a-0"),
+        server("box", external=True),
+        mirror=MIRROR,
+    )
+    assert {order.server: (order.name, order.insecure) for order in made.start} == {
+        "a-0": ("mirror:5000/library/llama3.1:8b", True),
+        "box": (LLAMA, False),
+    }
 
 
 @pytest.mark.parametrize("memory", [None, 24])
