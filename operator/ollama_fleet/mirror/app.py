@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from ollama_fleet.api.mirror import asked_of_mirror
 from ollama_fleet.api.names import InvalidModelName, ModelName
-from ollama_fleet.mirror.blobs import Blobs, Reader
+from ollama_fleet.mirror.blobs import Blobs, Glance, Reader
 from ollama_fleet.mirror.errors import InvalidNameError, MirrorError
 from ollama_fleet.mirror.manifests import Manifests
 from ollama_fleet.mirror.metrics import Metrics
@@ -87,10 +87,23 @@ class App:
         if request.method == "HEAD":
             return _BlobResponse(request, digest, await self._blobs.size(name, digest))
         async with AsyncExitStack() as stack:
-            reader = await stack.enter_async_context(self._blobs.open(name, digest))
+            reader = await stack.enter_async_context(self._open(request, name, digest))
             response = _BlobResponse(request, digest, reader.size)
             response.serve(reader, stack.pop_all(), self._metrics.served_bytes.inc)
         return response
+
+    def _open(
+        self, request: Request, name: ModelName, digest: str
+    ) -> AbstractAsyncContextManager[Reader | Glance]:
+        size = self._manifests.size_of(digest)
+        if size is not None:
+            try:
+                asked = _asked(request, digest, size)
+            except UnsatisfiableError:
+                asked = None
+            if asked and self._blobs.may_glance(digest, *asked, size):
+                return self._blobs.glance(name, digest, *asked)
+        return self._blobs.open(name, digest)
 
     def _told(
         self, answer: Callable[[Request], Awaitable[Response]]
@@ -117,17 +130,15 @@ class _BlobResponse(Response):
 
     def __init__(self, request: Request, digest: str, size: int) -> None:
         super().__init__()
-        etag = f'"{digest}"'
         headers = {
             "accept-ranges": "bytes",
             "content-type": "application/octet-stream",
             "docker-content-digest": digest,
-            "etag": etag,
+            "etag": f'"{digest}"',
         }
-        asked = request.headers.get("range") if request.method == "GET" else None
         self._begin, self._end = 0, size
         try:
-            found = asked_range(asked, request.headers.get("if-range"), etag, size)
+            found = _asked(request, digest, size)
         except UnsatisfiableError:
             self.status_code, self._end = 416, 0
             headers["content-range"] = f"bytes */{size}"
@@ -141,9 +152,11 @@ class _BlobResponse(Response):
                 headers["location"] = request.url.path
         headers["content-length"] = str(self._end - self._begin)
         self.raw_headers = [(key.encode(), value.encode()) for key, value in headers.items()]
-        self._reader: Reader | None = None
+        self._reader: Reader | Glance | None = None
 
-    def serve(self, reader: Reader, held: AsyncExitStack, sent: Callable[[int], None]) -> None:
+    def serve(
+        self, reader: Reader | Glance, held: AsyncExitStack, sent: Callable[[int], None]
+    ) -> None:
         """Send these bytes, count them, and let go of what is held."""
         self._reader, self._held, self._sent = reader, held, sent
 
@@ -170,7 +183,7 @@ class _BlobResponse(Response):
             "headers": self.raw_headers,
         }
 
-    async def _send(self, reader: Reader, send: Send) -> None:
+    async def _send(self, reader: Reader | Glance, send: Send) -> None:
         await send(self._start())
         position = self._begin
         try:
@@ -204,6 +217,12 @@ async def _left(receive: Receive) -> None:
     """Until the client is gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _asked(request: Request, digest: str, size: int) -> tuple[int, int] | None:
+    """The range asked for; None for the whole. Raises UnsatisfiableError."""
+    header = request.headers.get("range") if request.method == "GET" else None
+    return asked_range(header, request.headers.get("if-range"), f'"{digest}"', size)
 
 
 def _name(request: Request, tag: str) -> ModelName:

@@ -7,12 +7,19 @@ from contextlib import asynccontextmanager
 
 from ollama_fleet.api.names import ModelName
 from ollama_fleet.mirror.download import Download
+from ollama_fleet.mirror.errors import BadAnswerError, UnavailableError
 from ollama_fleet.mirror.metrics import Metrics
 from ollama_fleet.mirror.store import Store
 from ollama_fleet.mirror.upstream import Upstream
 
 CHUNK = 128 * 1024
 """Bytes read for a client at once: what each one holds in memory, twice at most."""
+
+
+GLANCE = 8 * 2**20
+"""Bytes of a range, at most, that do not make the mirror fetch a whole blob."""
+
+Received = Callable[[int], None]
 
 
 class Reader:
@@ -29,6 +36,23 @@ class Reader:
         if self._download:
             end = min(end, await self._download.beyond(offset))
         return await asyncio.to_thread(os.pread, self._file, min(CHUNK, end - offset), offset)
+
+
+class Glance:
+    """A few bytes of a blob, straight from the registry, to be read in order."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], size: int, received: Received) -> None:
+        self._chunks = chunks
+        self._received = received
+        self.size = size
+
+    async def read(self, offset: int, end: int) -> bytes:
+        """The next bytes; raises MirrorError."""
+        chunk = await anext(self._chunks, b"")
+        if not chunk:
+            raise UnavailableError("the registry ended too early")
+        self._received(len(chunk))
+        return chunk[: end - offset]
 
 
 class Blobs:
@@ -78,16 +102,40 @@ class Blobs:
         finally:
             download.leave()
 
+    def may_glance(self, digest: str, begin: int, end: int, size: int) -> bool:
+        """Whether a range is so little of a blob that is not here that all of it need not come:
+        whoever looks at the head of a model's file may never want the rest."""
+        here = self._store.size(digest) is not None or digest in self._downloads
+        return not here and end - begin <= min(GLANCE, size // 2)
+
+    @asynccontextmanager
+    async def glance(
+        self, name: ModelName, digest: str, begin: int, end: int
+    ) -> AsyncIterator[Glance]:
+        """Read a range without keeping it; raises MirrorError."""
+        self._metrics.blobs.labels("glance").inc()
+        async with self._upstream.blob(name, digest, begin, end) as body:
+            if body.offset != begin:
+                raise BadAnswerError(f"{name.host} knows no ranges")
+            yield Glance(body.chunks, body.total, self._received(name))
+
     async def stop(self) -> None:
         """End the downloads; what they have is kept."""
         for download in self._downloads.values():
             download.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _received(self, name: ModelName) -> Received:
+        return self._metrics.upstream_bytes.labels(name.host.lower()).inc
+
     def _start(self, name: ModelName, digest: str) -> Download:
-        received = self._metrics.upstream_bytes.labels(name.host.lower()).inc
         download = Download(
-            self._store, self._upstream, name, digest, self._size_of(digest), received
+            self._store,
+            self._upstream,
+            name,
+            digest,
+            self._size_of(digest),
+            self._received(name),
         )
         self._downloads[digest] = download
         task = asyncio.create_task(download.run(self._places), name=f"download {digest}")

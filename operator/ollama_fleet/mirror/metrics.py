@@ -19,7 +19,9 @@ class Metrics:
         )
         self.served_bytes = self._counter("served_bytes", "Bytes of blobs sent to clients.")
         self.blobs = self._counter(
-            "blob_requests", "Blobs asked for: hit, shared (already on its way) or miss.", "result"
+            "blob_requests",
+            "Blobs asked for: hit, shared (already on its way), miss, or glance (a few bytes).",
+            "result",
         )
         self.manifests = self._counter(
             "manifest_requests",

@@ -100,12 +100,14 @@ class Upstream:
             return _length(response, name)
 
     @asynccontextmanager
-    async def blob(self, name: ModelName, digest: str, offset: int) -> AsyncIterator[Body]:
-        """A blob from `offset` on, or from its beginning if the registry knows no ranges; raises
-        MirrorError, also while it is read."""
+    async def blob(
+        self, name: ModelName, digest: str, offset: int, end: int | None = None
+    ) -> AsyncIterator[Body]:
+        """A blob from `offset` on (up to `end`, exclusive), or from its beginning if the registry
+        knows no ranges; raises MirrorError, also while it is read."""
         headers = {"Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
+        if offset or end is not None:
+            headers["Range"] = f"bytes={offset}-{'' if end is None else end - 1}"
         async with self._request("GET", name, name.blob_path(digest), headers) as response:
             ok, partial = httpx.codes.OK, httpx.codes.PARTIAL_CONTENT
             _demand_blob(response, name, digest, ok, partial)

@@ -13,8 +13,11 @@ import httpx
 import pytest
 
 from dev.ollama.registry import Fault, Registry
+from ollama_fleet.api.mirror import Mirror
 from ollama_fleet.mirror.main import main
-from tests.component.mirror.mirrors import MANIFEST, blob, client, led_to, mirror, until
+from ollama_fleet.ollama.errors import ModelNotFound
+from ollama_fleet.ollama.registry import RegistryClient
+from tests.component.mirror.mirrors import MANIFEST, MODEL, blob, client, led_to, mirror, until
 
 PULLS = 20
 
@@ -62,6 +65,20 @@ async def test_ranges_come_from_a_download_under_way(registry: Registry, tmp_pat
             assert not done
             late.cancel()
             await asyncio.gather(late, return_exceptions=True)
+
+
+async def test_a_look_at_the_head_of_a_file_does_not_fetch_it(
+    registry: Registry, tmp_path: Path
+) -> None:
+    with mirror(tmp_path, env=led_to(registry)) as running:
+        big = (await running.manifest())[0]
+        head = await running.get(blob(big.digest), Range="bytes=100-65635")
+        assert (head.status_code, len(head.content)) == (206, 65536)
+        assert head.headers["content-range"] == f"bytes 100-65635/{big.size}"
+        assert registry.served_bytes == 65536
+        assert not list((tmp_path / "partial").iterdir())
+        whole = await running.get(blob(big.digest))
+        assert whole.content[100:65636] == head.content
 
 
 @pytest.mark.parametrize(
@@ -222,6 +239,21 @@ async def test_what_does_not_exist(registry: Registry, tmp_path: Path) -> None:
             answer = await running.get(path)
             assert (answer.status_code, answer.json()["errors"][0]["code"]) == (status, code), path
         assert (await running.get(MANIFEST, "PUT")).status_code == 405
+
+
+async def test_the_operator_asks_it_by_a_models_own_name(
+    registry: Registry, tmp_path: Path
+) -> None:
+    with mirror(tmp_path, env=led_to(registry)) as running:
+        known = Mirror(f"127.0.0.1:{running.port}", frozenset({"registry.ollama.ai"}))
+        async with RegistryClient(mirror=known) as asking:
+            manifest = await asking.manifest(MODEL)
+            with pytest.raises(ModelNotFound, match="has no nothing:1"):
+                await asking.manifest("nothing:1")
+        assert manifest.layers[0] in await running.manifest()
+        plain = RegistryClient(registry.url, mirror=known)  # a registry it does not serve
+        async with plain as asking:
+            assert (await asking.manifest(MODEL)).digest == manifest.digest
 
 
 async def test_a_private_registry(tmp_path: Path) -> None:
