@@ -87,9 +87,9 @@ def run(helm: Path, *arguments: str, stdin: str = "") -> str:
     return done.stdout
 
 
-def plain(helm: Path) -> dict[str, list[Object]]:
-    """The chart's objects with its own values, without a trace of helm."""
-    rendered = render(helm, values={"crds": {"keep": False}})
+def plain(helm: Path, **values: Object) -> dict[str, list[Object]]:
+    """The chart's objects with its own values but for these, without a trace of helm."""
+    rendered = render(helm, values={"crds": {"keep": False}, **values})
     return {
         template: [_without_helm(found) for found in objects]
         for template, objects in rendered.items()

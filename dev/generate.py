@@ -26,10 +26,13 @@ def documents() -> dict[Path, str]:
 
 
 def manifests(helm: Path) -> dict[Path, str]:
-    """Every file made from the chart and its text: one for each template."""
+    """Every file made from the chart and its text: one for each template, and
+    the mirror for those who want one."""
+    mirror = chart.plain(helm, mirror={"enabled": True})["mirror.yaml"]
+    found = {**chart.plain(helm), "mirror/mirror.yaml": mirror}
     return {
-        ROOT / "manifests" / template: _NOTE + "---\n".join(dump(found) for found in objects)
-        for template, objects in chart.plain(helm).items()
+        ROOT / "manifests" / template: _NOTE + "---\n".join(dump(each) for each in objects)
+        for template, objects in found.items()
     }
 
 

@@ -319,6 +319,11 @@ class Emulator:
         body = {"kind": kind, **values}
         httpx.post(f"{self.url}/_emulator/faults", json=body, trust_env=False).raise_for_status()
 
+    def served(self) -> int:
+        """Bytes of blobs it has sent."""
+        answer = httpx.get(f"{self.url}/_registry/stats", trust_env=False).raise_for_status()
+        return int(answer.json()["served_bytes"])
+
     def mend(self) -> None:
         """Lift all faults."""
         httpx.delete(f"{self.url}/_emulator/faults", trust_env=False).raise_for_status()

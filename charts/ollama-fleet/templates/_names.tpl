@@ -32,8 +32,28 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end -}}
 
+{{- define "ollama-fleet.mirror" -}}
+{{- include "ollama-fleet.fullname" . -}}-mirror
+{{- end -}}
+
+{{- /* Of another name than the operator, which servers let in. */}}
+{{- define "ollama-fleet.mirrorSelector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}-mirror
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: mirror
+{{- end -}}
+
+{{- define "ollama-fleet.mirrorLabels" -}}
+{{ include "ollama-fleet.mirrorSelector" . }}
+{{ include "ollama-fleet.commonLabels" . }}
+{{- end -}}
+
 {{- define "ollama-fleet.labels" -}}
 {{ include "ollama-fleet.selector" . }}
+{{ include "ollama-fleet.commonLabels" . }}
+{{- end -}}
+
+{{- define "ollama-fleet.commonLabels" -}}
 app.kubernetes.io/part-of: ollama-fleet
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}

@@ -180,6 +180,60 @@ def test_every_value_it_has_is_used(helm: Path) -> None:
     assert template["spec"]["priorityClassName"] == values["priorityClassName"]
 
 
+def test_a_mirror_is_there_if_wanted(helm: Path) -> None:
+    assert "mirror.yaml" not in render(helm)
+    values: Object = {
+        "mirror": {
+            "enabled": True,
+            "size": "50Gi",
+            "storage": {"size": "60Gi", "storageClassName": "fast"},
+            "registries": ["registry.ollama.ai", "http://models.lan:5000"],
+            "credentialsSecret": "models",
+            "env": [{"name": "HTTPS_PROXY", "value": "http://proxy.lan:3128"}],
+            "nodeSelector": {"disk": "large"},
+            "tolerations": [{"operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}},
+            "priorityClassName": "system-cluster-critical",
+        },
+        "metrics": {"serviceMonitor": {"enabled": True}},
+    }
+    objects = render(helm, values=values)
+    by_kind = {found["kind"]: found for found in objects["mirror.yaml"]}
+    mirror, service = by_kind["StatefulSet"], by_kind["Service"]
+    policy, monitor = by_kind["NetworkPolicy"], by_kind["ServiceMonitor"]
+    (operator,) = objects["deployment.yaml"][0]["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in operator["env"]}
+    port = service["spec"]["ports"][0]["port"]
+    name = service["metadata"]["name"]
+    assert environment["OLLAMA_FLEET_MIRROR"] == f"{name}.$(POD_NAMESPACE).svc:{port}"
+    assert environment["OLLAMA_FLEET_MIRROR_REGISTRIES"] == "registry.ollama.ai,models.lan:5000"
+    pod = mirror["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    assert container["securityContext"] == operator["securityContext"]
+    assert {"--size=50Gi", "--registry=http://models.lan:5000"} <= set(container["args"])
+    assert container["env"] == values["mirror"]["env"]
+    (secret,) = pod["volumes"]
+    (item,) = secret["secret"]["items"]
+    mounted = next(m for m in container["volumeMounts"] if m["name"] == secret["name"])
+    assert f"--credentials={mounted['mountPath']}/{item['path']}" in container["args"]
+    (claim,) = mirror["spec"]["volumeClaimTemplates"]
+    assert claim["spec"]["storageClassName"] == "fast"
+    assert claim["spec"]["resources"]["requests"] == {"storage": "60Gi"}
+    for field in ("nodeSelector", "tolerations", "affinity", "priorityClassName"):
+        assert pod[field] == values["mirror"][field]
+    labels = mirror["spec"]["template"]["metadata"]["labels"]
+    for chosen in (
+        service["spec"]["selector"],
+        policy["spec"]["podSelector"]["matchLabels"],
+        monitor["spec"]["selector"]["matchLabels"],
+    ):
+        assert chosen.items() <= labels.items()
+    # servers let in what bears the operator's name
+    assert labels["app.kubernetes.io/name"] != "ollama-fleet"
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -188,6 +242,8 @@ def test_every_value_it_has_is_used(helm: Path) -> None:
         ({"replicas": -1}, "/replicas"),
         ({"watchNamespaces": ["Not_A_Name"]}, "/watchNamespaces/0"),
         ({"logFormat": "xml"}, "/logFormat"),
+        ({"mirror": {"registries": ["ftp://a"]}}, "/mirror/registries/0"),
+        ({"mirror": {"size": "much"}}, "/mirror/size"),
         ({"watchNamespace": "llm"}, "watchNamespace"),
     ],
 )

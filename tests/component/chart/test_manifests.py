@@ -48,6 +48,20 @@ def test_kustomize_gives_what_helm_gives(helm: Path, kustomize: Kustomize) -> No
     assert sorted(of_kustomize, key=identity) == sorted(of_helm, key=identity)
 
 
+def test_the_mirrors_component_gives_what_helm_gives(
+    helm: Path, kustomize: Kustomize, tmp_path: Path
+) -> None:
+    of_helm = [found for each in plain(helm, mirror={"enabled": True}).values() for found in each]
+    (tmp_path / "manifests").symlink_to(MANIFESTS)
+    overlay = tmp_path / "overlay"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text(
+        "resources: [../manifests]\ncomponents: [../manifests/mirror]\n"
+    )
+    of_kustomize = [found for found in kustomize(overlay) if found["kind"] != "Namespace"]
+    assert sorted(of_kustomize, key=identity) == sorted(of_helm, key=identity)
+
+
 def test_an_overlay_moves_everything_to_another_namespace(
     kustomize: Kustomize, tmp_path: Path
 ) -> None:
