@@ -71,6 +71,10 @@ cluster-down: .venv.stamp ## stop it, and leave nothing behind
 bench-update: tools ## chats lost while servers are updated, scaled and moved
 	@$(BIN)/python -m benchmarks.update
 
+.PHONY: bench-distribution
+bench-distribution: .venv.stamp ## a model to 20 servers, with and without a mirror
+	@$(BIN)/python -m benchmarks.distribution
+
 .PHONY: demo
 demo: .venv.stamp ## from nothing to a chat answer
 	@$(BIN)/python -m dev.demo

@@ -1,4 +1,4 @@
-"""Ollama servers, real or emulated, and registries as child processes on loopback."""
+"""Ollama servers, real or emulated, registries and mirrors as child processes on loopback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EMULATOR = Path(__file__).parent / "emulator" / "__main__.py"
 _ROOT = Path(__file__).resolve().parents[2]
 _START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
-_LISTENING = re.compile(r"Listening on (\S+:\d+) ")
+_LISTENING = re.compile(r"(?:Listening on (\S+:\d+) |serving on (\S+ port \d+)\n)")
 _OWN_VARIABLES = re.compile(r"(OLLAMA|EMULATOR)_|(HTTPS?_PROXY|NO_PROXY)$", re.IGNORECASE)
 
 
@@ -109,13 +109,36 @@ def registry(*arguments: str) -> Iterator[tuple[str, dict[str, str]]]:
             process.stdout.close()
 
 
+@contextmanager
+def mirror(
+    directory: Path, *arguments: str, env: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Run a mirror with its store in `directory`, on a free port."""
+    directory.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "ollama_fleet.mirror.main", "--host=127.0.0.1", "--port=0"]
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, f"--directory={directory}", *arguments],
+            env={**os.environ, **(env or {})},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        address = _wait_for_address(process, log).replace(" port ", ":")
+        yield Server(f"http://{address}", "mirror", directory, process)
+    finally:
+        _stop(process)
+
+
 def _wait_for_address(process: subprocess.Popen[bytes], log: Path) -> str:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         text = log.read_text(errors="replace")
         match = _LISTENING.search(text)
         if match:
-            return match[1]
+            return match[1] or match[2]
         if process.poll() is not None:
             break
         time.sleep(0.01)

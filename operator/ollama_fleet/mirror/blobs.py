@@ -103,10 +103,10 @@ class Blobs:
             download.leave()
 
     def may_glance(self, digest: str, begin: int, end: int, size: int) -> bool:
-        """Whether a range is so little of a blob that is not here that all of it need not come:
-        whoever looks at the head of a model's file may never want the rest."""
+        """Whether a range is so little of a blob that is not here, in its first half, that all of
+        it need not come: whoever looks at the head of a model's file may never want the rest."""
         here = self._store.size(digest) is not None or digest in self._downloads
-        return not here and end - begin <= min(GLANCE, size // 2)
+        return not here and end - begin <= GLANCE and end <= size // 2
 
     @asynccontextmanager
     async def glance(

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,40 +12,40 @@ from pathlib import Path
 
 import httpx
 
+from dev.ollama import process
 from dev.ollama.registry import Registry
 from ollama_fleet.ollama.registry import Layer, parse_manifest
 
 MODEL = "llama3.2:1b"
 MANIFEST = "/v2/library/llama3.2/manifests/1b"
-_SERVING = re.compile(r"serving on \S+ port (\d+)")
-_START_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
     """A running mirror."""
 
-    port: int
-    directory: Path
-    process: subprocess.Popen[bytes]
+    server: process.Server
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return self.server.url
+
+    @property
+    def address(self) -> str:
+        return self.url.removeprefix("http://")
 
     @property
     def log(self) -> str:
-        return _log(self.directory).read_text()
+        return self.server.log
 
     @property
     def blobs(self) -> set[str]:
         """The digests it holds for good."""
-        folder = self.directory / "blobs"
+        folder = self.server.directory / "blobs"
         return {path.name.replace("-", ":") for path in folder.iterdir()}
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        self.server.kill()
 
     async def manifest(self) -> list[Layer]:
         """The blobs of MODEL, the largest first."""
@@ -83,23 +79,12 @@ def blob(digest: str, namespace: str = "library") -> str:
 def mirror(
     directory: Path, *arguments: str, env: Mapping[str, str] | None = None, size: str = "1Gi"
 ) -> Iterator[Mirror]:
-    """Run a mirror until it is left; ended by SIGTERM it has to say nothing is wrong."""
-    directory.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "ollama_fleet.mirror.main", "--host=127.0.0.1", "--port=0"]
-    command += [f"--directory={directory}", f"--size={size}", *arguments]
-    with _log(directory).open("wb") as output:
-        process = subprocess.Popen(
-            command, env={**os.environ, **(env or {})}, stdout=output, stderr=output
-        )
-    try:
-        yield Mirror(_port(process, directory), directory, process)
-        killed = process.poll() is not None
-        process.send_signal(signal.SIGTERM)
-        assert killed or process.wait(10) == 0
-        assert "Traceback" not in _log(directory).read_text()
-    finally:
-        process.kill()
-        process.wait()
+    """Run a mirror until it is left; unless it was killed, it has to end well."""
+    with process.mirror(directory, f"--size={size}", *arguments, env=env) as server:
+        yield Mirror(server)
+        killed = server.process.poll() is not None
+    assert killed or server.process.returncode == 0, server.log
+    assert "Traceback" not in server.log
 
 
 def led_to(registry: Registry) -> dict[str, str]:
@@ -112,18 +97,3 @@ async def until(condition: Callable[[], bool], what: str, seconds: float = 15) -
     while not condition():
         assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
         await asyncio.sleep(0.01)
-
-
-def _log(directory: Path) -> Path:
-    return directory / "log"
-
-
-def _port(process: subprocess.Popen[bytes], directory: Path) -> int:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        found = _SERVING.search(_log(directory).read_text())
-        if found:
-            return int(found[1])
-        assert process.poll() is None, _log(directory).read_text()
-        time.sleep(0.01)
-    raise AssertionError(f"not serving: {_log(directory).read_text()}")

@@ -77,8 +77,11 @@ async def test_a_look_at_the_head_of_a_file_does_not_fetch_it(
         assert head.headers["content-range"] == f"bytes 100-65635/{big.size}"
         assert registry.served_bytes == 65536
         assert not list((tmp_path / "partial").iterdir())
+        tail = await running.get(blob(big.digest), Range=f"bytes={big.size - 10}-")
+        assert registry.served_bytes == 65536 + big.size
         whole = await running.get(blob(big.digest))
         assert whole.content[100:65636] == head.content
+        assert whole.content[-10:] == tail.content
 
 
 @pytest.mark.parametrize(
@@ -245,7 +248,7 @@ async def test_the_operator_asks_it_by_a_models_own_name(
     registry: Registry, tmp_path: Path
 ) -> None:
     with mirror(tmp_path, env=led_to(registry)) as running:
-        known = Mirror(f"127.0.0.1:{running.port}", frozenset({"registry.ollama.ai"}))
+        known = Mirror(running.address, frozenset({"registry.ollama.ai"}))
         async with RegistryClient(mirror=known) as asking:
             manifest = await asking.manifest(MODEL)
             with pytest.raises(ModelNotFound, match="has no nothing:1"):

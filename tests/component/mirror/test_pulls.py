@@ -38,7 +38,7 @@ async def test_servers_pull_once(kind: str, tmp_path: Path) -> None:
             process.server(kind, tmp_path / "a") as one,
             process.server(kind, tmp_path / "b") as other,
         ):
-            name = at_mirror(ModelName.parse(MODEL), f"127.0.0.1:{running.port}")
+            name = at_mirror(ModelName.parse(MODEL), running.address)
             await asyncio.gather(pull(one.url, name), pull(other.url, name))
             size = sum(layer.size for layer in await running.manifest())
             assert registry.served_bytes == size
@@ -52,7 +52,7 @@ async def test_a_server_finds_wrong_bytes(kind: str, tmp_path: Path) -> None:
             mirror(tmp_path / "mirror", env=led_to(registry)) as running,
             process.server(kind, tmp_path / "a") as server,
         ):
-            name = at_mirror(ModelName.parse(MODEL), f"127.0.0.1:{running.port}")
+            name = at_mirror(ModelName.parse(MODEL), running.address)
             big = (await running.manifest())[0]
             registry.faults.append(Fault("wrong_bytes", big.digest, 1000))
             # what it had of the wrong bytes it keeps, and finds them itself in the end
@@ -70,7 +70,7 @@ async def test_a_refusal_reaches_whoever_pulls(kind: str, tmp_path: Path) -> Non
             mirror(tmp_path / "mirror", env=led_to(registry), size="1M") as running,
             process.server(kind, tmp_path / "a") as server,
         ):
-            name = at_mirror(ModelName.parse(MODEL), f"127.0.0.1:{running.port}")
+            name = at_mirror(ModelName.parse(MODEL), running.address)
             async with OllamaClient(server.url, timeout=20) as client:
                 with pytest.raises(PullFailed, match="give it a larger size"):
                     _ = [line async for line in client.pull(name.qualified, insecure=True)]
@@ -80,7 +80,7 @@ async def test_a_server_that_is_killed_goes_on_at_the_mirror(tmp_path: Path) -> 
     """The real server's parts, asked for again by a new process."""
     async with Registry(rate=4_000_000) as registry:
         with mirror(tmp_path / "mirror", env=led_to(registry)) as running:
-            name = at_mirror(ModelName.parse(MODEL), f"127.0.0.1:{running.port}")
+            name = at_mirror(ModelName.parse(MODEL), running.address)
             size = sum(layer.size for layer in await running.manifest())
             with process.server("real", tmp_path / "a") as first:
                 async with OllamaClient(first.url, timeout=20) as client:
