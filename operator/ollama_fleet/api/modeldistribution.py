@@ -200,7 +200,9 @@ class Source(Model):
     )
     insecure: bool = Field(default=False, description="Plain HTTP.")
     mirror: bool = Field(
-        default=True, description="Through the fleet's mirror, where there is one."
+        default=True,
+        description="Through the fleet's mirror, where there is one that serves the registry. "
+        "Servers outside the cluster pull from the registry itself.",
     )
 
 

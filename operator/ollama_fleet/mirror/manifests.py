@@ -24,6 +24,9 @@ from ollama_fleet.ollama.registry import MANIFEST_TYPE, parse_manifest
 
 log = logging.getLogger(__name__)
 
+AWAY_SECONDS = 15.0
+"""How long a registry that did not answer is not asked for what is here: each who asks would have
+to wait until it is clear once more."""
 _SIZES_KNOWN = 100_000
 
 
@@ -58,6 +61,7 @@ class Manifests:
         self._age = age
         self._largest = largest
         self._asking: dict[Path, asyncio.Task[bytes]] = {}
+        self._away: dict[str, float] = {}
         self._sizes: OrderedDict[str, int] = OrderedDict()
 
     async def get(self, name: ModelName) -> Manifest:
@@ -67,12 +71,16 @@ class Manifests:
         if kept and kept.age <= self._age:
             self._metrics.manifests.labels("hit").inc()
             return self._checked(name, kept)
+        if kept and self._away.get(name.host, 0.0) > time.monotonic():
+            self._metrics.manifests.labels("stale").inc()
+            return self._checked(name, kept)
         try:
             content = await self._ask(path, name)
         except MirrorError as error:
             if kept is None or not error.passing:
                 raise
             log.warning("%s; serving what it said %.0f s ago", error, kept.age)
+            self._away[name.host] = time.monotonic() + AWAY_SECONDS
             self._metrics.manifests.labels("stale").inc()
             return self._checked(name, kept)
         self._metrics.manifests.labels("fetched").inc()

@@ -155,9 +155,11 @@ async def test_what_is_here_outlives_the_registry(tmp_path: Path) -> None:
             assert registry.requests["manifest"] == 2
     with mirror(tmp_path, "--manifest-age=0s", env=env) as running:
         assert await running.manifest() == layers
+        assert await running.manifest() == layers
+        assert running.log.count("serving what it said") == 1
         again = await running.get(blob(layers[0].digest))
         assert digest_of(again.content) == layers[0].digest
-        assert await running.metric('manifest_requests_total{result="stale"}') == 1
+        assert await running.metric('manifest_requests_total{result="stale"}') == 2
         missing = await running.get("/v2/library/qwen3/manifests/4b")
         assert missing.status_code == 502
         (error,) = missing.json()["errors"]

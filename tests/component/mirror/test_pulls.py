@@ -13,7 +13,7 @@ from ollama_fleet.api.mirror import at_mirror
 from ollama_fleet.api.names import ModelName
 from ollama_fleet.ollama.client import OllamaClient
 from ollama_fleet.ollama.errors import PullFailed
-from tests.component.mirror.mirrors import MODEL, led_to, mirror
+from tests.component.mirror.mirrors import MODEL, led_to, mirror, until
 
 KINDS = pytest.mark.parametrize("kind", ["emulator", "real"])
 
@@ -74,6 +74,23 @@ async def test_a_refusal_reaches_whoever_pulls(kind: str, tmp_path: Path) -> Non
             async with OllamaClient(server.url, timeout=20) as client:
                 with pytest.raises(PullFailed, match="give it a larger size"):
                     _ = [line async for line in client.pull(name.qualified, insecure=True)]
+
+
+@KINDS
+async def test_a_pull_outlives_the_mirror(kind: str, tmp_path: Path) -> None:
+    async with Registry(rate=4_000_000) as registry:
+        folder, env = tmp_path / "mirror", led_to(registry)
+        with process.server(kind, tmp_path / "a") as server:
+            with mirror(folder, env=env) as first:
+                address = first.address
+                name = at_mirror(ModelName.parse(MODEL), address)
+                size = sum(layer.size for layer in await first.manifest())
+                pulling = asyncio.create_task(pull(server.url, name))
+                await until(lambda: registry.served_bytes > size // 2, "half of it is there")
+                first.kill()
+            with mirror(folder, f"--port={address.rpartition(':')[2]}", env=env):
+                await asyncio.wait_for(pulling, 30)
+        assert registry.served_bytes < size + 1_000_000
 
 
 async def test_a_server_that_is_killed_goes_on_at_the_mirror(tmp_path: Path) -> None:
