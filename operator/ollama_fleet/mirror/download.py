@@ -12,7 +12,7 @@ from itertools import count
 from ollama_fleet.api.names import ModelName
 from ollama_fleet.mirror.errors import BadAnswerError, MirrorError, TooLargeError, UnavailableError
 from ollama_fleet.mirror.store import Partial, Store
-from ollama_fleet.mirror.upstream import CHUNK, Upstream
+from ollama_fleet.mirror.upstream import CHUNK, Upstream, repository
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Download:
         finally:
             if not self._verified:
                 self._error = error
-                log.warning("%s of %s: %s", self._digest[:19], self._name.canonical, error)
+                log.warning("%s of %s: %s", self._digest[:19], repository(self._name), error)
             self._tell()
 
     def follow(self) -> None:
@@ -205,4 +205,4 @@ class Download:
         partial.keep()
         self.total = self._position
         self._verified = True
-        log.info("%s of %s is here", self._digest[:19], self._name.canonical)
+        log.info("%s of %s is here", self._digest[:19], repository(self._name))

@@ -126,7 +126,7 @@ class Upstream:
     ) -> AsyncIterator[httpx.Response]:
         base = self._base(name)
         self._heed_pause(name.host)
-        scope = f"repository:{name.namespace}/{name.model}:pull"
+        scope = f"repository:{repository(name)}:pull"
         try:
             response = await self._send(method, base + path, headers, name.host, scope)
             if response.status_code == httpx.codes.UNAUTHORIZED:
@@ -205,10 +205,10 @@ class Upstream:
     def _denied(self, name: ModelName) -> DeniedError:
         if self._credentials.of(name.host):
             return DeniedError(
-                f"{name.host} refuses the mirror's credentials for {name.canonical}: correct them"
+                f"{name.host} refuses the mirror's credentials for {repository(name)}: correct them"
             )
         return DeniedError(
-            f"{name.host} wants credentials for {name.canonical}: give the mirror some for "
+            f"{name.host} wants credentials for {repository(name)}: give the mirror some for "
             f"{name.host}"
         )
 
@@ -223,13 +223,18 @@ class Upstream:
         busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
         if not busy and not (asked and response.status_code == httpx.codes.SERVICE_UNAVAILABLE):
             return
-        seconds = min(_retry_after(asked), _LONGEST_PAUSE)
+        seconds = min(seconds_asked(asked), _LONGEST_PAUSE)
         self._paused[host] = time.monotonic() + seconds
         log.warning("%s asks for %.0f s without requests", host, seconds)
         raise BusyError(f"{host} asked for {seconds:.0f} s without requests", seconds)
 
 
-def _retry_after(text: str | None) -> float:
+def repository(name: ModelName) -> str:
+    """What a registry calls a model without its tag; a blob is asked for without one."""
+    return f"{name.namespace}/{name.model}"
+
+
+def seconds_asked(text: str | None) -> float:
     """Seconds that a Retry-After header means, in either of its forms."""
     if text is None:
         return _PAUSE
@@ -243,7 +248,7 @@ def _retry_after(text: str | None) -> float:
 
 def _demand_blob(response: httpx.Response, name: ModelName, digest: str, *wanted: int) -> None:
     if response.status_code == httpx.codes.NOT_FOUND:
-        raise BlobUnknownError(f"{name.host} has no {digest} of {name.canonical}")
+        raise BlobUnknownError(f"{name.host} has no {digest} of {repository(name)}")
     _demand(response, name, *wanted)
 
 
@@ -256,7 +261,7 @@ def _demand(response: httpx.Response, name: ModelName, *wanted: int) -> None:
         kind = DeniedError
     elif status >= httpx.codes.INTERNAL_SERVER_ERROR:
         kind = UnavailableError
-    raise kind(f"{response.url.host} answered {status} for {name.canonical}")
+    raise kind(f"{response.url.host} answered {status} for {repository(name)}")
 
 
 def _length(response: httpx.Response, name: ModelName) -> int:
