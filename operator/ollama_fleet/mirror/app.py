@@ -171,6 +171,8 @@ class _BlobResponse(Response):
             leaving = asyncio.create_task(_left(receive))
             try:
                 await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+                if sending.done():
+                    sending.result()
             finally:
                 sending.cancel()
                 leaving.cancel()

@@ -31,11 +31,14 @@ class Reader:
         self.size = size
 
     async def read(self, offset: int, end: int) -> bytes:
-        """Some bytes from `offset` on, not beyond `end`; raises MirrorError where the download
-        that was to bring them failed."""
+        """Some bytes from `offset` on, not beyond `end`; raises MirrorError where they cannot be
+        had."""
         if self._download:
             end = min(end, await self._download.beyond(offset))
-        return await asyncio.to_thread(os.pread, self._file, min(CHUNK, end - offset), offset)
+        chunk = await asyncio.to_thread(os.pread, self._file, min(CHUNK, end - offset), offset)
+        if not chunk:
+            raise UnavailableError("a file of the mirror is shorter than it was")
+        return chunk
 
 
 class Glance:
@@ -121,8 +124,8 @@ class Blobs:
 
     async def stop(self) -> None:
         """End the downloads; what they have is kept."""
-        for download in self._downloads.values():
-            download.stop()
+        for task in self._tasks:
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _received(self, name: ModelName) -> Received:

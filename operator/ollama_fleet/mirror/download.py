@@ -10,7 +10,14 @@ from io import FileIO
 from itertools import count
 
 from ollama_fleet.api.names import ModelName
-from ollama_fleet.mirror.errors import BadAnswerError, MirrorError, TooLargeError, UnavailableError
+from ollama_fleet.mirror.errors import (
+    BadAnswerError,
+    BeyondEndError,
+    MirrorError,
+    TooLargeError,
+    UnavailableError,
+    WrongBytesError,
+)
 from ollama_fleet.mirror.store import Partial, Store
 from ollama_fleet.mirror.upstream import CHUNK, Upstream, repository
 
@@ -70,9 +77,13 @@ class Download:
                     # clients give up sooner on an answer than on the bytes of one
                     self.total = self._expected
                     self._tell()
-                async with places:
-                    await self._fetch(partial)
-                await self._verify(partial)
+                try:
+                    async with places:
+                        await self._fetch(partial)
+                    await self._verify(partial)
+                except (BeyondEndError, WrongBytesError):
+                    partial.drop()
+                    raise
         except MirrorError as failure:
             error = failure
         except OSError as failure:
@@ -197,8 +208,7 @@ class Download:
 
     async def _verify(self, partial: Partial) -> None:
         if not self._is_right():
-            partial.drop()
-            raise BadAnswerError(
+            raise WrongBytesError(
                 f"{self._name.host} sent other bytes than {self._digest}; they were thrown away"
             )
         await asyncio.to_thread(partial.sync)

@@ -55,6 +55,14 @@ class BadAnswerError(MirrorError):
     """The registry's answer is not what was asked for."""
 
 
+class BeyondEndError(BadAnswerError):
+    """The registry has fewer bytes than are here already."""
+
+
+class WrongBytesError(BadAnswerError):
+    """A blob is whole and has another digest."""
+
+
 class NoRoomError(MirrorError):
     """Everything in the store is in use."""
 

@@ -61,7 +61,7 @@ async def _run(given: argparse.Namespace, credentials: Credentials) -> None:
     store = await asyncio.to_thread(Store, given.directory, given.size, metrics.evictions.inc)
     registries = dict(given.registry or (_registry(DEFAULT_HOST), _registry("hf.co")))
     async with Upstream(registries, credentials) as upstream:
-        manifests = Manifests(given.directory, upstream, metrics, given.manifest_age, given.size)
+        manifests = Manifests(given.directory, upstream, metrics, given.manifest_age, store.limit)
         blobs = Blobs(store, upstream, metrics, given.downloads, manifests.size_of)
         config = uvicorn.Config(
             App(store, manifests, blobs, metrics).routes(),

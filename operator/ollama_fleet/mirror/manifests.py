@@ -109,7 +109,10 @@ class Manifests:
             parse_manifest(content)
         except RegistryError as error:
             raise BadAnswerError(f"{name.host}: {name.canonical}: {error}") from error
-        _write(path, content)
+        try:
+            _write(path, content)
+        except OSError as error:
+            log.warning("%s cannot be kept: %s", name.canonical, error.strerror)
         return content
 
     def _checked(self, name: ModelName, manifest: Manifest) -> Manifest:

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,14 +37,13 @@ def is_digest(text: str) -> bool:
 class Store:
     """Verified blobs under `blobs/`, downloads not finished under `partial/`, in `directory`.
 
-    Holds at most `limit` bytes. Files in use are never removed. What is in it outlives the
-    process, with the order in which it was used.
+    Holds at most `limit` bytes, or what its disk can hold if that is less. Files in use are never
+    removed. What is in it outlives the process, with the order in which it was used.
     """
 
     def __init__(
         self, directory: Path, limit: int, evicted: Callable[[], None] = lambda: None
     ) -> None:
-        self.limit = limit
         self._evicted = evicted
         self._blobs, self._partials = directory / "blobs", directory / "partial"
         self._held: OrderedDict[Path, _Held] = OrderedDict()
@@ -53,6 +53,10 @@ class Store:
         for path, stat in sorted(found, key=lambda each: each[1].st_mtime_ns):
             self._held[path] = _Held(stat.st_size)
         self.used = sum(held.size for held in self._held.values())
+        room = self.used + shutil.disk_usage(directory).free
+        if room < limit:
+            log.warning("%s can hold %s, not %s", directory, gib(room), gib(limit))
+        self.limit = min(limit, room)
         self._make_room(0)
 
     def size(self, digest: str) -> int | None:

@@ -19,6 +19,7 @@ from ollama_fleet.api.names import ModelName
 from ollama_fleet.mirror.credentials import Credentials
 from ollama_fleet.mirror.errors import (
     BadAnswerError,
+    BeyondEndError,
     BlobUnknownError,
     BusyError,
     DeniedError,
@@ -109,6 +110,8 @@ class Upstream:
         if offset or end is not None:
             headers["Range"] = f"bytes={offset}-{'' if end is None else end - 1}"
         async with self._request("GET", name, name.blob_path(digest), headers) as response:
+            if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                raise BeyondEndError(f"{name.host} has no byte {offset} of {digest}")
             ok, partial = httpx.codes.OK, httpx.codes.PARTIAL_CONTENT
             _demand_blob(response, name, digest, ok, partial)
             chunks = response.aiter_raw(CHUNK)

@@ -16,6 +16,7 @@ from ollama_fleet.mirror import download as module
 from ollama_fleet.mirror.download import Download
 from ollama_fleet.mirror.errors import (
     BadAnswerError,
+    BeyondEndError,
     BusyError,
     DeniedError,
     MirrorError,
@@ -41,6 +42,8 @@ class FakeUpstream:
     async def blob(self, name: ModelName, digest: str, offset: int) -> AsyncIterator[Body]:
         assert (name, digest) == (NAME, DIGEST)
         self.asked.append(offset)
+        if offset > len(CONTENT):
+            raise BeyondEndError("no such byte")
 
         async def chunks() -> AsyncIterator[bytes]:
             while (chunk := await self.chunks.get()) is not None:
@@ -178,6 +181,20 @@ async def test_one_that_was_whole_already_is_not_asked_for(
     await running.task
     assert upstream.asked == []
     assert running.store.size(DIGEST) == 100
+
+
+async def test_more_than_there_is_is_thrown_away(tmp_path: Path, upstream: FakeUpstream) -> None:
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "partial" / DIGEST.replace(":", "-")).write_bytes(CONTENT + b"x")
+    first = Running(tmp_path, upstream)
+    with pytest.raises(BeyondEndError):
+        await first.download.begun()
+    await first.task
+    upstream.send(CONTENT, None)
+    second = Running(tmp_path, upstream)
+    await second.task
+    assert upstream.asked == [101, 0]
+    assert second.store.size(DIGEST) == 100
 
 
 async def test_who_waits_for_a_place_knows_the_size(tmp_path: Path, upstream: FakeUpstream) -> None:

@@ -83,6 +83,10 @@ def test_unfinished_blobs_stay_until_their_room_is_needed(tmp_path: Path) -> Non
         pass
 
 
+def test_it_counts_on_no_more_than_its_disk(tmp_path: Path) -> None:
+    assert Store(tmp_path, 2**60).limit < 2**60
+
+
 def test_a_new_start_finds_what_there_is_in_its_order(tmp_path: Path) -> None:
     store = Store(tmp_path, 100)
     for age, digest in enumerate((C, B, A)):
