@@ -319,10 +319,10 @@ class Emulator:
         body = {"kind": kind, **values}
         httpx.post(f"{self.url}/_emulator/faults", json=body, trust_env=False).raise_for_status()
 
-    def served(self) -> int:
-        """Bytes of blobs it has sent."""
-        answer = httpx.get(f"{self.url}/_registry/stats", trust_env=False).raise_for_status()
-        return int(answer.json()["served_bytes"])
+    def copy(self, source: str, destination: str) -> None:
+        """Give a model a second name."""
+        body = {"source": source, "destination": destination}
+        httpx.post(f"{self.url}/api/copy", json=body, trust_env=False).raise_for_status()
 
     def mend(self) -> None:
         """Lift all faults."""

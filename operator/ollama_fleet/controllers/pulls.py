@@ -27,6 +27,7 @@ from ollama_fleet.ollama.progress import Progress
 from ollama_fleet.ollama.wire import PullProgress
 from ollama_fleet.plan.disk import Blobs
 from ollama_fleet.plan.distribution import PullOrder
+from ollama_fleet.plan.leftovers import Leftover
 from ollama_fleet.plan.retries import cause
 from ollama_fleet.plan.tasks import Failure, Running
 
@@ -100,6 +101,7 @@ class Pulls:
         self._owners: dict[str, str] = {}
         self._shown_at: dict[str, float] = {}
         self._recalled: set[str] = set()
+        self._tidying: set[Leftover] = set()
         self._bytes = Counter(
             "ollama_fleet_pull_bytes", "Bytes that servers have pulled.", registry=metrics
         )
@@ -186,6 +188,26 @@ class Pulls:
         self._owners[order.task] = owner
         name = f"pull {order.model} to {order.server}"
         pull.task = self._background.start(name, self._run(pull, attempts))
+
+    def tidy(self, namespace: str, leftover: Leftover) -> None:
+        """Remove a second name of a model, unless that is under way."""
+        if leftover not in self._tidying:
+            self._tidying.add(leftover)
+            name = f"remove {leftover.name} from {leftover.server}"
+            self._background.start(name, self._remove(namespace, leftover))
+
+    async def _remove(self, namespace: str, leftover: Leftover) -> None:
+        group = f"{namespace}/{leftover.ollamanode}"
+        access = self._probes.access(group, leftover.url)
+        try:
+            async with client_for(leftover.url, access, TIMEOUT) as client:
+                await client.delete(leftover.name)
+            log.info("%s removed from %s: a second name", leftover.name, leftover.server)
+        except OllamaError as error:
+            # seen again by the next probe, and tried again then
+            log.info("%s stays on %s: %s", leftover.name, leftover.server, access.hide(str(error)))
+        finally:
+            self._tidying.discard(leftover)
 
     def keep(self, owner: str, wanted: Collection[str]) -> None:
         """Stop those of an owner's pulls that are wanted no longer; a later one resumes."""

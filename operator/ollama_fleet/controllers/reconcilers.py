@@ -169,6 +169,8 @@ class ModelDistributions:
             failure = seen.failures.get(order.task)
             attempts = failure.attempts if failure else 0
             self._pulls.start(owner, order, attempts, lambda: self._context.loop.mark(own))
+        for leftover in made.tidy:
+            self._pulls.tidy(namespace, leftover)
         removed = await self._prune(namespace, name, made.delete, servers)
         after = soonest(
             made.plan.requeue_after,

@@ -22,6 +22,7 @@ from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.demands import Demand, key, meant, pins_on
 from ollama_fleet.plan.disk import Blobs
 from ollama_fleet.plan.drift import contradicted, drifting
+from ollama_fleet.plan.leftovers import Leftover, leftovers
 from ollama_fleet.plan.manifest import manifest, name_of
 from ollama_fleet.plan.result import Note, Object, Plan
 from ollama_fleet.plan.servers import Server
@@ -99,6 +100,8 @@ class DistributionPlan:
     """Models to delete."""
     compared: bool = False
     """Whether what is installed was compared with the registry."""
+    tidy: tuple[Leftover, ...] = ()
+    """Second names of models, to be removed."""
 
 
 def models_named(spec: ModelDistributionSpec) -> set[str]:
@@ -183,6 +186,7 @@ def plan_distribution(
         keep=frozenset(task.id for task in tasks if task.state in _RUNNING and not spec.suspend),
         delete=prune.to_delete(spec, idle, chosen, tasks, seen.arriving, around.shared),
         compared=sync.done,
+        tidy=() if spec.dry_run else leftovers(chosen, seen.mirror, seen.arriving),
     )
 
 

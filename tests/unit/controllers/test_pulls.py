@@ -13,6 +13,7 @@ from ollama_fleet.api.conditions import Reason
 from ollama_fleet.controllers.context import Background
 from ollama_fleet.controllers.pulls import REPORT_INTERVAL, Pulls
 from ollama_fleet.ollama.errors import (
+    ModelNotFound,
     OllamaResponseError,
     PullFailed,
     Silent,
@@ -20,6 +21,7 @@ from ollama_fleet.ollama.errors import (
 )
 from ollama_fleet.ollama.wire import InstalledModel, PullProgress
 from ollama_fleet.plan.distribution import PullOrder
+from ollama_fleet.plan.leftovers import Leftover
 from ollama_fleet.plan.tasks import Failure
 from tests.unit.controllers.conftest import FakeClock, settle
 
@@ -33,6 +35,7 @@ class FakeServer:
     """Says the lines it is told to say, and lists one model."""
 
     lines: "asyncio.Queue[PullProgress | Exception | None]"
+    deleted: list[str]
 
     def __init__(self, url: str, headers: dict[str, str], *_: Any) -> None:
         assert (url, headers) == (ORDER.url, dict(ACCESS.headers))
@@ -48,6 +51,11 @@ class FakeServer:
             if isinstance(line, Exception):
                 raise line
             yield line
+
+    async def delete(self, name: str) -> None:
+        self.deleted.append(name)
+        if len(self.deleted) > 1:
+            raise ModelNotFound(name, "gone")
 
     async def tags(self) -> list[InstalledModel]:
         return [InstalledModel(name=MODEL, digest="a" * 64, size=1000)]
@@ -66,6 +74,7 @@ class FakeProbes:
 def server(monkeypatch: pytest.MonkeyPatch) -> type[FakeServer]:
     monkeypatch.setattr("ollama_fleet.controllers.probes.OllamaClient", FakeServer)
     monkeypatch.setattr(FakeServer, "lines", asyncio.Queue(), raising=False)
+    monkeypatch.setattr(FakeServer, "deleted", [], raising=False)
     return FakeServer
 
 
@@ -145,6 +154,17 @@ async def test_a_failure_after_the_spec_has_changed_is_known(
     server.lines.put_nowait(RuntimeError("oh"))
     await settle()
     assert pulls.failures("ns/m").keys() == {"task"}
+
+
+async def test_a_second_name_is_removed_once(server: type[FakeServer], pulls: Pulls) -> None:
+    leftover = Leftover("a-0", "a", ORDER.url, f"mirror:5000/library/{MODEL}")
+    pulls.tidy("ns", leftover)
+    pulls.tidy("ns", leftover)
+    await settle()
+    assert server.deleted == [leftover.name]
+    pulls.tidy("ns", leftover)
+    await settle()
+    assert server.deleted == [leftover.name, leftover.name]
 
 
 async def test_status_is_recalled_once(
