@@ -16,7 +16,7 @@ from dev.ollama.registry import Fault, Registry
 from ollama_fleet.api.mirror import Mirror
 from ollama_fleet.mirror.main import main
 from ollama_fleet.ollama.errors import ModelNotFound
-from ollama_fleet.ollama.registry import RegistryClient
+from ollama_fleet.ollama.registry import MODEL_LAYER, RegistryClient
 from tests.component.mirror.mirrors import MANIFEST, MODEL, blob, client, led_to, mirror, until
 
 PULLS = 20
@@ -253,6 +253,10 @@ async def test_the_operator_asks_it_by_a_models_own_name(
         known = Mirror(running.address, frozenset({"registry.ollama.ai"}))
         async with RegistryClient(mirror=known) as asking:
             manifest = await asking.manifest(MODEL)
+            (file,) = manifest.of_type(MODEL_LAYER)
+            header = await asking.header(MODEL, file)
+            assert header["general.architecture"] == "llama"
+            assert registry.served_bytes < file.size // 2
             with pytest.raises(ModelNotFound, match="has no nothing:1"):
                 await asking.manifest("nothing:1")
         assert manifest.layers[0] in await running.manifest()
