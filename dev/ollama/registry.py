@@ -52,7 +52,7 @@ class Fault:
     count: int = 1
 
 
-_DOWNLOAD = ("stall", "reset", "wrong_bytes", "error")
+_DOWNLOAD = ("stall", "reset", "wrong_bytes", "error", "busy")
 _REFUSALS = {"unauthorized": 401, "too_many_requests": 429}
 
 

@@ -7,8 +7,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -27,7 +25,7 @@ from ollama_fleet.mirror.errors import (
     MirrorError,
     UnavailableError,
 )
-from ollama_fleet.ollama.registry import MANIFEST_TYPE
+from ollama_fleet.ollama.registry import MANIFEST_TYPE, retry_after_seconds
 
 log = logging.getLogger(__name__)
 
@@ -226,7 +224,8 @@ class Upstream:
         busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
         if not busy and not (asked and response.status_code == httpx.codes.SERVICE_UNAVAILABLE):
             return
-        seconds = min(seconds_asked(asked), _LONGEST_PAUSE)
+        told = retry_after_seconds(asked, response.headers.get("date"))
+        seconds = min(_PAUSE if told is None else told, _LONGEST_PAUSE)
         self._paused[host] = time.monotonic() + seconds
         log.warning("%s asks for %.0f s without requests", host, seconds)
         raise BusyError(f"{host} asked for {seconds:.0f} s without requests", seconds)
@@ -235,18 +234,6 @@ class Upstream:
 def repository(name: ModelName) -> str:
     """What a registry calls a model without its tag; a blob is asked for without one."""
     return f"{name.namespace}/{name.model}"
-
-
-def seconds_asked(text: str | None) -> float:
-    """Seconds that a Retry-After header means, in either of its forms."""
-    if text is None:
-        return _PAUSE
-    if text.strip().isdigit():
-        return float(text)
-    try:
-        return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return _PAUSE
 
 
 def _demand_blob(response: httpx.Response, name: ModelName, digest: str, *wanted: int) -> None:

@@ -111,8 +111,10 @@ class RegistryClient:
         if response.status_code == httpx.codes.NOT_FOUND:
             raise ModelNotFound(name.canonical, f"{base} has no {name.canonical}")
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            # a mirror says itself what it lacks
             raise Unauthorized(
-                f"{base} does not give {name.canonical} without credentials "
+                (asked is not name and _said(response))
+                or f"{base} does not give {name.canonical} without credentials "
                 f"({response.status_code})"
             )
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
@@ -122,8 +124,7 @@ class RegistryClient:
             raise RateLimited(f"{base} has had too many requests (429)", wait)
         if response.status_code != httpx.codes.OK:
             raise RegistryError(
-                f"{base} answered {response.status_code} for {name.canonical}: "
-                f"{response.text[:200].strip()}"
+                f"{base} answered {response.status_code} for {name.canonical}: {_said(response)}"
             )
         return parse_manifest(response.content)
 
@@ -170,6 +171,14 @@ class RegistryClient:
             if asked:
                 return f"http://{self._mirror.address}", asked
         return (self._base if own else f"{self._scheme}://{name.host}"), name
+
+
+def _said(response: httpx.Response) -> str:
+    """A registry's own words about an error."""
+    try:
+        return str(response.json()["errors"][0]["message"])[:500]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return response.text[:200].strip()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 from dev.ollama.registry import Fault, Registry
 from ollama_fleet.api.mirror import Mirror
 from ollama_fleet.mirror.main import main
-from ollama_fleet.ollama.errors import ModelNotFound
+from ollama_fleet.ollama.errors import ModelNotFound, Unauthorized
 from ollama_fleet.ollama.registry import MODEL_LAYER, RegistryClient
 from tests.component.mirror.mirrors import MANIFEST, MODEL, blob, client, led_to, mirror, until
 
@@ -276,6 +276,12 @@ async def test_a_private_registry(tmp_path: Path) -> None:
             refused = await running.get(path)
             assert refused.status_code == 403
             assert "wants credentials" in refused.json()["errors"][0]["message"]
+            asking = RegistryClient(
+                registry.url, mirror=Mirror(running.address, frozenset({registry.host}))
+            )
+            async with asking:
+                with pytest.raises(Unauthorized, match="wants credentials for library"):
+                    await asking.manifest(MODEL)
             known = {"username": "fleet", "password": "secret"}
             config.write_text(json.dumps({"auths": {registry.host: known}}))
             answer = await running.get(path)
@@ -283,7 +289,7 @@ async def test_a_private_registry(tmp_path: Path) -> None:
             digest = answer.json()["layers"][0]["digest"]
             whole = await running.get(f"/v2/{namespace}/llama3.2/blobs/{digest}")
             assert digest_of(whole.content) == digest
-            assert registry.requests["token"] == 2
+            assert registry.requests["token"] == 3
             assert "secret" not in running.log
 
 
