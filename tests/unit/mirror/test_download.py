@@ -135,7 +135,7 @@ async def test_it_gives_up(
         await asyncio.gather(running.task, return_exceptions=True)
         return
     with pytest.raises(error):
-        await running.download.beyond(50)
+        await asyncio.wait_for(running.download.beyond(50), 5)
     await running.task
     assert running.store.used == 10
 
