@@ -49,7 +49,8 @@ def test_a_pinned_model_that_drifts_gets_no_requests_and_is_pulled_again(
     assert chat(url, TINY) == 200
     # once it is pulled the servers are asked what they have
     fleet.apply(distribution("more", "qwen3:1.7b"))
-    assert "another digest" in fleet.stalls(MODEL_DISTRIBUTION, "pinned", "DigestMismatch")
+    told = fleet.stalls(MODEL_DISTRIBUTION, "pinned", "DigestMismatch")
+    assert f"wanted is {pin}, and pullPolicy is Never" in told
 
     def drifted() -> bool:
         return bool(fleet.status(MODEL_DISTRIBUTION, "pinned")["summary"]["drifted"] == 2)
