@@ -7,9 +7,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from ollama_fleet.api.modeldistribution import TaskState
-from ollama_fleet.api.ollamanode import ServerState
+from ollama_fleet.api.ollamanodestatus import ServerState
 from ollama_fleet.api.quantity import bytes_of
+from ollama_fleet.api.taskstatus import TaskState
 from ollama_fleet.controllers.store import Store
 from ollama_fleet.kube import Object
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER

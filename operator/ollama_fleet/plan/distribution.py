@@ -3,17 +3,9 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
 from ollama_fleet.api.conditions import Reason
-from ollama_fleet.api.modeldistribution import (
-    ModelDistributionSpec,
-    ModelDistributionStatus,
-    Progress,
-    Summary,
-    Target,
-    TaskStatus,
-)
+from ollama_fleet.api.modeldistribution import ModelDistributionSpec, Target
 from ollama_fleet.api.quantity import gib, seconds_of
 from ollama_fleet.api.servers import is_meant
 from ollama_fleet.plan import preload, prune, timetable
@@ -24,9 +16,10 @@ from ollama_fleet.plan.disk import Blobs
 from ollama_fleet.plan.drift import contradicted, drifting
 from ollama_fleet.plan.leftovers import Leftover, leftovers
 from ollama_fleet.plan.manifest import manifest, name_of
-from ollama_fleet.plan.result import Note, Object, Plan
+from ollama_fleet.plan.result import Object, Plan
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.syncs import Comparable, Sync, compare
+from ollama_fleet.plan.taskreport import RUNNING, counted, notes_of, status_of
 from ollama_fleet.plan.tasks import (
     Seen,
     Task,
@@ -37,20 +30,8 @@ from ollama_fleet.plan.tasks import (
     task_id,
     to_start,
 )
-from ollama_fleet.plan.times import rfc3339, span
 from ollama_fleet.plan.timetable import Timetable
 
-TASKS_SHOWN = 50
-_ORDER = {
-    "Failed": 0,
-    "Misfit": 1,
-    "Verifying": 2,
-    "Pulling": 3,
-    "Waiting": 4,
-    "Paused": 5,
-    "Installed": 6,
-}
-_RUNNING = ("Pulling", "Verifying")
 _REGISTRY_REMEDIES = {
     Reason.REGISTRY_UNREACHABLE: "Check the network, a proxy, or spec.source.registry",
     Reason.REGISTRY_UNAUTHORIZED: "Name a model or a registry that needs no credentials",
@@ -161,7 +142,7 @@ def plan_distribution(
     if not refused and not verdict.stalled:
         verdict = preload.refused(around.demands, meta["name"], chosen, now) or verdict
     verdict = replace(verdict, message=verdict.message + prune.told(spec, idle))
-    status = _status(tasks, previous, seen.timetable, sync, now)
+    status = status_of(tasks, previous, seen.timetable, sync, now)
     status["summary"]["unlisted"] = len(idle)
     kept: tuple[Object, ...] = ()
     if chosen and not spec.dry_run:
@@ -176,14 +157,14 @@ def plan_distribution(
             apply=kept,
             status=status,
             notes=(
-                *_notes(tasks, starting, previous),
+                *notes_of(tasks, starting, previous),
                 *drifting(tasks, previous),
                 *transition(previous.get("conditions") or (), verdict),
             ),
             requeue_after=_next_change(tasks, seen.timetable, now),
         ),
         start=tuple(_order(spec, task, seen) for task in starting),
-        keep=frozenset(task.id for task in tasks if task.state in _RUNNING and not spec.suspend),
+        keep=frozenset(task.id for task in tasks if task.state in RUNNING and not spec.suspend),
         delete=prune.to_delete(spec, idle, chosen, tasks, seen.arriving, around.shared),
         compared=sync.done,
         tidy=() if spec.dry_run else leftovers(chosen, seen.mirror, seen.arriving),
@@ -273,7 +254,7 @@ def _verdict(
             Reason.NO_SERVERS,
             "no OllamaNode in this namespace matches spec.target. Make one, or correct the target.",
         )
-    count = _count(tasks)
+    count = counted(tasks)
     told = f"{count.installed} of {count.desired} installed"
     if count.drifted:
         told += f", {count.drifted} with another digest"
@@ -341,121 +322,6 @@ def _untold(spec: ModelDistributionSpec, servers: Sequence[Server]) -> Server | 
         return None
     starting = (server for server in servers if server.state == "Starting")
     return next((server for server in starting if server.memory.size is None), None)
-
-
-def _count(tasks: Iterable[Task]) -> Summary:
-    states = [task.state for task in tasks]
-    return Summary(
-        desired=len(states),
-        installed=states.count("Installed"),
-        pulling=states.count("Pulling") + states.count("Verifying"),
-        waiting=states.count("Waiting") + states.count("Paused"),
-        failed=states.count("Failed"),
-        misfit=states.count("Misfit"),
-        drifted=sum(task.drifted for task in tasks),
-    )
-
-
-def _status(
-    tasks: list[Task], previous: Mapping[str, Any], when: Timetable, sync: Sync, now: datetime
-) -> dict[str, Any]:
-    before = {one["id"]: one for one in previous.get("tasks") or ()}
-    shown = sorted(tasks, key=lambda task: (_ORDER[task.state], task.server.name, task.model))
-    return ModelDistributionStatus(
-        summary=_count(tasks),
-        progress=_progress(tasks),
-        tasks=[_task_status(task, before.get(task.id, {}), now) for task in shown[:TASKS_SHOWN]],
-        tasks_omitted=max(0, len(shown) - TASKS_SHOWN),
-        next_window=rfc3339(when.next_window) if when.next_window else None,
-        next_sync=rfc3339(when.next_sync) if when.next_sync else None,
-        last_sync=rfc3339(sync.last) if sync.last else None,
-        outdated=sync.wire(),
-    ).wire()
-
-
-def _progress(tasks: Iterable[Task]) -> Progress:
-    known = [task for task in tasks if task.total]
-    total = sum(task.total or 0 for task in known)
-    completed = sum(min(task.completed or 0, task.total or 0) for task in known)
-    speed = sum(task.speed or 0 for task in known)
-    left = total - completed
-    return Progress(
-        completed_bytes=completed,
-        total_bytes=total,
-        bytes_per_second=speed,
-        percent=f"{completed * 100 // total}%" if total else None,
-        eta=span(left / speed) if speed and left else None,
-    )
-
-
-def _task_status(task: Task, before: Mapping[str, Any], now: datetime) -> TaskStatus:
-    failure = task.failure if task.state != "Installed" else None
-    made = TaskStatus(
-        id=task.id,
-        server=task.server.name,
-        model=task.model,
-        state=task.state,
-        reason=str(task.reason) if task.reason else None,
-        progress=_fraction(task),
-        completed_bytes=task.completed,
-        total_bytes=task.total,
-        bytes_per_second=task.speed,
-        digest=task.digest,
-        attempts=task.attempts,
-        error=failure.message[:512] if failure else None,
-        error_reason=str(failure.reason) if failure else None,
-        failed_at=rfc3339(failure.at) if failure else None,
-        next_attempt_at=rfc3339(task.next_attempt) if task.next_attempt else None,
-        created_at=before.get("createdAt") or rfc3339(now),
-        updated_at=before.get("updatedAt"),
-        message=(task.message or task.why)[:1024],
-    )
-    if _gist(made.wire()) == _gist(before):
-        return made
-    return made.model_copy(update={"updated_at": rfc3339(now)})
-
-
-def _gist(task: Mapping[str, Any]) -> dict[str, Any]:
-    """A task without what changes by the passing of time alone."""
-    return {key: value for key, value in task.items() if key not in ("updatedAt", "message")}
-
-
-def _fraction(task: Task) -> float:
-    if task.state == "Installed":
-        return 1.0
-    if not task.total:
-        return 0.0
-    return round(min(1.0, (task.completed or 0) / task.total), 4)
-
-
-def _notes(
-    tasks: Iterable[Task], starting: Iterable[Task], previous: Mapping[str, Any]
-) -> tuple[Note, ...]:
-    before = {one["id"]: one for one in previous.get("tasks") or ()}
-    notes = [
-        Note("Normal", "PullStarted", f"pulling {task.model} to {task.server.name} ({task.why})")
-        for task in starting
-    ]
-    for task in tasks:
-        was = before.get(task.id, {})
-        if task.state == "Installed" and was.get("state") in _RUNNING:
-            size = f", {gib(task.total)}" if task.total else ""
-            notes.append(
-                Note(
-                    "Normal",
-                    "PullCompleted",
-                    f"{task.model} is installed on {task.server.name}{size}, {task.digest}",
-                )
-            )
-        if task.attempts > was.get("attempts", 0) and task.failure is not None:
-            notes.append(
-                Note(
-                    "Warning",
-                    str(task.failure.reason),
-                    f"{task.model} on {task.server.name}: {task.failure.message}",
-                )
-            )
-    return tuple(notes)
 
 
 def _next_change(tasks: Iterable[Task], when: Timetable, now: datetime) -> float | None:

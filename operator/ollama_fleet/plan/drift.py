@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from ollama_fleet.api.conditions import Reason
-from ollama_fleet.api.ollamanode import PinStatus
+from ollama_fleet.api.ollamanodestatus import PinStatus
 from ollama_fleet.plan.demands import Demand, Pin, pins_on
 from ollama_fleet.plan.result import Note
 from ollama_fleet.plan.servers import Server

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from ollama_fleet.api.ollamanode import MemoryStatus, OllamaNodeSpec, OllamaNodeStatus, ServerStatus
+from ollama_fleet.api.ollamanode import OllamaNodeSpec
+from ollama_fleet.api.ollamanodestatus import MemoryStatus, OllamaNodeStatus, ServerStatus
 from ollama_fleet.api.quantity import gib, short_quantity
 from ollama_fleet.api.servers import OLLAMANODE_LABEL
 from ollama_fleet.plan.conditions import Verdict, Warned, conditions

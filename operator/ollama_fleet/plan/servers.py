@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from ollama_fleet.api.access import CA_KEY
 from ollama_fleet.api.conditions import Reason
-from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec, ServerState
+from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec
+from ollama_fleet.api.ollamanodestatus import ServerState
 from ollama_fleet.api.servers import server_name
 from ollama_fleet.plan.devices import Devices
 from ollama_fleet.plan.disk import Disks, Store, elsewhere

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ollama_fleet.api.modeldistribution import ModelDistributionSpec, OutdatedModel
+from ollama_fleet.api.modeldistribution import ModelDistributionSpec
+from ollama_fleet.api.taskstatus import OutdatedModel
 from ollama_fleet.plan.schedules import InvalidSchedule, next_time
 from ollama_fleet.plan.times import parsed
 from ollama_fleet.plan.timetable import zone_of

@@ -9,12 +9,10 @@ from typing import Any
 
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.mirror import Mirror
-from ollama_fleet.api.modeldistribution import (
-    ModelDistributionSpec,
-    TaskState,
-)
+from ollama_fleet.api.modeldistribution import ModelDistributionSpec
 from ollama_fleet.api.names import DEFAULT_HOST, ModelName
 from ollama_fleet.api.quantity import count_of, gib
+from ollama_fleet.api.taskstatus import TaskState
 from ollama_fleet.plan.architecture import Architecture
 from ollama_fleet.plan.disk import Blobs, Store
 from ollama_fleet.plan.retries import next_try, remedy

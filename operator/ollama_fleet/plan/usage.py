@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ollama_fleet.api.ollamanode import ServerStatus
+from ollama_fleet.api.ollamanodestatus import ServerStatus
 from ollama_fleet.api.quantity import bytes_of, cores_of, short_quantity
 from ollama_fleet.plan.result import Object
 

@@ -1,0 +1,145 @@
+"""What a ModelDistribution's status and Events tell of its tasks."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from ollama_fleet.api.quantity import gib
+from ollama_fleet.api.taskstatus import ModelDistributionStatus, Progress, Summary, TaskStatus
+from ollama_fleet.plan.result import Note
+from ollama_fleet.plan.syncs import Sync
+from ollama_fleet.plan.tasks import (
+    Task,
+)
+from ollama_fleet.plan.times import rfc3339, span
+from ollama_fleet.plan.timetable import Timetable
+
+TASKS_SHOWN = 50
+_ORDER = {
+    "Failed": 0,
+    "Misfit": 1,
+    "Verifying": 2,
+    "Pulling": 3,
+    "Waiting": 4,
+    "Paused": 5,
+    "Installed": 6,
+}
+RUNNING = ("Pulling", "Verifying")
+
+
+def counted(tasks: Iterable[Task]) -> Summary:
+    """Tasks by state."""
+    states = [task.state for task in tasks]
+    return Summary(
+        desired=len(states),
+        installed=states.count("Installed"),
+        pulling=states.count("Pulling") + states.count("Verifying"),
+        waiting=states.count("Waiting") + states.count("Paused"),
+        failed=states.count("Failed"),
+        misfit=states.count("Misfit"),
+        drifted=sum(task.drifted for task in tasks),
+    )
+
+
+def status_of(
+    tasks: list[Task], previous: Mapping[str, Any], when: Timetable, sync: Sync, now: datetime
+) -> dict[str, Any]:
+    """The status to write, but for its conditions."""
+    before = {one["id"]: one for one in previous.get("tasks") or ()}
+    shown = sorted(tasks, key=lambda task: (_ORDER[task.state], task.server.name, task.model))
+    return ModelDistributionStatus(
+        summary=counted(tasks),
+        progress=_progress(tasks),
+        tasks=[_task_status(task, before.get(task.id, {}), now) for task in shown[:TASKS_SHOWN]],
+        tasks_omitted=max(0, len(shown) - TASKS_SHOWN),
+        next_window=rfc3339(when.next_window) if when.next_window else None,
+        next_sync=rfc3339(when.next_sync) if when.next_sync else None,
+        last_sync=rfc3339(sync.last) if sync.last else None,
+        outdated=sync.wire(),
+    ).wire()
+
+
+def _progress(tasks: Iterable[Task]) -> Progress:
+    known = [task for task in tasks if task.total]
+    total = sum(task.total or 0 for task in known)
+    completed = sum(min(task.completed or 0, task.total or 0) for task in known)
+    speed = sum(task.speed or 0 for task in known)
+    left = total - completed
+    return Progress(
+        completed_bytes=completed,
+        total_bytes=total,
+        bytes_per_second=speed,
+        percent=f"{completed * 100 // total}%" if total else None,
+        eta=span(left / speed) if speed and left else None,
+    )
+
+
+def _task_status(task: Task, before: Mapping[str, Any], now: datetime) -> TaskStatus:
+    failure = task.failure if task.state != "Installed" else None
+    made = TaskStatus(
+        id=task.id,
+        server=task.server.name,
+        model=task.model,
+        state=task.state,
+        reason=str(task.reason) if task.reason else None,
+        progress=_fraction(task),
+        completed_bytes=task.completed,
+        total_bytes=task.total,
+        bytes_per_second=task.speed,
+        digest=task.digest,
+        attempts=task.attempts,
+        error=failure.message[:512] if failure else None,
+        error_reason=str(failure.reason) if failure else None,
+        failed_at=rfc3339(failure.at) if failure else None,
+        next_attempt_at=rfc3339(task.next_attempt) if task.next_attempt else None,
+        created_at=before.get("createdAt") or rfc3339(now),
+        updated_at=before.get("updatedAt"),
+        message=(task.message or task.why)[:1024],
+    )
+    if _gist(made.wire()) == _gist(before):
+        return made
+    return made.model_copy(update={"updated_at": rfc3339(now)})
+
+
+def _gist(task: Mapping[str, Any]) -> dict[str, Any]:
+    """A task without what changes by the passing of time alone."""
+    return {key: value for key, value in task.items() if key not in ("updatedAt", "message")}
+
+
+def _fraction(task: Task) -> float:
+    if task.state == "Installed":
+        return 1.0
+    if not task.total:
+        return 0.0
+    return round(min(1.0, (task.completed or 0) / task.total), 4)
+
+
+def notes_of(
+    tasks: Iterable[Task], starting: Iterable[Task], previous: Mapping[str, Any]
+) -> tuple[Note, ...]:
+    """The Events for pulls that start, end well, or fail."""
+    before = {one["id"]: one for one in previous.get("tasks") or ()}
+    notes = [
+        Note("Normal", "PullStarted", f"pulling {task.model} to {task.server.name} ({task.why})")
+        for task in starting
+    ]
+    for task in tasks:
+        was = before.get(task.id, {})
+        if task.state == "Installed" and was.get("state") in RUNNING:
+            size = f", {gib(task.total)}" if task.total else ""
+            notes.append(
+                Note(
+                    "Normal",
+                    "PullCompleted",
+                    f"{task.model} is installed on {task.server.name}{size}, {task.digest}",
+                )
+            )
+        if task.attempts > was.get("attempts", 0) and task.failure is not None:
+            notes.append(
+                Note(
+                    "Warning",
+                    str(task.failure.reason),
+                    f"{task.model} on {task.server.name}: {task.failure.message}",
+                )
+            )
+    return tuple(notes)
