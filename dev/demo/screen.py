@@ -124,7 +124,9 @@ class Pulls:
         return sorted(self.tasks.values(), key=lambda task: (task["server"], task["model"]))
 
     def _cells(self, task: Mapping[str, Any]) -> tuple[str, str, str, str]:
-        why = task.get("message", "") if task["state"] == "Installed" else ""
+        # what it needs comes first; of these stand-ins it says nothing
+        told = task.get("message", "").rpartition("; ")[2]
+        why = told if task["state"] == "Installed" else ""
         return task["server"], self.memory.get(task["server"], ""), task["model"], why
 
 
