@@ -128,7 +128,7 @@ UNSERVED: dict[str, tuple[Kind, Any]] = {
     "models[0].preload": (MODEL_DISTRIBUTION, {"models": [{"name": SMALL, "preload": True}]}),
     "auth": (ROUTER, {"auth": {"keysSecretRef": {"name": "keys"}}}),
     "tls": (ROUTER, {"tls": {"secretName": "tls"}}),
-    "strategy.type: Weighted": (ROUTER, {"strategy": {"type": "Weighted"}}),
+    "strategy.type: PrefixAffinity": (ROUTER, {"strategy": {"type": "PrefixAffinity"}}),
 }
 
 

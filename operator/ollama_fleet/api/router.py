@@ -142,7 +142,9 @@ class Strategy(Model):
 
     type: Literal["LeastLoad", "PrefixAffinity", "Weighted", "RoundRobin"] = Field(
         default="LeastLoad",
-        description="The first two also prefer servers with the model resident.",
+        description="LeastLoad: the less busy of two, servers with the model resident first. "
+        "Weighted: each server its share by weight. RoundRobin: one after the other. "
+        "PrefixAffinity: a conversation stays where it was.",
     )
 
 

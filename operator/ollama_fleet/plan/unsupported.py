@@ -19,7 +19,7 @@ ROUTER = (
     "httpRoute",
     "tls",
 )
-ROUTER_VALUES = {"strategy.type": ("PrefixAffinity", "Weighted", "RoundRobin")}
+ROUTER_VALUES = {"strategy.type": ("PrefixAffinity",)}
 
 
 def router(spec: Mapping[str, Any]) -> Verdict | None:

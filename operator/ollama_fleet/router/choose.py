@@ -25,18 +25,31 @@ class Decision(NamedTuple):
 
 
 def choose(
-    holders: Sequence[Server], model: str, tried: Container[str], now: float, draw: float
+    holders: Sequence[Server],
+    model: str,
+    tried: Container[str],
+    now: float,
+    draw: float,
+    strategy: str = "LeastLoad",
+    turn: int = 0,
 ) -> Decision:
-    """Choose by least load among `holders`, the servers that have `model`.
+    """Choose among `holders`, the servers that have `model`.
 
-    `tried` are server names not to be used again, `now` is on the loads' clock, and `draw` is
-    uniform in [0, 1).
+    `tried` are server names not to be used again, `now` is on the loads' clock, `draw` is uniform
+    in [0, 1), and `turn` counts the model's requests. Who may be chosen is the same for every
+    `strategy`; where a model is in memory counts for LeastLoad alone.
     """
     able = [server for server in holders if can_take(server, tried, now)]
     if not able:
         return Decision(None, _why_none(holders, tried), len(holders), 0, 0)
     preferred = [server for server in able if is_steady(server, model, now)] or able
     preferred = [server for server in preferred if server.endpoint.weight] or preferred
+    if strategy == "Weighted":
+        chosen = by_weight(preferred, draw)
+        return Decision(chosen, strategy, len(holders), len(able), len(preferred))
+    if strategy == "RoundRobin":
+        chosen = preferred[turn % len(preferred)]
+        return Decision(chosen, strategy, len(holders), len(able), len(preferred))
     warm = [server for server in preferred if has_warm_slot(server, model)]
     if warm:
         reason, preferred = "Resident", warm
@@ -69,6 +82,19 @@ def is_steady(server: Server, model: str, now: float) -> bool:
 def has_warm_slot(server: Server, model: str) -> bool:
     """The model is loaded there and fewer requests run than it answers at a time."""
     return model in server.resident and server.load.models.get(model, 0) < server.endpoint.parallel
+
+
+def by_weight(servers: Sequence[Server], draw: float) -> Server:
+    """Each in proportion to its weight; all alike where none has any."""
+    total = sum(server.endpoint.weight for server in servers)
+    if not total:
+        return servers[int(draw * len(servers))]
+    left = draw * total
+    for server in servers:
+        left -= server.endpoint.weight
+        if left < 0:
+            return server
+    return servers[-1]
 
 
 def least_loaded(servers: Sequence[Server], draw: float) -> Server:

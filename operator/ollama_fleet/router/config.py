@@ -48,6 +48,7 @@ class Settings:
     header_bytes: int
     connections: int
     apis: frozenset[Api]
+    strategy: str = "LeastLoad"
     backends: tuple[Endpoint, ...] = field(default=())
     backend_secrets: tuple[SecretRefs, ...] = ()
     """The Secrets that each of the backends is reached by."""
@@ -126,6 +127,7 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
         header_bytes=bytes_of(spec.limits.header_bytes),
         connections=spec.limits.connections,
         apis=frozenset(Api(name) for name in spec.apis),
+        strategy=spec.strategy.type,
         backends=_backends(spec.backends),
         backend_secrets=tuple(backend.secrets for backend in spec.backends),
         unused=tuple(_unused(spec)),
@@ -133,7 +135,7 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
 
 
 def _unused(spec: RouterSpec) -> Iterator[str]:
-    if spec.strategy.type != "LeastLoad":
+    if spec.strategy.type == "PrefixAffinity":
         yield f"strategy.type: {spec.strategy.type}"
     if spec.models:
         yield "models"

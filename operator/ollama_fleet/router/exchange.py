@@ -87,8 +87,11 @@ class Exchange:
         self._ask(decision)
 
     def _choose(self) -> Decision:
-        holders = self._relay.fleet.snapshot.holders.get(self._model, ())
-        return choose(holders, self._model, self._tried, self._relay.loop.time(), random())  # noqa: S311
+        relay, model = self._relay, self._model
+        holders = relay.fleet.snapshot.holders.get(model, ())
+        strategy = relay.settings.strategy
+        turn = relay.turn(model) if strategy == "RoundRobin" and holders else 0
+        return choose(holders, model, self._tried, relay.loop.time(), random(), strategy, turn)  # noqa: S311
 
     def _ask(self, decision: Decision) -> None:
         server = decision.server

@@ -30,6 +30,7 @@ class Relay:
         self.settings = settings
         self.accounting = accounting
         self.exchanges = 0
+        self._turns: dict[str, int] = {}
         self._pools: dict[str, Pool] = {}
         self._connecting: set[asyncio.Task[None]] = set()
         fleet.on_change(self._follow)
@@ -40,6 +41,12 @@ class Relay:
         if pool is None:
             pool = self._pools[server.name] = Pool(self.loop, server.endpoint)
         return pool
+
+    def turn(self, model: str) -> int:
+        """Whose turn it is: one more for each choice of a server for `model`."""
+        turn = self._turns.get(model, -1) + 1
+        self._turns[model] = turn
+        return turn
 
     def connect(self, exchange: "Exchange", pool: Pool) -> None:
         """Open a connection for an exchange; rare enough for a task."""

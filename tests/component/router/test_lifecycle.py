@@ -190,3 +190,15 @@ async def test_who_stops_a_server_learns_what_runs_there(start: Start, serve: Se
     await client.reader.readuntil(LAST_CHUNK)
     await eventually(lambda: router.in_flight == 0)
     assert await told() == []
+
+
+async def test_strategies_share_out_requests(start: Start, serve: Serve) -> None:
+    heavy = await serve(say(b"heavy"), weight=300)
+    light = await serve(say(b"light"), weight=1)
+    turns = await start(heavy, light, strategy={"type": "RoundRobin"})
+    answers = [(await chat(turns.port)).body for _ in range(8)]
+    assert answers[0] != answers[1]
+    assert answers == answers[:2] * 4
+    weighted = await start(heavy, light, strategy={"type": "Weighted"})
+    answers = [(await chat(weighted.port)).body for _ in range(40)]
+    assert answers.count(b"heavy") > 30

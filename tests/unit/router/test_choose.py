@@ -69,6 +69,47 @@ def test_a_slot_is_per_model() -> None:
     assert picks(warm, server("cold")) == {"warm"}
 
 
+def counted(strategy: str, *servers: Server, tried: tuple[str, ...] = ()) -> Counter[str]:
+    """How often each is chosen, of a thousand requests whose dice fall evenly."""
+    found: Counter[str] = Counter()
+    for turn in range(1000):
+        chosen = choose(servers, M, tried, 0.0, turn / 1000, strategy, turn).server
+        assert chosen is not None
+        found[chosen.name] += 1
+    return found
+
+
+def test_by_weight_each_gets_its_share_whatever_its_load() -> None:
+    busy = server("busy", weight=300, in_flight=50, parallel=1)
+    small = server("small", weight=100, resident=True)
+    assert counted("Weighted", busy, small) == {"busy": 750, "small": 250}
+    spare = server("spare", weight=0)
+    assert counted("Weighted", busy, small, spare)["spare"] == 0
+    assert counted("Weighted", busy, small, spare, tried=("busy", "small")) == {"spare": 1000}
+    other = server("other", weight=0)
+    assert counted("Weighted", spare, other) == {"spare": 500, "other": 500}
+
+
+def test_in_turns_each_gets_the_same_whatever_its_weight() -> None:
+    servers = [server("a", resident=True), server("b", weight=1), server("c", in_flight=9)]
+    assert counted("RoundRobin", *servers, server("d", state=State.DRAINING)) == {
+        "a": 334,
+        "b": 333,
+        "c": 333,
+    }
+
+
+@pytest.mark.parametrize("strategy", ["Weighted", "RoundRobin"])
+def test_every_strategy_passes_over_who_cannot_take_it(strategy: str) -> None:
+    failing = server("failing")
+    for _ in range(3):
+        failing.load.breaker.failed(0.0)
+    full = server("full", in_flight=MAX_IN_FLIGHT)
+    assert counted(strategy, failing, full, server("missed", missed=1), server("a")) == {"a": 1000}
+    decision = choose([server("a")], M, (), 0.0, 0.5, strategy)
+    assert decision.reason == strategy
+
+
 def test_least_outstanding_of_two() -> None:
     assert picks(server("a", in_flight=3), server("b", in_flight=1)) == {"b"}
 

@@ -87,8 +87,8 @@ def test_nothing_is_served_without_the_protection_asked_for(raw: Any) -> None:
 
 
 def test_what_has_no_effect_is_told() -> None:
-    settings = parse({"strategy": {"type": "RoundRobin"}, "queue": {"size": 1}})
-    assert settings.unused == ("strategy.type: RoundRobin", "queue")
+    settings = parse({"strategy": {"type": "PrefixAffinity"}, "queue": {"size": 1}})
+    assert settings.unused == ("strategy.type: PrefixAffinity", "queue")
 
 
 @pytest.mark.parametrize(
