@@ -23,7 +23,6 @@ from ollama_fleet.kube.kinds import (
     SERVICE,
     STATEFUL_SET,
     Kind,
-    Object,
 )
 from tests.cluster.fleet import (
     SMALL,
@@ -119,31 +118,22 @@ def test_a_registry_that_does_not_answer_is_asked_again(fleet: Fleet) -> None:
     assert set(fleet.emulator(pod).installed()) == {SMALL}
 
 
-UNSERVED: dict[str, tuple[Kind, Any]] = {
-    "rollout.schedule": (
-        MODEL_DISTRIBUTION,
-        {"models": [{"name": SMALL}], "rollout": {"schedule": "0 3 * * *"}},
-    ),
-    "prune: Unlisted": (MODEL_DISTRIBUTION, {"models": [{"name": SMALL}], "prune": "Unlisted"}),
-    "models[0].preload": (MODEL_DISTRIBUTION, {"models": [{"name": SMALL, "preload": True}]}),
-    "auth": (ROUTER, {"auth": {"keysSecretRef": {"name": "keys"}}}),
-    "tls": (ROUTER, {"tls": {"secretName": "tls"}}),
-    "strategy.type: PrefixAffinity": (ROUTER, {"strategy": {"type": "PrefixAffinity"}}),
+UNSERVED: dict[str, Any] = {
+    "auth": {"auth": {"keysSecretRef": {"name": "keys"}}},
+    "tls": {"tls": {"secretName": "tls"}},
+    "strategy.type: PrefixAffinity": {"strategy": {"type": "PrefixAffinity"}},
 }
 
 
 def test_fields_that_are_not_served_yet_stall_and_make_nothing(fleet: Fleet) -> None:
     names = {field: f"x{number}" for number, field in enumerate(UNSERVED)}
-    made: list[Object] = [
-        resource(kind.kind, names[field], spec) for field, (kind, spec) in UNSERVED.items()
-    ]
-    fleet.apply(*made)
-    for field, (kind, _) in UNSERVED.items():
-        message = fleet.stalls(kind, names[field], "Unsupported")
+    fleet.apply(*(resource("Router", names[field], spec) for field, spec in UNSERVED.items()))
+    for field in UNSERVED:
+        message = fleet.stalls(ROUTER, names[field], "Unsupported")
         assert message == f"spec.{field} is not served by this version. Remove it."
     fleet.rests(3)
-    for field, (kind, _) in UNSERVED.items():
-        fleet.tells(kind, names[field], "Unsupported")
+    for field in UNSERVED:
+        fleet.tells(ROUTER, names[field], "Unsupported")
     for kind in MADE:
         assert fleet.all(kind) == []
 
