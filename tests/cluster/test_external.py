@@ -62,15 +62,21 @@ def status_of_chat(url: str) -> int:
     return httpx.post(f"{url}/api/chat", json=body, timeout=20, trust_env=False).status_code
 
 
+def routed(fleet: Fleet, url: str) -> str:
+    """A server elsewhere with a model, that answers through a router; the router's URL."""
+    fleet.apply(external("box", url), distribution("m", SMALL), router())
+    fleet.ready(MODEL_DISTRIBUTION, "m")
+    address = fleet.url()
+    eventually("the router has it", lambda: status_of_chat(address) == 200, within=15)
+    return address
+
+
 def test_a_server_elsewhere_is_pulled_to_lost_found_and_updated(
     fleet: Fleet, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     (port,) = free_ports(1)
     with emulator(port, tmp_path, **environment) as url:
-        fleet.apply(external("box", url), distribution("m", SMALL), router())
-        fleet.ready(MODEL_DISTRIBUTION, "m")
-        address = fleet.url()
-        eventually("the router has it", lambda: status_of_chat(address) == 200, within=15)
+        address = routed(fleet, url)
     message = fleet.stalls(OLLAMA_NODE, "box", "Unreachable", within=20)
     assert f"127.0.0.1:{port} cannot be reached" in message
     assert "Check that Ollama runs there" in message
@@ -98,10 +104,7 @@ def test_a_cordoned_server_elsewhere_gets_neither_chats_nor_pulls(
 ) -> None:
     (port,) = free_ports(1)
     with emulator(port, tmp_path, **environment) as url:
-        fleet.apply(external("box", url), distribution("m", SMALL), router())
-        fleet.ready(MODEL_DISTRIBUTION, "m")
-        address = fleet.url()
-        eventually("the router has it", lambda: status_of_chat(address) == 200, within=15)
+        address = routed(fleet, url)
 
         fleet.patch(OLLAMA_NODE, "box", {"spec": {"cordoned": True}})
         fleet.until(

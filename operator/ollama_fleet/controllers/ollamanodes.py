@@ -5,10 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from pydantic import ValidationError
-
 from ollama_fleet.api.access import SecretRefs
-from ollama_fleet.api.modeldistribution import ModelDistributionSpec
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.controllers.act import hasten
 from ollama_fleet.controllers.carryout import carry_out, living
@@ -87,7 +84,7 @@ class OllamaNodes:
         events = await events_about(self._context.kube, workload_of(self._context, node), pods)
         named = await named_claim(self._context, node, pods)
         # no watch tells how large a claim is that is only named, nor what pods use
-        after = [await self._stores.look(node), await self._usage.look(namespace, pods)]
+        size_due, usage_due = await self._stores.look(node), await self._usage.look(namespace, pods)
         latest = Plan()
 
         def look(refused: Mapping[str, str]) -> Plan:
@@ -99,8 +96,7 @@ class OllamaNodes:
         result = await carry_out(self._context, node, look)
         key = Key(OLLAMA_NODE, namespace, name)
         self._loads.want(group, latest.loads, lambda: self._context.loop.mark(key))
-        after.append(result.requeue_after)
-        return Result(min((one for one in after if one is not None), default=None))
+        return Result(soonest(size_due, usage_due, result.requeue_after))
 
     async def _see_off(self, group: str, pods: list[Object]) -> Result:
         """The OllamaNode is gone; its pods, on their way out, still finish what they do."""
@@ -134,12 +130,9 @@ class OllamaNodes:
         if not any(one.get("restoring") for one in servers):
             return None
         found: set[str] = set()
-        for wanted in self._context.store.list(MODEL_DISTRIBUTION, meta["namespace"]):
-            try:
-                spec = ModelDistributionSpec.model_validate(wanted["spec"])
-            except ValidationError:
-                continue
-            if distribution.means(spec.target, meta["name"], meta.get("labels") or {}):
+        for demand in self._wanted.of(meta["namespace"]):
+            spec = demand.spec
+            if spec and distribution.means(spec.target, meta["name"], meta.get("labels") or {}):
                 found |= distribution.models_named(spec)
         return frozenset(found)
 

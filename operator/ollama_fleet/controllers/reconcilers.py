@@ -54,16 +54,17 @@ from ollama_fleet.plan.tasks import RegistryFact, Seen, failures_from_status
 
 def build(context: Context) -> Reconcilers:
     """The reconcilers, sharing what is known of servers and pulls."""
+    settings = context.settings
     probes = Probes(
         context.background,
         context.clock,
         context.random,
-        context.settings.request_timeout,
+        settings.request_timeout,
         partial(read_access, context.kube),
-        context.settings.probe_interval,
-        timedelta(seconds=context.settings.offline_after),
+        settings.probe_interval,
+        timedelta(seconds=settings.offline_after),
     )
-    limit = context.settings.max_parallel_pulls
+    limit = settings.max_parallel_pulls
     pulls = Pulls(context.background, probes, context.clock, context.metrics, limit)
     context.metrics.register(FleetCollector(context.store))
     loads = Loads(context.background, probes, context.clock)
@@ -72,10 +73,8 @@ def build(context: Context) -> Reconcilers:
         for node in context.store.list(OLLAMA_NODE, namespace):
             context.loop.mark(Key(OLLAMA_NODE, namespace, node["metadata"]["name"]))
 
-    interval = context.settings.probe_interval
-    traffic = Traffic(context.store, context.clock, interval, busier)
+    traffic = Traffic(context.store, context.clock, settings.probe_interval, busier)
     context.background.start("traffic", traffic.run())
-    settings = context.settings
     facts = RegistryFacts(context.clock, settings.request_timeout, mirror=settings.mirror)
     stores = Stores(context, facts)
     wanted = Wanted(context.store)
