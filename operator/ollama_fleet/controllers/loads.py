@@ -100,8 +100,9 @@ class Loads:
                     await client.load(model, keep_alive, TIMEOUT)
             except OllamaError as error:
                 failed_at[model] = self._clock.monotonic()
-                place.failures[model] = (place.count(model) + 1, access.hide(str(error)))
-                log.warning("cannot load %s at %s: %s", model, place.url, error)
+                why = access.hide(str(error))
+                place.failures[model] = (place.count(model) + 1, why)
+                log.warning("cannot load %s at %s: %s", model, place.url, why)
             else:
                 kept = "" if keep_alive is None else f", with keep_alive {keep_alive}"
                 log.info("loaded: %s at %s%s", model, place.url, kept)

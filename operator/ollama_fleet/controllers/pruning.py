@@ -48,7 +48,8 @@ class Pruning:
         except ModelNotFound:
             return False
         except OllamaError as error:
-            log.warning("cannot delete %s on %s: %s", one.model, one.server, error)
+            why = access.hide(str(error))
+            log.warning("cannot delete %s on %s: %s", one.model, one.server, why)
             return False
         log.info("deleted %s: no ModelDistribution wants it there", one)
         return True

@@ -23,6 +23,7 @@ class Servers:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
         self.asked: list[tuple[float, str, Any]] = []
         self.broken: set[str] = set()
+        self.secret = "Bearer 0123456789"
         self._clock = clock
         monkeypatch.setattr(module, "client_for", lambda *_: self)
         self.loads = Loads(Background(), cast(Probes, self), clock)
@@ -34,7 +35,7 @@ class Servers:
         pass
 
     def access(self, group: str, url: str) -> Access:
-        return Access()
+        return Access((("Authorization", self.secret),))
 
     async def refresh(self, group: str, url: str) -> None:
         pass
@@ -42,7 +43,7 @@ class Servers:
     async def load(self, model: str, keep_alive: Any, timeout: float) -> None:
         self.asked.append((self._clock.monotonic(), model, keep_alive))
         if model in self.broken:
-            raise OllamaResponseError(500, "too large")
+            raise OllamaResponseError(500, f"too large, {self.secret}")
 
     def want(self, *models: str, keep_alive: int | str | None = -1) -> None:
         orders = [LoadOrder("a-0", URL, model, keep_alive) for model in models]
@@ -94,3 +95,15 @@ async def test_what_does_not_load_lets_the_others_go_first_and_is_told(
     assert servers.asked[-1][1:] == ("o", "30m")
     servers.want()
     await asyncio.sleep(0)
+
+
+async def test_what_a_server_is_reached_by_is_not_logged(
+    monkeypatch: pytest.MonkeyPatch, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    servers = Servers(monkeypatch, clock)
+    servers.broken = {"m"}
+    servers.want("m")
+    await settle()
+    assert "cannot load m" in caplog.text
+    assert servers.secret not in caplog.text
+    servers.want()
