@@ -1,5 +1,7 @@
 """Planning a Router: its Deployment, Service and rights, and how it stands."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +23,8 @@ USER = 65532
 ADMIN_PORT = 9090
 DRAIN_SECONDS = 300
 MODELS_SHOWN = 200
+TEMPLATE_ANNOTATION = "ollamafleet.dev/template"
+"""On every router pod: which pod template made it."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ def plan_router(router: Object, observed: Observed, program: Program, now: datet
     spec = RouterSpec.model_validate(router["spec"])
     unserved = unsupported.router(router["spec"])
     servers = selected(spec.select, observed.servers)
-    verdict = unserved or _verdict(spec, observed, servers)
+    deployment = _deployment(router, spec, program)
+    verdict = unserved or _verdict(spec, observed, servers, _template_of(deployment))
     objects: tuple[Object, ...] = ()
     if unserved is None:
         objects = (
@@ -79,7 +84,7 @@ def plan_router(router: Object, observed: Observed, program: Program, now: datet
             _secrets_role(router, servers),
             _secrets_binding(router),
             _service(router, spec),
-            _deployment(router, spec, program),
+            deployment,
         )
     previous = router.get("status") or {}
     return Plan(
@@ -180,8 +185,10 @@ def _deployment(router: Object, spec: RouterSpec, program: Program) -> Object:
     }
     pod |= {key: value for key, value in optional.items() if value is not None}
     metadata: Object = {"labels": {**(template.labels or {}), **all_labels}}
-    if template.annotations:
-        metadata["annotations"] = dict(template.annotations)
+    annotations = dict(template.annotations or {})
+    gist = json.dumps([metadata, annotations, pod], sort_keys=True).encode()
+    annotations[TEMPLATE_ANNOTATION] = hashlib.sha256(gist).hexdigest()[:16]
+    metadata["annotations"] = annotations
     made["spec"] = {
         "replicas": spec.replicas,
         "selector": {"matchLabels": selector(ROUTER_LABEL, name)},
@@ -193,6 +200,13 @@ def _deployment(router: Object, spec: RouterSpec, program: Program) -> Object:
         "template": {"metadata": metadata, "spec": pod},
     }
     return made
+
+
+def _template_of(made: Object) -> str | None:
+    """Which pod template a pod was made of, or a Deployment makes pods of."""
+    meta = made["spec"]["template"]["metadata"] if "template" in made["spec"] else made["metadata"]
+    template: str | None = (meta.get("annotations") or {}).get(TEMPLATE_ANNOTATION)
+    return template
 
 
 def _container(router: Object, spec: RouterSpec, program: Program) -> Object:
@@ -235,8 +249,11 @@ def _probe(path: str, period: int, failures: int) -> Object:
     }
 
 
-def _verdict(spec: RouterSpec, observed: Observed, servers: Sequence[Server]) -> Verdict:
-    for pod in observed.pods:
+def _verdict(
+    spec: RouterSpec, observed: Observed, servers: Sequence[Server], template: str | None
+) -> Verdict:
+    # a Deployment that keeps a broken pod of before is no longer the spec's fault
+    for pod in (pod for pod in observed.pods if _template_of(pod) == template):
         trouble = pod_trouble(pod)
         if trouble is not None:
             return Verdict.stuck(trouble.reason, trouble.message)

@@ -27,6 +27,13 @@ def ready(made: Any) -> tuple[str, str]:
     return one["status"], one["reason"]
 
 
+def of_now(spec: Object, pod: Object) -> Object:
+    """The pod as the Deployment of that spec makes it."""
+    template = plan(spec, None, server()).apply[-1]["spec"]["template"]
+    pod["metadata"]["annotations"] = template["metadata"]["annotations"]
+    return pod
+
+
 def test_a_router_is_a_deployment_a_service_and_the_least_rights() -> None:
     account, binding, role, second, service, deployment = plan({}, None, server()).apply
     assert account["kind"] == "ServiceAccount"
@@ -76,7 +83,7 @@ def test_servers_that_are_yet_to_come_are_waited_for() -> None:
 
 
 def test_a_router_that_no_machine_takes_says_what_to_do() -> None:
-    waiting = pod("chat-router-1", on=None, ready=False)
+    waiting = of_now({}, pod("chat-router-1", on=None, ready=False))
     waiting["status"]["conditions"] = [
         {
             "type": "PodScheduled",
@@ -88,6 +95,15 @@ def test_a_router_that_no_machine_takes_says_what_to_do() -> None:
     made = plan({}, None, server(), pods=(waiting,))
     assert ready(made) == ("False", "Unschedulable")
     assert made.status["conditions"][0]["message"].startswith("0/3 nodes are available. Lower")
+
+
+def test_a_pod_of_an_earlier_template_accuses_no_spec_of_now() -> None:
+    wrong = {"image": {"repository": "wrong/image", "tag": "1"}}
+    failing = of_now(wrong, pod("chat-router-1", ready=False))
+    waiting = {"reason": "ErrImagePull", "message": "no such image"}
+    failing["status"]["containerStatuses"] = [{"name": "router", "state": {"waiting": waiting}}]
+    assert ready(plan(wrong, None, server(), pods=(failing,))) == ("False", "ImagePullFailed")
+    assert ready(plan({}, None, server(), pods=(failing,))) == ("False", "Progressing")
 
 
 def test_routers_that_may_not_be_made_say_why() -> None:
