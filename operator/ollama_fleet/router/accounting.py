@@ -5,6 +5,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 
+from ollama_fleet.router.call import Call
+
 # Cold loads take minutes: the buckets go to ten of them.
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 TOKEN_SECONDS = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.2, 0.5, 1.0, 2.5)
@@ -55,23 +57,25 @@ class Accounting:
         self.decisions: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
 
-    def answered(
-        self, model: str, seconds: float, first: float, tail: bytes, *, streamed: bool
-    ) -> None:
-        """A request for an installed model was answered whole.
-
-        `seconds` is its duration and `first` the time to its first piece.
-        """
-        counts = self.models.get(model)
+    def over(self, call: Call) -> None:
+        """Count a call that is over."""
+        if call.reason:
+            self.rejected[call.reason] += 1
+            return
+        self.requests[call.route.path, call.status] += 1
+        if call.status != 200 or call.route.shows:
+            return
+        counts = self.models.get(call.model)
         if counts is None:
-            counts = self.models[model] = ModelCounts()
+            counts = self.models[call.model] = ModelCounts()
+        seconds, first = call.ended - call.started, call.began - call.started
         counts.duration.observe(seconds)
-        taken, given = usage_of(tail)
-        if taken is not None:
-            counts.input_tokens.observe(taken)
+        if call.tokens_in is not None:
+            counts.input_tokens.observe(call.tokens_in)
+        given = call.tokens_out
         if given is not None:
             counts.output_tokens.observe(given)
-        if streamed:
+        if call.streamed:
             counts.first_token.observe(first)
             if given is not None and given > 1:
                 counts.per_token.observe((seconds - first) / (given - 1))

@@ -5,14 +5,14 @@ from collections import deque
 from collections.abc import Sequence
 from random import random
 
-from ollama_fleet.router.accounting import tail_of
+from ollama_fleet.router.accounting import tail_of, usage_of
+from ollama_fleet.router.call import Call
 from ollama_fleet.router.choose import Decision, choose
 from ollama_fleet.router.errors import Refusal
 from ollama_fleet.router.forward import request_head, response_head
-from ollama_fleet.router.framing import Field, Request, Response
+from ollama_fleet.router.framing import Field, Response
 from ollama_fleet.router.front import Front
 from ollama_fleet.router.relay import Relay
-from ollama_fleet.router.routes import Route
 from ollama_fleet.router.snapshot import Server
 from ollama_fleet.router.upstream import Pool, Upstream
 
@@ -27,67 +27,49 @@ class Exchange:
     """One request, from its first byte to its accounting."""
 
     __slots__ = (
-        "_began",
-        "_decision",
+        "_call",
         "_delimited",
         "_end_by",
         "_fresh_tried",
         "_front",
-        "_model",
-        "_name",
         "_pieces",
         "_relay",
-        "_request",
-        "_route",
         "_server",
-        "_started",
-        "_status",
-        "_streamed",
         "_tried",
         "_upstream",
         "attempt",
         "rechunks",
     )
 
-    def __init__(
-        self, relay: Relay, front: Front, request: Request, route: Route, name: str, model: str
-    ) -> None:
+    def __init__(self, relay: Relay, front: Front, call: Call) -> None:
         self._relay = relay
         self._front = front
-        self._request = request
-        self._route = route
-        self._name = name
-        self._model = model
+        self._call = call
         self._server: Server | None = None
         self._upstream: Upstream | None = None
-        self._decision: Decision | None = None
         self._tried: tuple[str, ...] = ()
         self._fresh_tried = False
-        self._status = 0
-        self._streamed = False
         self._pieces: deque[bytes] = deque(maxlen=_PIECES_FOR_USAGE)
-        self._began = 0.0
         self._delimited = True
-        self._started = relay.loop.time()
         total = relay.settings.total
-        self._end_by = self._started + total if total else _FOREVER
+        self._end_by = call.started + total if total else _FOREVER
         self.attempt = 0
-        self.rechunks = request.minor == 1
+        self.rechunks = call.request.minor == 1
         front.exchange = self
         relay.exchanges += 1
 
     # choosing and asking
 
     def start(self) -> None:
-        """Choose a server and send it the request; may raise `Refusal` at once."""
+        """Choose a server and send it the request."""
         decision = self._choose()
         if decision.server is None:
-            self._over()
-            raise self._none_left(decision)
-        self._ask(decision)
+            self._refuse(self._none_left(decision))
+        else:
+            self._ask(decision)
 
     def _choose(self) -> Decision:
-        relay, model = self._relay, self._model
+        relay, model = self._relay, self._call.model
         holders = relay.fleet.snapshot.holders.get(model, ())
         strategy = relay.settings.strategy
         turn = relay.turn(model) if strategy == "RoundRobin" and holders else 0
@@ -98,11 +80,13 @@ class Exchange:
         assert server is not None
         relay = self._relay
         relay.accounting.decisions[decision.reason] += 1
-        self._decision = decision
-        self._server = server
+        call = self._call
+        call.decision = decision
+        call.server = self._server = server
+        call.attempts += 1
         self._tried += (server.name,)
         load = server.load
-        load.acquire(self._model)
+        load.acquire(call.model)
         if load.breaker.row:
             load.breaker.trying(relay.loop.time())
         pool = relay.pool(server)
@@ -122,8 +106,8 @@ class Exchange:
         assert self._server is not None
         self._upstream = upstream
         self._wait(self._relay.settings.first_byte)
-        head = request_head(self._request, self._route.path, upstream.opening)
-        upstream.send(self, head, self._request.body)
+        head = request_head(self._call.request, self._call.route.path, upstream.opening)
+        upstream.send(self, head, self._call.request.body)
 
     def connect_failed(self) -> None:
         """The server cannot be reached."""
@@ -137,8 +121,8 @@ class Exchange:
         server = self._server
         assert upstream is not None
         assert server is not None
-        if self._status:
-            log.warning("%s broke off an answer with %s: %s", server.name, self._name, why)
+        if self._call.began:
+            log.warning("%s broke off an answer with %s: %s", server.name, self._call.name, why)
             self._truncate("BrokenStream")
             return
         if untouched and upstream.reused and not self._fresh_tried:
@@ -155,7 +139,7 @@ class Exchange:
         decision = self._retry(cause)
         if decision is None:
             tried = len(self._tried)
-            sentence = f"no server with '{self._name}' could be reached; tried {tried}"
+            sentence = f"no server with '{self._call.name}' could be reached; tried {tried}"
             self._refuse(Refusal(503, sentence, reason="Unreachable", retry_after=1))
         else:
             self._ask(decision)
@@ -179,14 +163,14 @@ class Exchange:
         assert server is not None
         load = server.load
         if status < 500:
-            load.succeeded(self._model)
+            load.succeeded(self._call.model)
             return True
         load.breaker.succeeded()
         now = self._relay.loop.time()
         if status == 503:
             load.busy_until = now + BUSY_SECONDS
         else:
-            load.fault(self._model).failed(now)
+            load.fault(self._call.model).failed(now)
         if status not in (502, 503):
             return True
         decision = self._retry("502") if status == 502 else self._retry_busy()
@@ -212,18 +196,18 @@ class Exchange:
 
     def begin(self, response: Response, pieces: list[bytes]) -> None:
         """Send the head to the client, and with it what has come of the body."""
-        front = self._front
-        self._status = response.status
-        self._began = self._relay.loop.time()
+        front, call = self._front, self._call
+        call.status = response.status
+        call.began = self._relay.loop.time()
         self._delimited = (
             response.length is not None
             or (response.chunked and self.rechunks)
             or response.status in (204, 304)
         )
         if not self._delimited:
-            self._request.keep_alive = False
+            call.request.keep_alive = False
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._streamed = _is_stream(response)
+        call.streamed = _is_stream(response)
         head = response_head(
             response, self._explanation(), chunked=self.rechunks, keep_alive=front.keeps_alive
         )
@@ -242,24 +226,15 @@ class Exchange:
 
     def finished(self) -> None:
         """The answer is complete."""
-        relay, front = self._relay, self._front
+        relay, front, call = self._relay, self._front, self._call
         self._upstream = None
         server = self._server
         assert server is not None
         self._release()
-        relay.accounting.requests[self._route.path, self._status] += 1
-        if self._status == 200 and not self._route.shows:
-            now = relay.loop.time()
-            first = self._began - self._started
-            relay.accounting.answered(
-                self._model,
-                now - self._started,
-                first,
-                tail_of(self._pieces),
-                streamed=self._streamed,
-            )
-            if self._model not in server.loaded:
-                relay.fleet.learned_resident(server.name, self._model)
+        if call.status == 200 and not call.route.shows:
+            call.tokens_in, call.tokens_out = usage_of(tail_of(self._pieces))
+            if call.model not in server.loaded:
+                relay.fleet.learned_resident(server.name, call.model)
         keep_alive = front.keeps_alive
         self._over()
         front.finish(keep_alive)
@@ -268,17 +243,16 @@ class Exchange:
 
     def client_left(self) -> None:
         """The client is gone: have the server stop at once, whether or not it has begun."""
-        self._relay.accounting.rejected["ClientLeft"] += 1
         self._stop()
-        self._over()
+        self._over("ClientLeft")
 
     def expired(self) -> None:
         """The deadline has passed; a load may be in progress there, so no other server is asked."""
         self._stop()
-        if self._status:
+        if self._call.began:
             self._truncate("IdleTimeout")
         else:
-            sentence = f"the server did not begin to answer with '{self._name}' in time"
+            sentence = f"the server did not begin to answer with '{self._call.name}' in time"
             self._refuse(Refusal(504, sentence, reason="FirstByteTimeout"))
 
     def pause(self) -> None:
@@ -296,16 +270,15 @@ class Exchange:
         self._front.deadline = until if until < self._end_by else self._end_by
 
     def _truncate(self, reason: str) -> None:
-        self._relay.accounting.rejected[reason] += 1
         self._release()
         front = self._front
-        self._over()
+        self._over(reason)
         front.truncate(self._delimited)
 
     def _refuse(self, refusal: Refusal) -> None:
-        self._relay.accounting.rejected[refusal.reason] += 1
         front = self._front
-        self._over()
+        self._call.status = refusal.status
+        self._over(refusal.reason)
         front.refuse(refusal)
 
     def _stop(self) -> None:
@@ -318,23 +291,24 @@ class Exchange:
     def _release(self) -> None:
         server, self._server = self._server, None
         if server is not None:
-            server.load.release(self._model)
+            server.load.release(self._call.model)
 
-    def _over(self) -> None:
+    def _over(self, reason: str = "") -> None:
         self._front.exchange = None
-        self._relay.exchanges -= 1
+        self._call.reason = reason
+        self._relay.over(self._call)
 
     def _explanation(self) -> Sequence[Field]:
         server = self._server
-        if not self._request.explains or self._decision is None or server is None:
+        if not self._call.request.explains or self._call.decision is None or server is None:
             return ()
         return (
             (b"x-ollama-fleet-server", server.name.encode()),
-            (b"x-ollama-fleet-decision", self._decision.explain().encode()),
+            (b"x-ollama-fleet-decision", self._call.decision.explain().encode()),
         )
 
     def _none_left(self, decision: Decision) -> Refusal:
-        count, name = decision.holders, self._name
+        count, name = decision.holders, self._call.name
         servers = "the server" if count == 1 else f"all {count} servers"
         verb = "is" if count == 1 else "are"
         fails = "keeps failing" if count == 1 else "keep failing"

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ollama_fleet.router.accounting import Accounting
+from ollama_fleet.router.call import Call
 from ollama_fleet.router.config import Settings
 from ollama_fleet.router.snapshot import Fleet, Server, Snapshot
 from ollama_fleet.router.upstream import Pool
@@ -30,6 +32,7 @@ class Relay:
         self.settings = settings
         self.accounting = accounting
         self.exchanges = 0
+        self._listeners: list[Callable[[Call], None]] = []
         self._turns: dict[str, int] = {}
         self._pools: dict[str, Pool] = {}
         self._connecting: set[asyncio.Task[None]] = set()
@@ -41,6 +44,18 @@ class Relay:
         if pool is None:
             pool = self._pools[server.name] = Pool(self.loop, server.endpoint)
         return pool
+
+    def on_over(self, listener: Callable[[Call], None]) -> None:
+        """Call `listener` with every call that is over."""
+        self._listeners.append(listener)
+
+    def over(self, call: Call) -> None:
+        """A call is over, however it ended."""
+        self.exchanges -= 1
+        call.ended = self.loop.time()
+        self.accounting.over(call)
+        for listener in self._listeners:
+            listener(call)
 
     def turn(self, model: str) -> int:
         """Whose turn it is: one more for each choice of a server for `model`."""

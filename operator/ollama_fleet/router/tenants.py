@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from ollama_fleet.router.body import model_of
+from ollama_fleet.router.call import Call
 from ollama_fleet.router.errors import Api, Refusal
 from ollama_fleet.router.exchange import Exchange
 from ollama_fleet.router.framing import Request
@@ -61,10 +62,11 @@ class Tenants:
                 )
             if model not in self._relay.fleet.snapshot.holders:
                 raise self._unknown(name, found)
-            Exchange(self._relay, front, request, found, name, model).start()
         except Refusal as refusal:
             self._relay.accounting.rejected[refusal.reason] += 1
             raise
+        call = Call(request, found, name, model, self._relay.loop.time())
+        Exchange(self._relay, front, call).start()
 
     def _unknown(self, name: str, found: Route) -> Refusal:
         if is_host_qualified(name):

@@ -1,0 +1,57 @@
+"""One request for a model: what is asked, and in the end what came of it."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ollama_fleet.router.choose import Decision
+    from ollama_fleet.router.framing import Request
+    from ollama_fleet.router.routes import Route
+    from ollama_fleet.router.snapshot import Server
+
+
+class Call:
+    """Filled in on the way, and shown to whoever counts when it is over.
+
+    `name` is the model as the client wrote it, `model` its lookup key. Moments are seconds on the
+    loop's clock: `started` when the request was whole, `began` when its answer began (0: never),
+    `ended` when it was over. `status` is what the client was answered (0: nothing), `reason` why
+    no server's answer reached it whole (empty where one did). `tokens_in` and `tokens_out` are
+    None where the answer did not tell.
+    """
+
+    __slots__ = (
+        "attempts",
+        "began",
+        "decision",
+        "ended",
+        "model",
+        "name",
+        "reason",
+        "request",
+        "route",
+        "server",
+        "started",
+        "status",
+        "streamed",
+        "tokens_in",
+        "tokens_out",
+    )
+
+    def __init__(
+        self, request: "Request", route: "Route", name: str, model: str, started: float
+    ) -> None:
+        self.request = request
+        self.route = route
+        self.name = name
+        self.model = model
+        self.started = started
+        self.began = 0.0
+        self.ended = 0.0
+        self.attempts = 0
+        self.decision: Decision | None = None
+        self.server: Server | None = None
+        self.status = 0
+        self.reason = ""
+        self.streamed = False
+        self.tokens_in: int | None = None
+        self.tokens_out: int | None = None
