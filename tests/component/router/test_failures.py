@@ -333,7 +333,8 @@ async def test_a_dead_server_under_streams_fails_only_what_had_begun(
     fronts = router.router._frontage.fronts
     await eventually(
         lambda: (
-            sum(one.exchange is not None and one.exchange._status == 200 for one in fronts) == 30
+            sum(one.exchange is not None and one.exchange._call.status == 200 for one in fronts)
+            == 30
         )
     )
     await dying.stop()
