@@ -1,6 +1,6 @@
 """Which server answers: filter, score, pick. Pure; the clock and the dice are arguments."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 from ollama_fleet.router.breaker import BreakerState
@@ -32,17 +32,27 @@ def choose(
     draw: float,
     strategy: str = "LeastLoad",
     turn: int = 0,
+    *,
+    cap: Callable[[Server], int] | None = None,
 ) -> Decision:
     """Choose among `holders`, the servers that have `model`.
 
     `tried` are server names not to be used again, `now` is on the loads' clock, `draw` is uniform
     in [0, 1), and `turn` counts the model's requests. Who may be chosen is the same for every
     `strategy`; where a model is in memory counts for LeastLoad alone.
+
+    `cap` says how many requests for the model a server is given at a time (None: as many as come).
+    Where each that could take it has that many, there is no server and the reason is `NoSlot`: a
+    request for the model is under way at one of them, and its end is the moment to ask again.
     """
     able = [server for server in holders if can_take(server, tried, now)]
     if not able:
         return Decision(None, _why_none(holders, tried), len(holders), 0, 0)
     preferred = [server for server in able if is_steady(server, model, now)] or able
+    if cap is not None:
+        preferred = [server for server in preferred if in_flight(server, model) < cap(server)]
+        if not preferred:
+            return Decision(None, "NoSlot", len(holders), len(able), 0)
     preferred = [server for server in preferred if server.endpoint.weight] or preferred
     if strategy == "Weighted":
         chosen = by_weight(preferred, draw)
@@ -81,7 +91,12 @@ def is_steady(server: Server, model: str, now: float) -> bool:
 
 def has_warm_slot(server: Server, model: str) -> bool:
     """The model is loaded there and fewer requests run than it answers at a time."""
-    return model in server.resident and server.load.models.get(model, 0) < server.endpoint.parallel
+    return model in server.resident and in_flight(server, model) < server.endpoint.parallel
+
+
+def in_flight(server: Server, model: str) -> int:
+    """Requests for the model that the server is working on."""
+    return server.load.models.get(model, 0)
 
 
 def by_weight(servers: Sequence[Server], draw: float) -> Server:

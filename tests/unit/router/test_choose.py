@@ -69,6 +69,35 @@ def test_a_slot_is_per_model() -> None:
     assert picks(warm, server("cold")) == {"warm"}
 
 
+def parallel(server: Server) -> int:
+    return server.endpoint.parallel
+
+
+@pytest.mark.parametrize("strategy", ["LeastLoad", "Weighted", "RoundRobin"])
+def test_none_while_every_server_is_at_its_cap(strategy: str) -> None:
+    one, two = server("one", resident=True, in_flight=1), server("two", in_flight=1, parallel=2)
+    chosen = choose([one, two], M, (), 0.0, 0.0, strategy, cap=parallel)
+    assert chosen.server is two
+    two.load.acquire(M)
+    decision = choose([one, two], M, (), 0.0, 0.0, strategy, cap=parallel)
+    assert (decision.server, decision.reason) == (None, "NoSlot")
+    assert decision.explain() == "none (NoSlot); 2 have the model, 2 can take it"
+    two.load.release(M)
+    assert choose([one, two], M, (), 0.0, 0.0, strategy, cap=parallel).server is two
+
+
+def test_a_slot_is_rather_waited_for_than_taken_where_the_model_keeps_failing() -> None:
+    bad, full = server("bad"), server("full", in_flight=1)
+    for _ in range(3):
+        bad.load.fault(M).failed(0.0)
+    assert choose([bad, full], M, (), 1.0, 0.0, cap=parallel).reason == "NoSlot"
+
+
+def test_a_server_of_weight_zero_takes_what_the_others_have_no_slot_for() -> None:
+    spare, full = server("spare", weight=0), server("full", in_flight=1)
+    assert choose([spare, full], M, (), 0.0, 0.0, cap=parallel).server is spare
+
+
 def counted(strategy: str, *servers: Server, tried: tuple[str, ...] = ()) -> Counter[str]:
     """How often each is chosen, of a thousand requests whose dice fall evenly."""
     found: Counter[str] = Counter()
