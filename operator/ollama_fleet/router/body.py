@@ -1,7 +1,7 @@
-"""The model a JSON body asks for, read only where every server would read the same."""
+"""A JSON body and the model it asks for, read only where every server would read the same."""
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -23,8 +23,15 @@ _GO_PHRASES = {
 _GO_KINDS = {bool: "bool", int: "number", float: "number", list: "array", dict: "object"}
 
 
-def model_of(body: bytes, *, may_use_name: bool = False) -> str:
-    """The model named by a request body; `name` counts too where `may_use_name`.
+class Body(NamedTuple):
+    """A body that was read: the model's name as the client wrote it, and every field."""
+
+    name: str
+    fields: dict[str, Any]
+
+
+def read_body(body: bytes, *, may_use_name: bool = False) -> Body:
+    """Parse a request's body, once; `name` counts as the model too where `may_use_name`.
 
     Ollama matches keys without regard to case and lets the last one win, so a body with two
     spellings of the key is refused. Raises `Refusal` (400).
@@ -49,7 +56,7 @@ def model_of(body: bytes, *, may_use_name: bool = False) -> str:
     if type(name) is not str:
         kind = _GO_KINDS.get(type(name), "value")
         raise _refused(f"json: cannot unmarshal {kind} into the field model of type string")
-    return name
+    return Body(name, value)
 
 
 def _may_repeat(body: bytes, *, named: bool) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from ollama_fleet.router.body import model_of
+from ollama_fleet.router.body import read_body
 from ollama_fleet.router.call import Call
 from ollama_fleet.router.errors import Api, Refusal
 from ollama_fleet.router.exchange import Exchange
@@ -52,7 +52,7 @@ class Tenants:
 
     def _relayed(self, front: Front, request: Request, found: Route) -> None:
         try:
-            name = model_of(request.body, may_use_name=found.shows)
+            name = read_body(request.body, may_use_name=found.shows).name
             model = lookup_key(name)
             if is_cloud(name):
                 raise Refusal(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ollama_fleet.router.body import model_of
+from ollama_fleet.router.body import Body, read_body
 from ollama_fleet.router.errors import Refusal
 
 
@@ -19,13 +19,18 @@ from ollama_fleet.router.errors import Refusal
     ],
 )
 def test_read(body: bytes, model: str) -> None:
-    assert model_of(body) == model
+    assert read_body(body).name == model
+
+
+def test_every_field_is_handed_out() -> None:
+    read = read_body(b'{"model":"a","options":{"seed":1}}')
+    assert read == Body("a", {"model": "a", "options": {"seed": 1}})
 
 
 def test_show_may_use_name() -> None:
-    assert model_of(b'{"model":"","name":"x"}', may_use_name=True) == "x"
-    assert model_of(b'{"name":"x"}', may_use_name=True) == "x"
-    assert model_of(b'{"model":"a","name":"x"}', may_use_name=True) == "a"
+    assert read_body(b'{"model":"","name":"x"}', may_use_name=True).name == "x"
+    assert read_body(b'{"name":"x"}', may_use_name=True).name == "x"
+    assert read_body(b'{"model":"a","name":"x"}', may_use_name=True).name == "a"
 
 
 @pytest.mark.parametrize(
@@ -65,5 +70,5 @@ def test_show_may_use_name() -> None:
 )  # fmt: skip
 def test_refused(body: bytes, sentence: str) -> None:
     with pytest.raises(Refusal) as refused:
-        model_of(body)
+        read_body(body)
     assert (refused.value.status, refused.value.sentence) == (400, sentence)
