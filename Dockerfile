@@ -5,6 +5,9 @@ ARG PYTHON=python:3.13-slim
 FROM ${PYTHON} AS build
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends gcc libc6-dev \
+ && rm -rf /var/lib/apt/lists/*
 COPY requirements.txt requirements-build.txt ./
 RUN python -m venv /opt/ollama-fleet \
  && /opt/ollama-fleet/bin/pip install --require-hashes --only-binary=:all: -r requirements.txt
@@ -12,6 +15,8 @@ RUN python -m venv /opt/build \
  && /opt/build/bin/pip install --require-hashes --only-binary=:all: -r requirements-build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY operator operator
+RUN OLLAMA_FLEET_COMPILED=1 /opt/build/bin/python operator/ollama_fleet/router/build.py \
+      --python /opt/ollama-fleet/bin/python
 RUN /opt/build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist . \
  && /opt/ollama-fleet/bin/pip install --no-index --no-deps /dist/*.whl \
  && /opt/ollama-fleet/bin/pip check \

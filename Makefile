@@ -16,7 +16,11 @@ help: ## list these commands
 	@touch $@
 
 .PHONY: venv
-venv: .venv.stamp ## install the pinned packages into .venv
+venv: compiled ## install the pinned packages into .venv, and compile the router
+
+.PHONY: compiled
+compiled: .venv.stamp ## compile the router's hot path (half a minute; skipped without a C compiler)
+	@$(BIN)/python operator/ollama_fleet/router/build.py
 
 .PHONY: check
 check: .venv.stamp ## lint, types, layers (seconds)
@@ -38,7 +42,7 @@ generate: .venv.stamp ## write crds/ and docs/reference from the models, manifes
 lock: ## pin every package again, with hashes (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade pyproject.toml -o requirements.txt
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --group dev pyproject.toml -c requirements.txt -o requirements-dev.txt
-	@echo hatchling | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -c requirements-dev.txt - -o requirements-build.txt
+	@printf 'hatchling\nmypy\nsetuptools\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -c requirements-dev.txt - -o requirements-build.txt
 
 .PHONY: tools
 tools: .venv.stamp ## make Kubernetes, Ollama and helm ready (minutes, once)
@@ -46,14 +50,15 @@ tools: .venv.stamp ## make Kubernetes, Ollama and helm ready (minutes, once)
 
 .PHONY: test-unit
 test-unit: .venv.stamp ## the pure tests (under 10 s)
-	@$(BIN)/pytest tests/unit
+	@OLLAMA_FLEET_COMPILED=0 $(BIN)/pytest tests/unit
 
 .PHONY: test-component
-test-component: tools ## one program at a time, against real peers
-	@$(BIN)/pytest tests/component
+test-component: tools compiled ## one program at a time, against real peers; the router in both its forms
+	@$(BIN)/pytest tests/unit/router tests/component
+	@OLLAMA_FLEET_COMPILED=0 $(BIN)/pytest tests/component/router
 
 .PHONY: test-cluster
-test-cluster: tools ## the whole, on a real Kubernetes
+test-cluster: tools compiled ## the whole, on a real Kubernetes
 	@$(BIN)/pytest tests/cluster
 
 .PHONY: test

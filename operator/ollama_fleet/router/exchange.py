@@ -12,9 +12,10 @@ from ollama_fleet.router.errors import Refusal
 from ollama_fleet.router.forward import request_head, response_head
 from ollama_fleet.router.framing import Field, Response
 from ollama_fleet.router.front import Front
+from ollama_fleet.router.pool import Pool
 from ollama_fleet.router.relay import Relay
 from ollama_fleet.router.snapshot import Server
-from ollama_fleet.router.upstream import Pool, Upstream
+from ollama_fleet.router.upstream import Upstream
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ollama_fleet.router.errors import Api, Refusal, envelope
 from ollama_fleet.router.framing import (
@@ -16,6 +16,7 @@ from ollama_fleet.router.framing import (
     head_fault,
     parse_request,
 )
+from ollama_fleet.router.frontage import Frontage
 from ollama_fleet.router.status import status_line
 
 if TYPE_CHECKING:
@@ -34,59 +35,6 @@ SMALL_BODY = 64 << 10
 _RESET = struct.pack("ii", 1, 0)  # linger for 0 s: closing resets the connection
 
 
-class Handler(Protocol):
-    """What is done with requests; one for tenants, one for operators."""
-
-    def api_of(self, request: Request) -> Api:
-        """The API in whose shape errors are told."""
-
-    def admit(self, request: Request) -> None:
-        """Look at the head, before any of the body is waited for; may raise `Refusal`."""
-
-    def handle(self, front: "Front", request: Request) -> None:
-        """Answer a whole request, now or later; may raise `Refusal`."""
-
-
-class Frontage:
-    """What all connections of one listener share."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        handler: Handler,
-        *,
-        header_bytes: int,
-        body_bytes: int,
-        connections: int,
-    ) -> None:
-        self.loop = loop
-        self.handler = handler
-        self.header_bytes = header_bytes
-        self.body_bytes = body_bytes
-        self.connections = connections
-        self.fronts: set[Front] = set()
-        self.draining = False
-        self.drained = asyncio.Event()
-
-    def expire(self, now: float) -> None:
-        """End what has taken too long; called a few times a second."""
-        for front in [front for front in self.fronts if front.deadline <= now]:
-            front.expired()
-
-    def drain(self) -> None:
-        """Close idle connections now, the others after their current answer."""
-        self.draining = True
-        if not self.fronts:
-            self.drained.set()
-        for front in list(self.fronts):
-            front.drain()
-
-    def abort(self) -> None:
-        """Cut every connection."""
-        for front in list(self.fronts):
-            front.abort()
-
-
 class Phase(Enum):
     """What a connection waits for."""
 
@@ -97,8 +45,8 @@ class Phase(Enum):
     CLOSED = auto()
 
 
-class Front(asyncio.Protocol):
-    """One client connection."""
+class Front:
+    """One client connection: an `asyncio.Protocol`, whose base a compiled class cannot have."""
 
     __slots__ = (
         "_advancing",
@@ -137,7 +85,7 @@ class Front(asyncio.Protocol):
 
     # the connection
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """The connection is there."""
         self._transport = transport
         frontage = self._frontage

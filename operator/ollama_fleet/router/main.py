@@ -12,6 +12,7 @@ import uvloop
 
 from ollama_fleet.kube.client import Kube
 from ollama_fleet.kube.errors import KubeError
+from ollama_fleet.router import COMPILED
 from ollama_fleet.router.config import ConfigError, Settings, load, settings_of
 from ollama_fleet.router.discovery import Discovery
 from ollama_fleet.router.server import Router
@@ -49,7 +50,8 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> None:
         router.waiting_for = "Kubernetes"
     try:
         port = await router.listen(arguments.host, arguments.port)
-        log.info("serving on %s port %d", arguments.host, port)
+        form = "compiled" if COMPILED else "interpreted"
+        log.info("serving on %s port %d, %s", arguments.host, port, form)
         if arguments.metrics_port >= 0:
             port = await router.listen_for_operators(arguments.host, arguments.metrics_port)
             log.info("health and metrics on %s port %d", arguments.host, port)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ollama_fleet.router.accounting import Accounting
 from ollama_fleet.router.call import Call
 from ollama_fleet.router.config import Settings
+from ollama_fleet.router.pool import Pool
 from ollama_fleet.router.snapshot import Fleet, Server, Snapshot
-from ollama_fleet.router.upstream import Pool
 
 if TYPE_CHECKING:
     from ollama_fleet.router.exchange import Exchange

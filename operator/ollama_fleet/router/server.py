@@ -3,11 +3,13 @@
 import asyncio
 import logging
 from contextlib import suppress
+from typing import cast
 
 from ollama_fleet.router.accounting import Accounting
 from ollama_fleet.router.breaker import Breaker
 from ollama_fleet.router.config import Settings
-from ollama_fleet.router.front import Front, Frontage, Handler
+from ollama_fleet.router.front import Front
+from ollama_fleet.router.frontage import Frontage, Handler
 from ollama_fleet.router.metrics import Metrics
 from ollama_fleet.router.operators import Operators
 from ollama_fleet.router.probe import Prober
@@ -97,7 +99,7 @@ class Router:
 
     async def _listen(self, host: str, port: int, frontage: Frontage) -> int:
         listener = await self._loop.create_server(
-            lambda: Front(frontage), host, port, backlog=BACKLOG
+            lambda: cast(asyncio.Protocol, Front(frontage)), host, port, backlog=BACKLOG
         )
         self._listeners[frontage].append(listener)
         return int(listener.sockets[0].getsockname()[1])

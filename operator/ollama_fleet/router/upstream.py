@@ -1,11 +1,10 @@
-"""The servers' side: connections to one server, kept for reuse, and what arrives on them."""
+"""The servers' side: a connection to one server, and what arrives on it."""
 
 import asyncio
-import ssl
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from ollama_fleet.router.forward import Opening, opening_for
+from ollama_fleet.router.forward import Opening
 from ollama_fleet.router.framing import (
     HEAD_END,
     ChunkScanner,
@@ -16,11 +15,9 @@ from ollama_fleet.router.framing import (
 
 if TYPE_CHECKING:
     from ollama_fleet.router.exchange import Exchange
-    from ollama_fleet.router.snapshot import Endpoint
+    from ollama_fleet.router.pool import Pool
 
 HEAD_BYTES = 64 << 10
-IDLE_SECONDS = 30.0
-IDLE_CONNECTIONS = 64
 ONE_WRITE_BYTES = 64 << 10
 
 
@@ -32,8 +29,11 @@ class _Body(Enum):
     CLOSE = auto()
 
 
-class Upstream(asyncio.Protocol):
-    """One connection to a server; serves one exchange at a time."""
+class Upstream:
+    """One connection to a server; serves one exchange at a time.
+
+    An `asyncio.Protocol`, whose base a compiled class cannot have.
+    """
 
     __slots__ = (
         "_body",
@@ -62,7 +62,7 @@ class Upstream(asyncio.Protocol):
         self.idle_since = 0.0
         self.reused = False
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         """The connection is there."""
         self._transport = transport
         self._pool.connections.add(self)
@@ -108,6 +108,16 @@ class Upstream(asyncio.Protocol):
         if self._paused and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """The server takes less than comes; a request's body is all here, and waits."""
+
+    def resume_writing(self) -> None:
+        """The server has caught up."""
+
+    def eof_received(self) -> bool:
+        """The server will send no more: the connection closes."""
+        return False
 
     def data_received(self, data: bytes) -> None:
         """Bytes of an answer have come."""
@@ -235,69 +245,3 @@ class Upstream(asyncio.Protocol):
             except FramingError:
                 pass
         self._transport.abort()
-
-
-class Pool:
-    """Connections to one server: the one used last is used first, idle ones expire."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: "Endpoint") -> None:
-        self._loop = loop
-        self._idle: list[Upstream] = []
-        self._tls = _tls_context(endpoint) if endpoint.tls else None
-        self.endpoint = endpoint
-        self.opening = opening_for(endpoint)
-        self.connections: set[Upstream] = set()
-        self.closed = False
-
-    def serves(self, endpoint: "Endpoint") -> bool:
-        """Whether connections from here are connections to `endpoint`, with its credentials."""
-        mine = self.endpoint
-        return (mine.url, mine.headers, mine.ca) == (endpoint.url, endpoint.headers, endpoint.ca)
-
-    def take(self) -> Upstream | None:
-        """An idle connection, if there is one."""
-        while self._idle:
-            upstream = self._idle.pop()
-            if not upstream.closing:
-                upstream.reused = True
-                return upstream
-        return None
-
-    def put(self, upstream: Upstream) -> None:
-        """Keep a connection for the next request."""
-        if self.closed or len(self._idle) >= IDLE_CONNECTIONS:
-            upstream.close()
-            return
-        upstream.idle_since = self._loop.time()
-        self._idle.append(upstream)
-
-    def forget(self, upstream: Upstream) -> None:
-        """A connection is gone."""
-        self.connections.discard(upstream)
-        if upstream in self._idle:
-            self._idle.remove(upstream)
-
-    def expire(self, now: float) -> None:
-        """Close connections that have been idle for long; the oldest come first."""
-        while self._idle and now - self._idle[0].idle_since > IDLE_SECONDS:
-            self._idle.pop(0).close()
-
-    def close(self) -> None:
-        """Close idle connections now, and the others when their exchange is over."""
-        self.closed = True
-        while self._idle:
-            self._idle.pop().close()
-
-    async def connect(self, seconds: float) -> Upstream:
-        """A new connection; raises OSError (TimeoutError is one)."""
-        async with asyncio.timeout(seconds or None):
-            _, upstream = await self._loop.create_connection(
-                lambda: Upstream(self), self.endpoint.host, self.endpoint.port, ssl=self._tls
-            )
-        return upstream
-
-
-def _tls_context(endpoint: "Endpoint") -> ssl.SSLContext:
-    context = endpoint.trust()
-    context.set_alpn_protocols(["http/1.1"])
-    return context

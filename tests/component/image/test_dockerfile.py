@@ -33,16 +33,20 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(installed, with_pip=True)
     site = next(installed.glob("lib/python3*/site-packages"))
     (site / "pinned.pth").write_text(sysconfig.get_path("purelib"))
-    (step,) = re.findall(r"^RUN (.*/pip wheel .*)$", DOCKERFILE, re.M)
+    steps = re.findall(r"^RUN (.*(?:/pip wheel|/build\.py) .*)$", DOCKERFILE, re.M)
+    assert len(steps) == 2
+    step = "\n".join(steps)
     for place, here in {
         "/opt/build/bin/pip": f"{sys.executable} -m pip",
+        "/opt/build/bin/python": sys.executable,
+        "/opt/ollama-fleet/bin/python": f"{installed}/bin/python",
         "/opt/ollama-fleet/bin/pip": f"{installed}/bin/python -m pip",
         "/dist": str(work / "dist"),
     }.items():
         assert place in step
         step = step.replace(place, here)
     done = subprocess.run(
-        ["sh", "-ec", step], cwd=source, capture_output=True, text=True, timeout=120
+        ["sh", "-ec", step], cwd=source, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, done.stderr
     return installed
@@ -70,6 +74,24 @@ def test_the_programs_come_from_the_image(image: Path, tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert Path(done.stdout.strip()).is_relative_to(image)
+
+
+def test_the_router_is_compiled(image: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            str(image / "bin" / "python"),
+            "-c",
+            "import ollama_fleet.router.front as front; print(front.__file__)",
+        ],
+        cwd=tmp_path,
+        env={"PATH": os.defpath, "OLLAMA_FLEET_COMPILED": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = Path(done.stdout.strip())
+    assert loaded.is_relative_to(image)
+    assert loaded.suffix == ".so"
 
 
 def test_it_installs_what_is_tested_here() -> None:
