@@ -1,4 +1,4 @@
-"""What operators may ask, on a listener of their own: health, readiness, metrics, servers."""
+"""What operators may ask, on a listener of their own: health, metrics, servers, resident models."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from ollama_fleet.router.front import JSON, TEXT, Front
 from ollama_fleet.router.snapshot import Fleet
 
 _METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-_PATHS = (b"/healthz", b"/readyz", b"/metrics", b"/servers")
+_PATHS = (b"/healthz", b"/readyz", b"/metrics", b"/servers", b"/api/ps", b"/")
 
 
 class Operators:
@@ -31,7 +31,7 @@ class Operators:
     def admit(self, request: Request) -> None:
         """Refuse all but the few paths; raises `Refusal`."""
         if request.target not in _PATHS:
-            told = "here are /healthz, /readyz, /metrics and /servers"
+            told = "here are /healthz, /readyz, /metrics, /servers and /api/ps"
             raise Refusal(404, told, reason="Path")
         if request.method not in (b"GET", b"HEAD"):
             raise Refusal(405, "405 method not allowed", reason="Method", allow="GET, HEAD")
@@ -44,8 +44,24 @@ class Operators:
         if request.target == b"/servers":
             front.answer(200, orjson.dumps({"servers": servers(self._fleet)}), JSON)
             return
+        if request.target == b"/api/ps":
+            front.answer(200, orjson.dumps({"models": running(self._fleet)}), JSON)
+            return
+        if request.target == b"/":
+            # `ollama ps` asks for it first
+            front.answer(200, b"Ollama is running", TEXT)
+            return
         waiting = self._ready() if request.target == b"/readyz" else ""
         front.answer(503 if waiting else 200, (waiting or "ok").encode() + b"\n", TEXT)
+
+
+def running(fleet: Fleet) -> list[dict[str, Any]]:
+    """The models in memory as each ready server told of them, with the server's name."""
+    return [
+        {**entry, "server": server.name}
+        for server in fleet.snapshot.ready
+        for entry in server.load.running
+    ]
 
 
 def servers(fleet: Fleet) -> list[dict[str, Any]]:

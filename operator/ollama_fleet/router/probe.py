@@ -133,7 +133,7 @@ async def observe(client: httpx.AsyncClient, known: Server) -> Server:
     for entry in _models(tags)[:MAX_MODELS]:
         model = Model(str(entry["name"]), str(entry.get("digest", "")), entry)
         installed[lookup_key(model.name)] = model
-    loaded = _models(resident)
+    loaded = known.load.running = _models(resident)
     return replace(
         known,
         state=State.READY,

@@ -1,7 +1,7 @@
 """What the router knows of its servers: immutable facts, replaced whole when one changes."""
 
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -22,14 +22,28 @@ class State(Enum):
 
 
 class Load:
-    """What one server is doing right now; the only mutable part, changed by the relay alone."""
+    """What one server is doing right now; the only mutable part.
 
-    __slots__ = ("_new_breaker", "breaker", "busy_until", "faults", "in_flight", "models", "served")
+    `running` is what it said of its models in memory when it was last probed (`/api/ps`); all else
+    is changed by the relay alone.
+    """
+
+    __slots__ = (
+        "_new_breaker",
+        "breaker",
+        "busy_until",
+        "faults",
+        "in_flight",
+        "models",
+        "running",
+        "served",
+    )
 
     def __init__(self, new_breaker: Callable[[], Breaker]) -> None:
         self._new_breaker = new_breaker
         self.in_flight = 0
         self.models: dict[str, int] = {}
+        self.running: Sequence[Mapping[str, object]] = ()
         self.served = 0
         self.busy_until = 0.0
         self.breaker = new_breaker()
