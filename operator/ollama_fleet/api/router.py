@@ -1,10 +1,11 @@
 """Router: one endpoint for many servers."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
 from ollama_fleet.api.access import SecretRefs
+from ollama_fleet.api.alias import ModelRoute
 from ollama_fleet.api.conditions import CONDITIONS, Conditions
 from ollama_fleet.api.model import (
     CA_NEEDS_TLS,
@@ -19,11 +20,9 @@ from ollama_fleet.api.model import (
     SecretRef,
     Url,
     Value,
-    open_object,
     rule,
     rules,
 )
-from ollama_fleet.api.modeldistribution import ModelName
 from ollama_fleet.api.pattern import Pattern
 from ollama_fleet.api.quantity import (
     DURATION,
@@ -148,43 +147,6 @@ class Strategy(Model):
     )
 
 
-class RouteTarget(Model):
-    """An installed model behind a name."""
-
-    model: ModelName = Field(description="The installed model.")
-    weight: int = Field(default=1, ge=0, le=1000, description="Share of the requests.")
-
-
-class ModelRoute(Model):
-    """A name clients may use besides the installed ones."""
-
-    model_config = rules(
-        rule(
-            "self.targets.size() == 0 || self.targets.exists(t, !has(t.weight) || t.weight > 0)",
-            "every target has weight 0, so no request could go anywhere: give one a weight",
-            ".targets",
-        )
-    )
-    name: ModelName = Field(description="What clients write.")
-    targets: Annotated[
-        list[RouteTarget],
-        Field(
-            min_length=1,
-            max_length=16,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["model"],
-            },
-        ),
-    ] = Field(description="Models behind the name.")
-    fallbacks: Annotated[list[ModelName], Field(max_length=8)] = Field(
-        default=[], description="Taken in order when no target is to be had."
-    )
-    defaults: dict[str, Any] | None = open_object(
-        "Options used where a request does not set them, such as temperature."
-    )
-
-
 class Queue(Model):
     """Where requests wait when every slot is taken."""
 
@@ -263,6 +225,25 @@ class Limits(Model):
     body_bytes: Quantity = Field(default="32Mi", description="The largest request.")
     header_bytes: Quantity = Field(default="32Ki", description="The largest head of a request.")
     connections: int = Field(default=10_000, ge=1, le=1_000_000, description="Clients at once.")
+
+
+Treatment = Literal["Strip", "Refuse", "Allow"]
+
+
+class ClientOptions(Model):
+    """What clients may set that changes a server for everybody."""
+
+    loading: Treatment = Field(
+        default="Strip",
+        description="Options that Ollama loads a model anew for, such as num_ctx, num_gpu and "
+        "num_batch. Strip: taken out of the request. Refuse: the request is answered with 400. "
+        "Allow: passed on.",
+    )
+    keep_alive: Treatment = Field(
+        default="Strip",
+        description="How long a model stays in memory, keep_alive. As for loading; a request that "
+        "only unloads a model is answered with 400 also under Strip.",
+    )
 
 
 class RouterService(Model):
@@ -352,6 +333,7 @@ class RouterSpec(Model):
             },
         ),
     ] = Field(default=[], description="Names clients may use besides those of installed models.")
+    client_options: ClientOptions = ClientOptions()
     queue: Queue = Queue()
     retry: RetryPolicy = RetryPolicy()
     health: Health = Health()

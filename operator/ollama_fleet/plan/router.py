@@ -12,7 +12,7 @@ from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.ollamanode import PORT
 from ollama_fleet.api.router import RouterServers, RouterSpec, RouterStatus, Select
 from ollama_fleet.api.servers import ROUTER_LABEL, is_meant, labels, selector
-from ollama_fleet.plan import unsupported
+from ollama_fleet.plan import aliases, unsupported
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.result import Object, Plan, child
 from ollama_fleet.plan.servers import Server
@@ -72,12 +72,12 @@ def selected(select: Select, servers: Iterable[Server]) -> list[Server]:
 def plan_router(router: Object, observed: Observed, program: Program, now: datetime) -> Plan:
     """What to apply for a Router, and its status."""
     spec = RouterSpec.model_validate(router["spec"])
-    unserved = unsupported.router(router["spec"])
+    refused = unsupported.router(router["spec"]) or aliases.fault(spec.models)
     servers = selected(spec.select, observed.servers)
     deployment = _deployment(router, spec, program)
-    verdict = unserved or _verdict(spec, observed, servers, _template_of(deployment))
+    verdict = refused or _verdict(spec, observed, servers, _template_of(deployment))
     objects: tuple[Object, ...] = ()
-    if unserved is None:
+    if refused is None:
         objects = (
             _service_account(router),
             _role_binding(router, program),
@@ -305,7 +305,8 @@ def _status(
     generation = meta.get("generation", 1)
     deployed = (observed.deployment or {}).get("status") or {}
     ready_servers = [server for server in servers if server.serving]
-    models = sorted({model for server in ready_servers for model in server.probe.installed})
+    installed = {model for server in ready_servers for model in server.probe.installed}
+    models = aliases.known(spec.models, installed)
     total = len(servers) + len(spec.backends)
     status = RouterStatus(
         observed_generation=generation,

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from ollama_fleet.router.errors import Refusal
+from ollama_fleet.router.options import WATCHED
 
-_KEYS = frozenset(("model", "name"))
+_KEYS = WATCHED | {"model", "name"}
+_QUOTED = tuple((key, b'"%s"' % key.encode()) for key in sorted(_KEYS))
 _KEY = "looking for beginning of object key string"
 _GO_PHRASES = {
     "Expecting value": "looking for beginning of value",
@@ -33,8 +35,9 @@ class Body(NamedTuple):
 def read_body(body: bytes, *, may_use_name: bool = False) -> Body:
     """Parse a request's body, once; `name` counts as the model too where `may_use_name`.
 
-    Ollama matches keys without regard to case and lets the last one win, so a body with two
-    spellings of the key is refused. Raises `Refusal` (400).
+    Ollama matches keys without regard to case; of two it takes the last one, or both. So a body
+    that has a key that counts here twice, or in another spelling, is refused.
+    Raises `Refusal` (400).
     """
     try:
         value = orjson.loads(body)
@@ -44,9 +47,10 @@ def read_body(body: bytes, *, may_use_name: bool = False) -> Body:
         kind = _GO_KINDS.get(type(value), "string")
         raise _refused(f"json: cannot unmarshal {kind} into a request: send a JSON object")
     for key in value:
-        if key not in _KEYS and len(key) < 6 and key.lower() in _KEYS:
+        # ſ and the sign of the kelvin are the letters s and k to Ollama too
+        if key not in _KEYS and not (key.isascii() and key.islower()) and key.casefold() in _KEYS:
             raise _refused(f"the key {key!r} is ambiguous: write it in lower case")
-    if _may_repeat(body, named="name" in value):
+    if _may_repeat(body, value):
         _refuse_repeats(body)
     name = value.get("model")
     if not name and may_use_name:
@@ -59,14 +63,21 @@ def read_body(body: bytes, *, may_use_name: bool = False) -> Body:
     return Body(name, value)
 
 
-def _may_repeat(body: bytes, *, named: bool) -> bool:
-    """Whether `model` or `name` might be a key twice; cheap, and true too often."""
-    return (
-        body.count(b'"model"') > 1
-        or (named and body.count(b'"name"') > 1)
-        # A key can be spelled with escapes. One byte is looked for many times faster than five.
-        or (b"\\" in body and b"\\u00" in body)
-    )
+def write_body(fields: dict[str, Any]) -> bytes:
+    """The bytes of a body whose fields have changed; raises `Refusal` (400)."""
+    try:
+        return orjson.dumps(fields)
+    except orjson.JSONEncodeError:  # it is read to a greater depth than written
+        raise _refused("the JSON is nested too deeply") from None
+
+
+def _may_repeat(body: bytes, fields: dict[str, Any]) -> bool:
+    """Whether a key that counts might be there twice; cheap, and true too often."""
+    for key, quoted in _QUOTED:
+        if key in fields and body.count(quoted) > 1:
+            return True
+    # A key can be spelled with escapes. One byte is looked for many times faster than five.
+    return b"\\" in body and b"\\u00" in body
 
 
 def _refuse_repeats(body: bytes) -> None:
@@ -78,7 +89,7 @@ def _refuse_repeats(body: bytes) -> None:
 
     json.loads(body, object_pairs_hook=keep)
     keys = [key for key, _ in outermost]
-    for key in _KEYS:
+    for key in sorted(_KEYS):
         if keys.count(key) > 1:
             raise _refused(f"the key {key!r} stands twice: write it once")
 

@@ -9,12 +9,14 @@ from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic.alias_generators import to_camel
 
+from ollama_fleet.api import alias
 from ollama_fleet.api.access import SecretRefs, header_fault
 from ollama_fleet.api.quantity import bytes_of, seconds_of
 from ollama_fleet.api.router import Backend, RouterSpec
+from ollama_fleet.router.aliases import Alias, aliases_of
 from ollama_fleet.router.errors import Api
+from ollama_fleet.router.options import LOADING, Policy
 from ollama_fleet.router.snapshot import Endpoint, State
 
 OLLAMA_PORT = 11434
@@ -49,6 +51,9 @@ class Settings:
     connections: int
     apis: frozenset[Api]
     strategy: str = "LeastLoad"
+    aliases: Mapping[str, Alias] = field(default_factory=dict)
+    """By lookup key."""
+    policy: Policy = field(default_factory=Policy)
     backends: tuple[Endpoint, ...] = field(default=())
     backend_secrets: tuple[SecretRefs, ...] = ()
     """The Secrets that each of the backends is reached by."""
@@ -85,7 +90,7 @@ def parse(raw: object) -> Settings:
     if not isinstance(raw, Mapping):
         raise ConfigError("write the fields of a Router's spec, such as 'backends:'")
     for unknown in _unknown(raw, RouterSpec, ""):
-        raise ConfigError(f"{unknown}: there is no such field")
+        raise ConfigError(f"{unknown}: there is no such field{_instead(unknown)}")
     settings = settings_of(raw)
     for index, refs in enumerate(settings.backend_secrets):
         for name, field_name, remedy in (
@@ -110,6 +115,8 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
         raise UnsafeError("auth.keysSecretRef: keys are not checked by this version; remove auth")
     if spec.tls is not None:
         raise UnsafeError("tls: this version serves plain HTTP; terminate TLS in front of it")
+    if (fault := alias.fault(spec.models)) is not None:
+        raise ConfigError(fault)
     return Settings(
         connect=seconds_of(spec.timeouts.connect),
         first_byte=seconds_of(spec.timeouts.first_byte),
@@ -128,6 +135,8 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
         connections=spec.limits.connections,
         apis=frozenset(Api(name) for name in spec.apis),
         strategy=spec.strategy.type,
+        aliases=aliases_of(spec.models),
+        policy=Policy(spec.client_options.loading, spec.client_options.keep_alive),
         backends=_backends(spec.backends),
         backend_secrets=tuple(backend.secrets for backend in spec.backends),
         unused=tuple(_unused(spec)),
@@ -137,8 +146,6 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
 def _unused(spec: RouterSpec) -> Iterator[str]:
     if spec.strategy.type == "PrefixAffinity":
         yield f"strategy.type: {spec.strategy.type}"
-    if spec.models:
-        yield "models"
     if "queue" in spec.model_fields_set:
         yield "queue"
 
@@ -215,13 +222,23 @@ def _unknown(raw: object, annotation: Any, path: str) -> Iterator[str]:
         for index, item in enumerate(raw):
             yield from _unknown(item, model, f"{path}.{index}")
     elif isinstance(raw, Mapping):
-        fields = {to_camel(name): info for name, info in model.model_fields.items()}
+        fields = {info.alias or name: info for name, info in model.model_fields.items()}
         for key, value in raw.items():
             below = f"{path}.{key}".lstrip(".")
             if key not in fields:
                 yield below
             else:
                 yield from _unknown(value, fields[key].annotation, below)
+
+
+def _instead(path: str) -> str:
+    """What to write where people will try what there is no field for."""
+    within, _, name = path.rpartition(".")
+    if not within.endswith(".defaults"):
+        return ""
+    if name in LOADING:
+        return "; how models are loaded is the servers' affair (server of an OllamaNode)"
+    return f"; not every API has its like: write {', '.join(alias.Defaults.model_fields)}"
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

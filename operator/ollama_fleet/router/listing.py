@@ -1,21 +1,25 @@
-"""What the fleet answers as if it were one Ollama: its version and the models on ready servers."""
+"""What the fleet answers as if it were one Ollama: its version, and the names of its models."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import orjson
 
+from ollama_fleet.router.aliases import Alias
 from ollama_fleet.router.errors import Refusal
 from ollama_fleet.router.names import lookup_key
 from ollama_fleet.router.snapshot import Model, Snapshot
 
 
 class Listing:
-    """Answers for one snapshot, each rendered once."""
+    """Answers for one snapshot, each rendered once: the models on ready servers, and aliases."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, aliases: Mapping[str, Alias]) -> None:
         self.snapshot = snapshot
+        self.aliases = aliases
+        self._known: dict[str, Model] | None = None
         self._tags = b""
         self._models = b""
 
@@ -29,7 +33,7 @@ class Listing:
     def tags(self) -> bytes:
         """`/api/tags`: newest first, as Ollama lists them."""
         if not self._tags:
-            entries = [_public(model) for model in self._ready_models()]
+            entries = [_public(model) for model in self._models_by_key().values()]
             entries.sort(key=lambda entry: str(entry.get("modified_at", "")), reverse=True)
             self._tags = orjson.dumps({"models": entries})
         return self._tags
@@ -37,28 +41,40 @@ class Listing:
     def models(self) -> bytes:
         """`/v1/models`."""
         if not self._models:
-            data = [_openai(model) for model in self._ready_models()]
+            data = [_openai(model) for model in self._models_by_key().values()]
             self._models = orjson.dumps({"object": "list", "data": data})
         return self._models
 
     def model(self, name: str) -> bytes:
         """`/v1/models/{name}`; raises `Refusal` (404)."""
-        wanted = lookup_key(name)
-        for model in self._ready_models():
-            if lookup_key(model.name) == wanted:
-                return orjson.dumps(_openai(model))
-        raise Refusal(404, f"model '{name}' not found", reason="NoModel")
+        model = self._models_by_key().get(lookup_key(name))
+        if model is None:
+            raise Refusal(404, f"model '{name}' not found", reason="NoModel")
+        return orjson.dumps(_openai(model))
 
-    def _ready_models(self) -> Iterator[Model]:
-        ready = self.snapshot.ready
-        if not ready:
-            raise _none_ready()
-        seen: set[str] = set()
-        for server in ready:
-            for key, model in server.offered.items():
-                if key not in seen:
-                    seen.add(key)
-                    yield model
+    def _models_by_key(self) -> dict[str, Model]:
+        if self._known is None:
+            ready = self.snapshot.ready
+            if not ready:
+                raise _none_ready()
+            found: dict[str, Model] = {}
+            for server in ready:
+                for key, model in server.offered.items():
+                    found.setdefault(key, model)
+            self._known = _named(found, self.aliases)
+        return self._known
+
+
+def _named(installed: dict[str, Model], aliases: Mapping[str, Alias]) -> dict[str, Model]:
+    """What clients may write: an alias is listed as what it stands for, and hides its namesake."""
+    known = {key: model for key, model in installed.items() if key not in aliases}
+    for key, alias in aliases.items():
+        target = alias.stands_for(installed)
+        if target is not None:
+            model = installed[target.key]
+            entry = {**model.entry, "name": alias.name, "model": alias.name}
+            known[key] = replace(model, name=alias.name, entry=entry)
+    return known
 
 
 def _none_ready() -> Refusal:

@@ -1,8 +1,10 @@
 """What tenants may ask: relayed to a server, answered for the fleet, or refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from random import random
 
-from ollama_fleet.router.body import read_body
+from ollama_fleet.router.aliases import Alias
+from ollama_fleet.router.body import Body, read_body, write_body
 from ollama_fleet.router.call import Call
 from ollama_fleet.router.errors import Api, Refusal
 from ollama_fleet.router.exchange import Exchange
@@ -10,6 +12,7 @@ from ollama_fleet.router.framing import Request
 from ollama_fleet.router.front import TEXT, Front
 from ollama_fleet.router.listing import Listing
 from ollama_fleet.router.names import is_cloud, is_host_qualified, lookup_key
+from ollama_fleet.router.options import Fields, admitted, with_defaults
 from ollama_fleet.router.relay import Relay
 from ollama_fleet.router.routes import Action, Route, api_of_target, route
 from ollama_fleet.router.snapshot import State
@@ -21,7 +24,7 @@ class Tenants:
     def __init__(self, relay: Relay, ready: Callable[[], str]) -> None:
         self._relay = relay
         self._ready = ready
-        self._listing = Listing(relay.fleet.snapshot)
+        self._listing = Listing(relay.fleet.snapshot, relay.settings.aliases)
 
     def api_of(self, request: Request) -> Api:
         """The API the request's path belongs to."""
@@ -52,29 +55,68 @@ class Tenants:
 
     def _relayed(self, front: Front, request: Request, found: Route) -> None:
         try:
-            name = read_body(request.body, may_use_name=found.shows).name
-            model = lookup_key(name)
-            if is_cloud(name):
-                raise Refusal(
-                    403,
-                    f"model '{name}' runs in a cloud; only models on this fleet are served",
-                    reason="Cloud",
-                )
-            if model not in self._relay.fleet.snapshot.holders:
-                raise self._unknown(name, found)
+            asked = read_body(request.body, may_use_name=found.shows)
+            model, fields = self._resolved(asked, found)
+            if fields is not asked.fields:
+                request.body = write_body(fields)
         except Refusal as refusal:
             self._relay.accounting.rejected[refusal.reason] += 1
             raise
-        call = Call(request, found, name, model, self._relay.loop.time())
+        call = Call(request, found, asked.name, model, self._relay.loop.time())
         Exchange(self._relay, front, call).start()
 
-    def _unknown(self, name: str, found: Route) -> Refusal:
+    def _resolved(self, asked: Body, found: Route) -> tuple[str, Fields]:
+        """The lookup key of the model that answers, and the fields its server is sent."""
+        settings, holders = self._relay.settings, self._relay.fleet.snapshot.holders
+        name = asked.name
+        fields = admitted(asked.fields, settings.policy)
+        model = lookup_key(name)
+        alias = settings.aliases.get(model)
+        if alias is not None:
+            target = alias.choose(holders, random())  # noqa: S311
+            if target is None:
+                raise self._none_behind(name, alias)
+            fields = with_defaults(fields, alias.defaults, found.path)
+            if fields.get("model") != target.model:
+                fields = {**fields, "model": target.model}
+            return target.key, fields
+        if is_cloud(name):
+            raise Refusal(
+                403,
+                f"model '{name}' runs in a cloud; only models on this fleet are served",
+                reason="Cloud",
+            )
+        if model not in holders:
+            raise self._unknown(name, model, found)
+        return model, fields
+
+    def _unknown(self, name: str, model: str, found: Route) -> Refusal:
         if is_host_qualified(name):
             return Refusal(
                 400, f"write the model '{name}' without a registry's host", reason="HostQualified"
             )
+        absent = self._absent(name, [model])
+        if absent is not None:
+            return absent
+        # Ollama has two wordings.
+        if found.embeds and found.api is Api.OLLAMA:
+            sentence = f'model "{name}" not found, try pulling it first'
+        else:
+            sentence = f"model '{name}' not found"
+        return Refusal(404, sentence, reason="NoModel")
+
+    def _none_behind(self, name: str, alias: Alias) -> Refusal:
+        absent = self._absent(name, [target.key for target in alias.models])
+        if absent is not None:
+            return absent
+        models = ", ".join(dict.fromkeys(target.model for target in alias.models))
+        sentence = f"no server has a model that '{name}' stands for: {models}"
+        return Refusal(503, sentence, reason="NotReady", retry_after=30)
+
+    def _absent(self, name: str, models: Sequence[str]) -> Refusal | None:
+        """Why no server has any of the models now, if one should soon."""
         fleet = self._relay.fleet
-        if lookup_key(name) in fleet.snapshot.withheld:
+        if not fleet.snapshot.withheld.isdisjoint(models):
             return Refusal(
                 503,
                 f"no server has '{name}' with the digest that it is pinned to; try again later",
@@ -85,24 +127,20 @@ class Tenants:
             server.state is State.STARTING and not server.installed
             for server in fleet.snapshot.servers
         )
-        if unseen or fleet.expects(lookup_key(name)):
+        if unseen or any(map(fleet.expects, models)):
             return Refusal(
                 503,
                 f"no server with '{name}' is ready yet; try again in a few seconds",
                 reason="NotReady",
                 retry_after=2,
             )
-        # Ollama has two wordings.
-        if found.embeds and found.api is Api.OLLAMA:
-            sentence = f'model "{name}" not found, try pulling it first'
-        else:
-            sentence = f"model '{name}' not found"
-        return Refusal(404, sentence, reason="NoModel")
+        return None
 
     def _answered(self, front: Front, found: Route) -> None:
         listing = self._listing
-        if listing.snapshot is not self._relay.fleet.snapshot:
-            listing = self._listing = Listing(self._relay.fleet.snapshot)
+        snapshot, aliases = self._relay.fleet.snapshot, self._relay.settings.aliases
+        if listing.snapshot is not snapshot or listing.aliases is not aliases:
+            listing = self._listing = Listing(snapshot, aliases)
         match found.action:
             case Action.RUNNING:
                 front.answer(200, b"Ollama is running", TEXT)

@@ -1,8 +1,10 @@
 """The model is read only where every server would read the same."""
 
+import json
+
 import pytest
 
-from ollama_fleet.router.body import Body, read_body
+from ollama_fleet.router.body import Body, read_body, write_body
 from ollama_fleet.router.errors import Refusal
 
 
@@ -16,6 +18,8 @@ from ollama_fleet.router.errors import Refusal
         (b'{"model":"a","messages":[{"name":"x"},{"name":"y"}]}', "a"),
         (b'{"model":"a","x":"\\u00e9"}', "a"),
         ('{"model":"ü"}'.encode(), "ü"),
+        (b'{"model":"a","options":{"model":"b"},"tools":[{"options":{}}]}', "a"),
+        (b'{"model":"a","Stream":true,"toolChoice":1}', "a"),
     ],
 )
 def test_read(body: bytes, model: str) -> None:
@@ -63,6 +67,7 @@ def test_show_may_use_name() -> None:
         (b'{"model":"a","model":"a"}', "the key 'model' stands twice: write it once"),
         (b'{"model":"a","\\u006dodel":"b"}', "the key 'model' stands twice: write it once"),
         (b'{"model":1,"x":{"model":1},"model":2}', "the key 'model' stands twice: write it once"),
+        (b'{"model":"a","Options":{}}', "the key 'Options' is ambiguous: write it in lower case"),
         (b'{"name":"a","name":"b","model":"c"}', "the key 'name' stands twice: write it once"),
         (b'{"model":NaN}', "the JSON holds a number or nesting that JSON does not have"),
         (b"[" * 5000, "the JSON is nested too deeply"),
@@ -72,3 +77,42 @@ def test_refused(body: bytes, sentence: str) -> None:
     with pytest.raises(Refusal) as refused:
         read_body(body)
     assert (refused.value.status, refused.value.sentence) == (400, sentence)
+
+
+def test_what_is_too_deep_to_be_written_is_refused() -> None:
+    read = read_body(b'{"model":"a","x":' + b"[" * 300 + b"]" * 300 + b"}")
+    with pytest.raises(Refusal, match="nested too deeply"):
+        write_body(read.fields)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"a","z":1,"b":[1.5,-0.0,1e3,null,true],"c":"\\u00e9\\n\\ud83d\\ude00"}',
+        b'{"model":"a","x":18446744073709551615,"y":-9223372036854775808}',
+    ],
+)
+def test_a_body_that_is_written_again_means_the_same(body: bytes) -> None:
+    assert json.loads(write_body(read_body(body).fields)) == json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "key", ["Options", "option\u017f", "\u212aeep_alive", "_DEBUG_render_only"]
+)
+def test_a_key_in_another_spelling_is_refused(key: str) -> None:
+    for body in (
+        b'{"model":"a","%s":1}' % key.encode(),
+        json.dumps({"model": "a", key: 1}).encode(),
+    ):
+        with pytest.raises(Refusal) as refused:
+            read_body(body)
+        assert refused.value.sentence == f"the key {key!r} is ambiguous: write it in lower case"
+
+
+@pytest.mark.parametrize("key", ["options", "keep_alive", "_debug_render_only"])
+def test_a_key_that_counts_stands_once(key: str) -> None:
+    for again in (key, key.replace("o", "\\u006f").replace("k", "\\u006b")):
+        body = f'{{"{key}":{{"num_ctx":1}},"model":"a","{again}":null}}'
+        with pytest.raises(Refusal) as refused:
+            read_body(body.encode())
+        assert refused.value.sentence == f"the key {key!r} stands twice: write it once"

@@ -69,6 +69,34 @@ def test_headers_are_kept_out_of_sight() -> None:
         ({"limits": {"bodyBytes": "lots"}}, "limits.bodyBytes:"),
         ({"apis": ["gRPC"]}, "apis.0:"),
         ({"strategy": {"type": "Random"}}, "strategy.type:"),
+        ({"clientOptions": {"loading": "Drop"}}, "clientOptions.loading:"),
+        ({"models": [{"name": "a"}]}, "models.0.targets:"),
+        (
+            {"models": [{"name": "a", "targets": [{"model": "x:cloud"}]}]},
+            "models.0.targets.0.model:",
+        ),
+        (
+            {
+                "models": [
+                    {"name": "a", "targets": [{"model": "b"}]},
+                    {"name": "b", "targets": [{"model": "a"}]},
+                ]
+            },
+            "models.0: 'b:latest' behind 'a' is itself a name",
+        ),
+        (
+            {"models": [{"name": "a", "targets": [{"model": "b"}], "defaults": {"num_ctx": 1}}]},
+            "models.0.defaults.num_ctx: there is no such field; how models are loaded is the",
+        ),
+        (
+            {"models": [{"name": "a", "targets": [{"model": "b"}], "defaults": {"top_k": 1}}]},
+            "models.0.defaults.top_k: there is no such field; not every API has its like: write "
+            "temperature, top_p, num_predict, seed, stop",
+        ),
+        (
+            {"models": [{"name": "a", "targets": [{"model": "b"}], "defaults": {"top_p": 2}}]},
+            "models.0.defaults.top_p:",
+        ),
     ],
 )
 def test_mistakes(raw: Any, field: str) -> None:
@@ -84,6 +112,15 @@ def test_mistakes(raw: Any, field: str) -> None:
 def test_nothing_is_served_without_the_protection_asked_for(raw: Any) -> None:
     with pytest.raises(UnsafeError):
         parse(raw)
+
+
+def test_names_for_models() -> None:
+    fast = {"name": "Fast", "targets": [{"model": "b"}], "defaults": {"top_p": 0.5}}
+    settings = parse({"models": [fast], "clientOptions": {"keepAlive": "Allow"}})
+    alias = settings.aliases["fast:latest"]
+    assert (alias.name, alias.defaults) == ("Fast", {"top_p": 0.5})
+    assert settings.policy == ("Strip", "Allow")
+    assert settings.unused == ()
 
 
 def test_what_has_no_effect_is_told() -> None:
