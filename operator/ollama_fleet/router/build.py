@@ -18,6 +18,7 @@ from pathlib import Path
 
 HOT = (
     "accounting",
+    "aliases",
     "body",
     "breaker",
     "call",
@@ -29,6 +30,7 @@ HOT = (
     "front",
     "frontage",
     "names",
+    "options",
     "pool",
     "relay",
     "routes",

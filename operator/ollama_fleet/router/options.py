@@ -1,11 +1,11 @@
 """Options in requests: what clients may set, and what is set for them."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ollama_fleet.router.errors import Refusal
 
-LOADING = frozenset(
+LOADING: Final = frozenset(
     (
         "num_ctx",
         "num_batch",
@@ -29,20 +29,20 @@ LOADING = frozenset(
 )
 """Options that belong to a loaded model: with other values, Ollama loads it anew."""
 
-RENDER_ONLY = "_debug_render_only"
-WATCHED = frozenset(("options", "keep_alive", RENDER_ONLY))
+RENDER_ONLY: Final = "_debug_render_only"
+WATCHED: Final = frozenset(("options", "keep_alive", RENDER_ONLY))
 
 Fields = dict[str, Any]
 
-_ZERO = frozenset("+-0.hmsunµμ")
-_OPENAI = {
+_ZERO: Final = frozenset("+-0.hmsunµμ")
+_OPENAI: Final = {
     "temperature": ("temperature",),
     "top_p": ("top_p",),
     "num_predict": ("max_tokens", "max_completion_tokens"),
     "seed": ("seed",),
     "stop": ("stop",),
 }
-_FORMS: dict[bytes, Mapping[str, tuple[str, ...]]] = {
+_FORMS: Final[dict[bytes, Mapping[str, tuple[str, ...]]]] = {
     b"/v1/chat/completions": _OPENAI,
     b"/v1/completions": _OPENAI,
     b"/v1/responses": {
@@ -72,7 +72,7 @@ def admitted(fields: Fields, policy: Policy) -> Fields:
 
     Raises `Refusal` (400).
     """
-    if fields.keys().isdisjoint(WATCHED):
+    if WATCHED.isdisjoint(fields):
         return fields
     out = set()
     if RENDER_ONLY in fields:

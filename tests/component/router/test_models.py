@@ -2,12 +2,10 @@
 
 import json
 from collections import Counter
-from itertools import cycle
 from typing import Any
 
 import pytest
 
-from ollama_fleet.router import tenants
 from ollama_fleet.router.config import parse
 from tests.component.router.conftest import QUICK, Running, Serve, Start
 from tests.component.router.peers import Backend, chat, eventually, get
@@ -32,16 +30,16 @@ async def counted(router: Running) -> str:
 
 
 async def test_requests_are_spread_by_weight_and_counted_as_what_answers(
-    start: Start, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    start: Start, serve: Serve
 ) -> None:
     backend = await serve(models=["m:latest", "n:latest"])
     router = await start(backend, models=[CANARY])
-    monkeypatch.setattr(tenants, "random", cycle((0.0, 0.4, 0.74, 0.76)).__next__)
-    for _ in range(20):
+    for _ in range(200):
         reply = await chat(router.port, body())
         assert (reply.status, reply.body) == (200, b"hello")
     answered = Counter(json.loads(one.body)["model"] for one in backend.exchanges)
-    assert answered == {"m": 15, "n": 5}
+    assert set(answered) == {"m", "n"}
+    assert answered["m"] > answered["n"]  # once in 10¹³ runs it is not
     metrics = await counted(router)
     for model in ("m", "n"):
         line = f'duration_seconds_count{{gen_ai_request_model="{model}:latest"}}'
