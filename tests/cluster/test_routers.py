@@ -209,6 +209,39 @@ def test_a_router_is_scaled_without_a_lost_request(fleet: Fleet, pool: ThreadPoo
     assert streams.cut == []
 
 
+def test_names_for_models_follow_the_spec(fleet: Fleet) -> None:
+    def names(*routes: object) -> None:
+        fleet.patch(ROUTER, "chat", {"spec": {"models": list(routes)}})
+
+    def listed() -> set[str]:
+        return {one["name"] for one in client.get("/api/tags").json()["models"]}
+
+    with serving(fleet) as client:
+        short = {"num_predict": 3}
+        names({"name": "fast", "targets": [{"model": SMALL}], "defaults": short})
+        eventually("the name is listed", lambda: listed() == {SMALL, "fast"})
+        answer = ask(client, model="fast", stream=False).json()
+        assert (answer["model"], answer["eval_count"]) == (SMALL, 3)
+        told = ["fast", SMALL]
+        fleet.until(ROUTER, "chat", lambda obj: obj["status"]["models"] == told)
+        assert fleet.ready(ROUTER, "chat")["status"]["modelCount"] == 2
+
+        # in a circle: refused, and the last good names stay
+        names(
+            {"name": "fast", "targets": [{"model": "slow"}]},
+            {"name": "slow", "targets": [{"model": "fast"}]},
+        )
+        message = fleet.stalls(ROUTER, "chat", "InvalidSpec")
+        assert "'slow:latest' behind 'fast' is itself a name" in message
+        assert ask(client, model="fast").status_code == 200
+
+        names({"name": SMALL, "targets": [{"model": "missing"}], "fallbacks": [SMALL]})
+        eventually("the old name is gone", lambda: listed() == {SMALL})
+        assert ask(client).status_code == 200
+        assert ask(client, model="fast").status_code == 404
+        fleet.ready(ROUTER, "chat")
+
+
 def test_deletion_leaves_nothing(fleet: Fleet) -> None:
     fleet.apply(ollama_node(), router())
     fleet.ready(ROUTER, "chat")

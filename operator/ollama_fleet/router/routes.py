@@ -75,7 +75,7 @@ _OPERATORS_ONLY = {
     "/api/push": "models are not pushed from here; push from where the model was made",
     "/api/copy": "models are named by Router and ModelDistribution resources, not by clients",
     "/api/delete": "models are removed by ModelDistribution resources, not by clients",
-    "/api/ps": "which models are in memory is shown to operators only, on the port for metrics",
+    "/api/ps": "which models are in memory is shown to operators only: /api/ps on the metrics port",
 }
 
 

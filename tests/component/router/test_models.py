@@ -104,6 +104,18 @@ async def test_a_name_in_the_place_of_an_installed_model(start: Start, serve: Se
     assert sorted(one["name"] for one in listed) == ["m", "n:latest"]
 
 
+async def test_a_name_may_look_like_that_of_a_cloud_model(start: Start, serve: Serve) -> None:
+    backend = await serve()
+    names = ("gpt-oss:120b-cloud", "evil.example/team/x")
+    router = await start(
+        backend, models=[{"name": name, "targets": [{"model": "m"}]} for name in names]
+    )
+    for name in names:
+        assert (await chat(router.port, body(name))).status == 200
+        assert sent(backend)["model"] == "m"
+    assert (await chat(router.port, body("gpt-oss:20b-cloud"))).status == 403
+
+
 async def test_names_are_listed_where_something_stands_behind_them(
     start: Start, serve: Serve
 ) -> None:
