@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from random import random
 
-from ollama_fleet.router.aliases import Alias
-from ollama_fleet.router.body import Body, read_body, write_body
+from ollama_fleet.router.aliases import Alias, Target
+from ollama_fleet.router.body import read_body, write_body
 from ollama_fleet.router.call import Call
 from ollama_fleet.router.errors import Api, Refusal
 from ollama_fleet.router.exchange import Exchange
@@ -12,7 +12,7 @@ from ollama_fleet.router.framing import Request
 from ollama_fleet.router.front import TEXT, Front
 from ollama_fleet.router.listing import Listing
 from ollama_fleet.router.names import is_cloud, is_host_qualified, lookup_key
-from ollama_fleet.router.options import Fields, admitted, with_defaults
+from ollama_fleet.router.options import admitted, with_defaults
 from ollama_fleet.router.relay import Relay
 from ollama_fleet.router.routes import Action, Route, api_of_target, route
 from ollama_fleet.router.snapshot import State
@@ -54,41 +54,50 @@ class Tenants:
         return found
 
     def _relayed(self, front: Front, request: Request, found: Route) -> None:
+        settings = self._relay.settings
         try:
-            asked = read_body(request.body, may_use_name=found.shows)
-            model, fields = self._resolved(asked, found)
-            if fields is not asked.fields:
-                request.body = write_body(fields)
+            name, fields = read_body(request.body, may_use_name=found.shows)
+            model = lookup_key(name)
+            sent = admitted(fields, settings.policy)
+            alias = settings.aliases.get(model)
+            if alias is None:
+                self._expect(name, model, found)
+            else:
+                target = self._behind(name, alias)
+                model = target.key
+                sent = with_defaults(sent, alias.defaults, found.path)
+                if sent.get("model") != target.model:
+                    sent = {**sent, "model": target.model}
+            if sent is not fields:
+                request.body = write_body(sent)
         except Refusal as refusal:
             self._relay.accounting.rejected[refusal.reason] += 1
             raise
-        call = Call(request, found, asked.name, model, self._relay.loop.time())
+        call = Call(request, found, name, model, self._relay.loop.time())
         Exchange(self._relay, front, call).start()
 
-    def _resolved(self, asked: Body, found: Route) -> tuple[str, Fields]:
-        """The lookup key of the model that answers, and the fields its server is sent."""
-        settings, holders = self._relay.settings, self._relay.fleet.snapshot.holders
-        name = asked.name
-        fields = admitted(asked.fields, settings.policy)
-        model = lookup_key(name)
-        alias = settings.aliases.get(model)
-        if alias is not None:
-            target = alias.choose(holders, random())  # noqa: S311
-            if target is None:
-                raise self._none_behind(name, alias)
-            fields = with_defaults(fields, alias.defaults, found.path)
-            if fields.get("model") != target.model:
-                fields = {**fields, "model": target.model}
-            return target.key, fields
+    def _expect(self, name: str, model: str, found: Route) -> None:
+        """See that the model is one of the fleet's; raises `Refusal`."""
         if is_cloud(name):
             raise Refusal(
                 403,
                 f"model '{name}' runs in a cloud; only models on this fleet are served",
                 reason="Cloud",
             )
-        if model not in holders:
+        if model not in self._relay.fleet.snapshot.holders:
             raise self._unknown(name, model, found)
-        return model, fields
+
+    def _behind(self, name: str, alias: Alias) -> Target:
+        """The model that answers for a name; raises `Refusal`."""
+        target = alias.choose(self._relay.fleet.snapshot.holders, random())  # noqa: S311
+        if target is not None:
+            return target
+        models = list(alias.models)
+        if (absent := self._absent(name, [one.key for one in models])) is not None:
+            raise absent
+        named = ", ".join(dict.fromkeys(one.model for one in models))
+        sentence = f"no server has a model that '{name}' stands for: {named}"
+        raise Refusal(503, sentence, reason="NotReady", retry_after=30)
 
     def _unknown(self, name: str, model: str, found: Route) -> Refusal:
         if is_host_qualified(name):
@@ -104,14 +113,6 @@ class Tenants:
         else:
             sentence = f"model '{name}' not found"
         return Refusal(404, sentence, reason="NoModel")
-
-    def _none_behind(self, name: str, alias: Alias) -> Refusal:
-        absent = self._absent(name, [target.key for target in alias.models])
-        if absent is not None:
-            return absent
-        models = ", ".join(dict.fromkeys(target.model for target in alias.models))
-        sentence = f"no server has a model that '{name}' stands for: {models}"
-        return Refusal(503, sentence, reason="NotReady", retry_after=30)
 
     def _absent(self, name: str, models: Sequence[str]) -> Refusal | None:
         """Why no server has any of the models now, if one should soon."""
