@@ -1,13 +1,13 @@
 """Names that clients may use besides those of installed models."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
 from ollama_fleet.api.model import Model, rule, rules
 from ollama_fleet.api.modeldistribution import LocalModelName, ModelName
-from ollama_fleet.api.names import canonical, same
+from ollama_fleet.api.names import canonical
 
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -100,23 +100,24 @@ def fault(routes: Sequence[ModelRoute]) -> str | None:
     circle. One that is listed both as a name and behind another is an installed model only where
     it stands for itself too.
     """
-    return next(_faults(routes), None)
-
-
-def _faults(routes: Sequence[ModelRoute]) -> Iterator[str]:
+    names: dict[str, ModelRoute] = {}
     for index, route in enumerate(routes):
-        for earlier in routes[:index]:
-            if same(route.name, earlier.name):
-                yield (
-                    f"models.{index}.name: {route.name!r} and {earlier.name!r} are one name: "
-                    "keep one of them"
+        earlier = names.setdefault(_key(route.name), route)
+        if earlier is not route:
+            return (
+                f"models.{index}.name: {route.name!r} and {earlier.name!r} are one name: "
+                "keep one of them"
+            )
+    made_up = {key: route for key, route in names.items() if key not in map(_key, route.models)}
+    for index, route in enumerate(routes):
+        for model in route.models:
+            if (other := made_up.get(_key(model))) is not None:
+                return (
+                    f"models.{index}: {model!r} behind {route.name!r} is itself a name that "
+                    f"stands for {other.targets[0].model!r}: write installed models"
                 )
-        for other in routes:
-            if other is route or any(same(other.name, model) for model in other.models):
-                continue
-            for model in route.models:
-                if same(model, other.name):
-                    yield (
-                        f"models.{index}: {canonical(model)!r} behind {route.name!r} is itself a "
-                        f"name that stands for {other.targets[0].model!r}: write installed models"
-                    )
+    return None
+
+
+def _key(name: str) -> str:
+    return canonical(name).lower()

@@ -37,11 +37,10 @@ def test_good(good: list[ModelRoute]) -> None:
     [
         (
             routes(("a", ["b"]), ("b", ["a"])),
-            "models.0: 'b:latest' behind 'a' is itself a name that stands for 'a': "
-            "write installed models",
+            "models.0: 'b' behind 'a' is itself a name that stands for 'a': write installed models",
         ),
         (routes(("a", ["x"]), ("b", ["A:latest"])), "models.1: 'A:latest' behind 'b' is itself a"),
-        ([route("a", ["x"]), route("b", ["y"], "a")], "models.1: 'a:latest' behind 'b'"),
+        ([route("a", ["x"]), route("b", ["y"], "a")], "models.1: 'a' behind 'b'"),
         (
             routes(("fast", ["x"]), ("Fast:latest", ["y"])),
             "models.1.name: 'Fast:latest' and 'fast' are one name: keep one of them",

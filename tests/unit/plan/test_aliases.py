@@ -46,4 +46,4 @@ def test_a_router_with_names_in_a_circle_waits_and_is_told() -> None:
     assert made.apply == ()
     assert ready(made) == ("False", "InvalidSpec")
     message = made.status["conditions"][0]["message"]
-    assert message.startswith("spec.models.0: 'b:latest' behind 'a' is itself a name")
+    assert message.startswith("spec.models.0: 'b' behind 'a' is itself a name")

@@ -82,7 +82,7 @@ def test_headers_are_kept_out_of_sight() -> None:
                     {"name": "b", "targets": [{"model": "a"}]},
                 ]
             },
-            "models.0: 'b:latest' behind 'a' is itself a name",
+            "models.0: 'b' behind 'a' is itself a name",
         ),
         (
             {"models": [{"name": "a", "targets": [{"model": "b"}], "defaults": {"num_ctx": 1}}]},
