@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.context import Background
-from ollama_fleet.controllers.probes import Probes, client_for
+from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.ollama.errors import OllamaError
 from ollama_fleet.plan.result import LoadOrder
 
@@ -21,7 +21,6 @@ FORGIVEN = 900.0
 """Seconds after which an earlier load of the same model counts no more."""
 TIMEOUT = 3600.0
 """Seconds for one load; the server itself gives up after server.loadTimeout."""
-_CONNECT = 10.0
 
 
 @dataclass
@@ -93,16 +92,14 @@ class Loads:
                 place.news.clear()
                 await self._clock.wait(place.news, pause)
                 continue
-            access = self._probes.access(group, place.url)
             keep_alive = place.models[model]
             try:
-                async with client_for(place.url, access, _CONNECT) as client:
+                async with self._probes.client(group, place.url) as client:
                     await client.load(model, keep_alive, TIMEOUT)
             except OllamaError as error:
                 failed_at[model] = self._clock.monotonic()
-                why = access.hide(str(error))
-                place.failures[model] = (place.count(model) + 1, why)
-                log.warning("cannot load %s at %s: %s", model, place.url, why)
+                place.failures[model] = (place.count(model) + 1, str(error))
+                log.warning("cannot load %s at %s: %s", model, place.url, error)
             else:
                 kept = "" if keep_alive is None else f", with keep_alive {keep_alive}"
                 log.info("loaded: %s at %s%s", model, place.url, kept)

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 
 from ollama_fleet.api.access import Access, SecretError, SecretRefs
 from ollama_fleet.api.names import InvalidModelName, canonical
-from ollama_fleet.api.tls import trust
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.context import Background
 from ollama_fleet.kube import KubeError
@@ -119,10 +118,10 @@ class Probes:
         """Whether this server is probed already."""
         return url in self._groups.get(group, ())
 
-    def access(self, group: str, url: str) -> Access:
-        """What the server was last reached by."""
+    def client(self, group: str, url: str) -> OllamaClient:
+        """A client of the caller's own that reaches the server as it was last reached."""
         one = self._groups.get(group, {}).get(url)
-        return (one and one.access) or Access()
+        return OllamaClient(url, one.access if one else None, self._timeout)
 
     def met(self, group: str) -> bool:
         """Whether ``group``'s servers have had their first chance to answer."""
@@ -194,19 +193,19 @@ class Probes:
         if one.client is None or access != one.access:
             if one.client is not None:
                 await one.client.close()
-            one.client = client_for(one.url, access, self._timeout)
+            one.client = OllamaClient(one.url, access, self._timeout)
         if one.secrets == refs:
             one.access = access
-        return await self._ask(one.client, access, one.probe)
+        return await self._ask(one.client, one.probe)
 
-    async def _ask(self, client: OllamaClient, access: Access, before: Probe) -> Probe:
+    async def _ask(self, client: OllamaClient, before: Probe) -> Probe:
         try:
             version = await client.version()
             installed = await client.tags()
             resident = await client.ps()
         except OllamaError as error:
             denied = isinstance(error, OllamaResponseError) and error.status in (401, 403)
-            return replace(before, error=access.hide(str(error)), denied=denied, secret=None)
+            return replace(before, error=str(error), denied=denied, secret=None)
         now = self._clock.now()
         digests = {one.name: one.digest for one in installed}
         return Probe(
@@ -226,12 +225,6 @@ class Probes:
             last_seen=now,
             offline_after=before.offline_after,
         )
-
-
-def client_for(url: str, access: Access, timeout: float) -> OllamaClient:
-    """A client that shows the server what it asks for, and trusts whom it should."""
-    verify = trust(access.ca) if access.ca is not None else True
-    return OllamaClient(url, dict(access.headers), verify, timeout)
 
 
 def _stays(resident: ResidentModel, now: datetime) -> bool:

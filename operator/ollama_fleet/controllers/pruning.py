@@ -1,24 +1,30 @@
-"""Deleting models that no ModelDistribution wants, while nothing uses them."""
+"""Deleting models that no ModelDistribution wants, while nothing uses them, and second names."""
 
 import logging
 from collections.abc import Callable, Sequence
 
-from ollama_fleet.controllers.probes import Probes, client_for
-from ollama_fleet.controllers.pulls import TIMEOUT, Pulls
+from ollama_fleet.controllers.context import Background
+from ollama_fleet.controllers.probes import Probes
+from ollama_fleet.controllers.pulls import Pulls
 from ollama_fleet.controllers.traffic import Traffic
 from ollama_fleet.ollama.errors import ModelNotFound, OllamaError
+from ollama_fleet.plan.leftovers import Leftover
 from ollama_fleet.plan.prune import Removal, in_use
 
 log = logging.getLogger(__name__)
 
 
 class Pruning:
-    """Carries out what plan.prune decides."""
+    """Carries out what plan.prune and plan.leftovers decide."""
 
-    def __init__(self, probes: Probes, pulls: Pulls, traffic: Traffic) -> None:
+    def __init__(
+        self, background: Background, probes: Probes, pulls: Pulls, traffic: Traffic
+    ) -> None:
+        self._background = background
         self._probes = probes
         self._pulls = pulls
         self._traffic = traffic
+        self._tidying: set[Leftover] = set()
 
     async def carry_out(
         self, namespace: str, removals: Sequence[Removal], still: Callable[[Removal], bool]
@@ -32,24 +38,38 @@ class Pruning:
         for one in removals:
             if in_use(one, reports) or one.server in self._pulls.arriving(namespace):
                 continue
-            if still(one) and await self._delete(namespace, one):
+            group = f"{namespace}/{one.ollamanode}"
+            if still(one) and await self._delete(group, one.url, one.model, one.server):
+                log.info("deleted %s: no ModelDistribution wants it there", one)
                 done.append(one)
-                touched.add((f"{namespace}/{one.ollamanode}", one.url))
+                touched.add((group, one.url))
         for group, url in touched:
             await self._probes.refresh(group, url)
         return done
 
-    async def _delete(self, namespace: str, one: Removal) -> bool:
-        group = f"{namespace}/{one.ollamanode}"
-        access = self._probes.access(group, one.url)
+    def tidy(self, namespace: str, leftover: Leftover) -> None:
+        """Remove a second name of a model, unless that is under way."""
+        if leftover not in self._tidying:
+            self._tidying.add(leftover)
+            name = f"remove {leftover.name} from {leftover.server}"
+            self._background.start(name, self._remove(namespace, leftover))
+
+    async def _remove(self, namespace: str, one: Leftover) -> None:
         try:
-            async with client_for(one.url, access, TIMEOUT) as client:
-                await client.delete(one.model)
+            # where it stays, the next probe sees it again, and it is tried again then
+            if await self._delete(f"{namespace}/{one.ollamanode}", one.url, one.name, one.server):
+                log.info("%s removed from %s: a second name", one.name, one.server)
+        finally:
+            self._tidying.discard(one)
+
+    async def _delete(self, group: str, url: str, model: str, server: str) -> bool:
+        """Whether the model was there, and no longer is."""
+        try:
+            async with self._probes.client(group, url) as client:
+                await client.delete(model)
         except ModelNotFound:
             return False
         except OllamaError as error:
-            why = access.hide(str(error))
-            log.warning("cannot delete %s on %s: %s", one.model, one.server, why)
+            log.warning("cannot delete %s on %s: %s", model, server, error)
             return False
-        log.info("deleted %s: no ModelDistribution wants it there", one)
         return True

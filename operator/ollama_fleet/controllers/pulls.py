@@ -12,7 +12,7 @@ from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.names import canonical
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.context import Background
-from ollama_fleet.controllers.probes import Probes, client_for
+from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.turns import Turns
 from ollama_fleet.ollama.client import OllamaClient
 from ollama_fleet.ollama.errors import (
@@ -27,14 +27,11 @@ from ollama_fleet.ollama.progress import Progress
 from ollama_fleet.ollama.wire import PullProgress
 from ollama_fleet.plan.disk import Blobs
 from ollama_fleet.plan.distribution import PullOrder
-from ollama_fleet.plan.leftovers import Leftover
 from ollama_fleet.plan.retries import cause
 from ollama_fleet.plan.tasks import Failure, Running
 
 log = logging.getLogger(__name__)
 
-TIMEOUT = 10.0
-"""Seconds to connect to a server, and for each of its answers that is no stream."""
 REPORT_INTERVAL = 2.0
 """Seconds for which an owner's figures stand: its status is written no more often for them."""
 _BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
@@ -101,7 +98,6 @@ class Pulls:
         self._owners: dict[str, str] = {}
         self._shown_at: dict[str, float] = {}
         self._recalled: set[str] = set()
-        self._tidying: set[Leftover] = set()
         self._bytes = Counter(
             "ollama_fleet_pull_bytes", "Bytes that servers have pulled.", registry=metrics
         )
@@ -189,26 +185,6 @@ class Pulls:
         name = f"pull {order.model} to {order.server}"
         pull.task = self._background.start(name, self._run(pull, attempts))
 
-    def tidy(self, namespace: str, leftover: Leftover) -> None:
-        """Remove a second name of a model, unless that is under way."""
-        if leftover not in self._tidying:
-            self._tidying.add(leftover)
-            name = f"remove {leftover.name} from {leftover.server}"
-            self._background.start(name, self._remove(namespace, leftover))
-
-    async def _remove(self, namespace: str, leftover: Leftover) -> None:
-        group = f"{namespace}/{leftover.ollamanode}"
-        access = self._probes.access(group, leftover.url)
-        try:
-            async with client_for(leftover.url, access, TIMEOUT) as client:
-                await client.delete(leftover.name)
-            log.info("%s removed from %s: a second name", leftover.name, leftover.server)
-        except OllamaError as error:
-            # seen again by the next probe, and tried again then
-            log.info("%s stays on %s: %s", leftover.name, leftover.server, access.hide(str(error)))
-        finally:
-            self._tidying.discard(leftover)
-
     def keep(self, owner: str, wanted: Collection[str]) -> None:
         """Stop those of an owner's pulls that are wanted no longer; a later one resumes."""
         unwanted = [
@@ -281,30 +257,23 @@ class Pulls:
     async def _pull(self, pull: _Pull) -> None:
         order = pull.order
         try:
-            async with self._client(pull) as client:
+            async with self._probes.client(pull.group, order.url) as client:
                 await self._download(client, pull)
             pull.verifying = True
             pull.changed()
             # another client: in the hours of a download its headers may have changed
-            async with self._client(pull) as client:
+            async with self._probes.client(pull.group, order.url) as client:
                 if canonical(order.name) != order.model:
                     # pulled by the registry's name: give it its own, the layers are shared
                     await client.copy(order.name, order.model)
                     await client.delete(order.name)
                 await self._verify(client, order)
         except ModelNotFound as error:
-            raise _PullError(Reason.MODEL_NOT_FOUND, self._told(pull, error)) from error
+            raise _PullError(Reason.MODEL_NOT_FOUND, f"{error}.") from error
         except Unreachable as error:
-            raise _LostError(f"the server was lost: {self._told(pull, error)}") from error
+            raise _LostError(f"the server was lost: {error}.") from error
         except OllamaError as error:
-            raise _PullError(_reason(error), self._told(pull, error)) from error
-
-    def _client(self, pull: _Pull) -> OllamaClient:
-        access = self._probes.access(pull.group, pull.order.url)
-        return client_for(pull.order.url, access, TIMEOUT)
-
-    def _told(self, pull: _Pull, error: OllamaError) -> str:
-        return self._probes.access(pull.group, pull.order.url).hide(f"{error}.")
+            raise _PullError(_reason(error), f"{error}.") from error
 
     async def _download(self, client: OllamaClient, pull: _Pull) -> None:
         order = pull.order

@@ -78,7 +78,7 @@ def build(context: Context) -> Reconcilers:
     facts = RegistryFacts(context.clock, settings.request_timeout, mirror=settings.mirror)
     stores = Stores(context, facts)
     wanted = Wanted(context.store)
-    pruning = Pruning(probes, pulls, traffic)
+    pruning = Pruning(context.background, probes, pulls, traffic)
     return {
         OLLAMA_NODE: OllamaNodes(context, probes, loads, traffic, stores, wanted).reconcile,
         MODEL_DISTRIBUTION: ModelDistributions(
@@ -169,7 +169,7 @@ class ModelDistributions:
             attempts = failure.attempts if failure else 0
             self._pulls.start(owner, order, attempts, lambda: self._context.loop.mark(own))
         for leftover in made.tidy:
-            self._pulls.tidy(namespace, leftover)
+            self._pruning.tidy(namespace, leftover)
         removed = await self._prune(namespace, name, made.delete, servers)
         after = soonest(
             made.plan.requeue_after,

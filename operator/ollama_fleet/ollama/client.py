@@ -13,6 +13,8 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import ValidationError
 
+from ollama_fleet.api.access import Access
+from ollama_fleet.api.tls import trust
 from ollama_fleet.ollama.errors import (
     Busy,
     ModelNotFound,
@@ -38,25 +40,29 @@ _PULL_IDLE_TIMEOUT = 600.0
 class OllamaClient:
     """One Ollama server at `base_url`, used as an async context manager.
 
-    `timeout` (seconds) bounds connecting and each wait for bytes; loads and pulls have their
-    own, longer ones. Environment proxies are ignored: servers are inside the cluster.
+    It is reached by `access`, and no error repeats the headers in that. `timeout` (seconds) bounds
+    connecting and each wait for bytes; loads and pulls have their own, longer ones. Environment
+    proxies are ignored: servers are inside the cluster.
     Every method raises Unreachable, Busy, ModelNotFound or OllamaResponseError.
     """
 
     def __init__(
         self,
         base_url: str,
-        headers: Mapping[str, str] | None = None,
-        verify: bool | ssl.SSLContext = True,
+        access: Access | None = None,
         timeout: float = 10.0,
     ) -> None:
         self.base_url = base_url.rstrip("/")
+        self._access = access or Access()
         self._timeout = timeout
-        if verify is True:
+        verify: ssl.SSLContext | bool = False
+        if self._access.ca is not None:
+            verify = trust(self._access.ca)
+        elif self.base_url.startswith("https:"):
             # httpx would read all root certificates for each client (40 ms), even for http.
-            verify = _trust() if self.base_url.startswith("https:") else False
+            verify = _roots()
         self._http = httpx.AsyncClient(
-            headers=headers, verify=verify, timeout=timeout, trust_env=False
+            headers=dict(self._access.headers), verify=verify, timeout=timeout, trust_env=False
         )
 
     async def __aenter__(self) -> Self:
@@ -135,12 +141,13 @@ class OllamaClient:
         async with self._open("/api/pull", body, idle_timeout, model) as lines:
             async for line in lines:
                 if "error" in line:
-                    raise _pull_error(model, str(line["error"]))
+                    raise _pull_error(model, self._access.hide(str(line["error"])))
                 progress = self._parse(PullProgress, line)
                 status = progress.status
                 yield progress
         if status != "success":
-            raise PullFailed(model, f"the answer ended after {status!r}, without success")
+            told = self._access.hide(repr(status))
+            raise PullFailed(model, f"the answer ended after {told}, without success")
 
     async def _call(
         self,
@@ -157,7 +164,7 @@ class OllamaClient:
                 method, self.base_url + path, json=body, timeout=self._bounds(timeout)
             )
         if response.status_code != httpx.codes.OK:
-            raise _response_error(response.status_code, response.content, model)
+            raise self._refusal(response.status_code, response.content, model)
         if not response.content:
             return {}
         return _object(response.status_code, response.content)
@@ -172,7 +179,7 @@ class OllamaClient:
                 "POST", self.base_url + path, json=body, timeout=self._bounds(timeout)
             ) as response:
                 if response.status_code != httpx.codes.OK:
-                    raise _response_error(response.status_code, await response.aread(), model)
+                    raise self._refusal(response.status_code, await response.aread(), model)
                 yield _lines(response)
 
     def _bounds(self, read: float | None) -> httpx.Timeout:
@@ -187,8 +194,22 @@ class OllamaClient:
         except httpx.TimeoutException as error:
             raise Unreachable(f"{self.base_url} did not answer in time") from error
         except (httpx.RequestError, httpx.InvalidURL, httpx.StreamError) as error:
-            reason = str(error) or type(error).__name__
+            reason = self._access.hide(str(error)) or type(error).__name__
             raise Unreachable(f"{self.base_url} cannot be reached: {reason}") from error
+
+    def _refusal(self, status: int, content: bytes, model: str) -> Exception:
+        """What an answer that is no success means."""
+        text = content.decode(errors="replace").strip()
+        try:
+            message = self._access.hide(str(json.loads(text)["error"]))
+        except (ValueError, KeyError, TypeError):
+            # hidden before it is cut: the beginning of a key would not be found
+            message = self._access.hide(text)[:200] or "no reason given"
+        if status == httpx.codes.NOT_FOUND and model and "not found" in message:
+            return ModelNotFound(model, message)
+        if status == httpx.codes.SERVICE_UNAVAILABLE:
+            return Busy(status, message)
+        return OllamaResponseError(status, message)
 
     def _models(self, kind: type[T], answer: dict[str, Any]) -> list[T]:
         models = answer.get("models")
@@ -200,13 +221,12 @@ class OllamaClient:
         except ValidationError as error:
             problem = error.errors()[0]
             field = ".".join(str(part) for part in problem["loc"])
-            raise OllamaResponseError(
-                200, f"{self.base_url} sent a strange {field}: {problem['msg']}"
-            ) from error
+            told = self._access.hide(f"{field}: {problem['msg']}")
+            raise OllamaResponseError(200, f"{self.base_url} sent a strange {told}") from error
 
 
 @cache
-def _trust() -> ssl.SSLContext:
+def _roots() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
@@ -224,18 +244,6 @@ def _object(status: int, text: bytes | str) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise OllamaResponseError(status, "the answer is no JSON object; is this Ollama?")
     return answer
-
-
-def _response_error(status: int, content: bytes, model: str) -> Exception:
-    try:
-        message = str(json.loads(content)["error"])
-    except (ValueError, KeyError, TypeError):
-        message = content.decode(errors="replace").strip()[:200] or "no reason given"
-    if status == httpx.codes.NOT_FOUND and model and "not found" in message:
-        return ModelNotFound(model, message)
-    if status == httpx.codes.SERVICE_UNAVAILABLE:
-        return Busy(status, message)
-    return OllamaResponseError(status, message)
 
 
 def _pull_error(model: str, message: str) -> Exception:

@@ -3,10 +3,6 @@
 import asyncio
 from typing import Any, cast
 
-import pytest
-
-from ollama_fleet.api.access import Access
-from ollama_fleet.controllers import loads as module
 from ollama_fleet.controllers.context import Background
 from ollama_fleet.controllers.loads import ATTEMPTS, LAST_PAUSE, Loads
 from ollama_fleet.controllers.probes import Probes
@@ -20,12 +16,10 @@ URL = "http://a-0:11434"
 class Servers:
     """Every server there is: it loads at once, or says why not."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
+    def __init__(self, clock: FakeClock) -> None:
         self.asked: list[tuple[float, str, Any]] = []
         self.broken: set[str] = set()
-        self.secret = "Bearer 0123456789"
         self._clock = clock
-        monkeypatch.setattr(module, "client_for", lambda *_: self)
         self.loads = Loads(Background(), cast(Probes, self), clock)
 
     async def __aenter__(self) -> "Servers":
@@ -34,8 +28,9 @@ class Servers:
     async def __aexit__(self, *_: object) -> None:
         pass
 
-    def access(self, group: str, url: str) -> Access:
-        return Access((("Authorization", self.secret),))
+    def client(self, group: str, url: str) -> "Servers":
+        assert (group, url) == ("llm/a", URL)
+        return self
 
     async def refresh(self, group: str, url: str) -> None:
         pass
@@ -43,7 +38,7 @@ class Servers:
     async def load(self, model: str, keep_alive: Any, timeout: float) -> None:
         self.asked.append((self._clock.monotonic(), model, keep_alive))
         if model in self.broken:
-            raise OllamaResponseError(500, f"too large, {self.secret}")
+            raise OllamaResponseError(500, "too large")
 
     def want(self, *models: str, keep_alive: int | str | None = -1) -> None:
         orders = [LoadOrder("a-0", URL, model, keep_alive) for model in models]
@@ -55,9 +50,9 @@ class Servers:
 
 
 async def test_what_is_put_out_again_is_loaded_later_and_later(
-    monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+    clock: FakeClock,
 ) -> None:
-    servers = Servers(monkeypatch, clock)
+    servers = Servers(clock)
     for _ in range(1000):
         servers.want("m")
         await settle()
@@ -77,9 +72,9 @@ async def test_what_is_put_out_again_is_loaded_later_and_later(
 
 
 async def test_what_does_not_load_lets_the_others_go_first_and_is_told(
-    monkeypatch: pytest.MonkeyPatch, clock: FakeClock
+    clock: FakeClock,
 ) -> None:
-    servers = Servers(monkeypatch, clock)
+    servers = Servers(clock)
     servers.broken = {"m"}
     servers.want("m", "n")
     await settle()
@@ -95,15 +90,3 @@ async def test_what_does_not_load_lets_the_others_go_first_and_is_told(
     assert servers.asked[-1][1:] == ("o", "30m")
     servers.want()
     await asyncio.sleep(0)
-
-
-async def test_what_a_server_is_reached_by_is_not_logged(
-    monkeypatch: pytest.MonkeyPatch, clock: FakeClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    servers = Servers(monkeypatch, clock)
-    servers.broken = {"m"}
-    servers.want("m")
-    await settle()
-    assert "cannot load m" in caplog.text
-    assert servers.secret not in caplog.text
-    servers.want()

@@ -1,6 +1,6 @@
 """Probes by what Secrets hold, read again before each."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -33,19 +33,23 @@ class Box:
             raise found
         return Access((("key", found),))
 
-    def client(self, url: str, headers: dict[str, str], *_: Any) -> "Client":
-        return Client(self, headers.get("key"))
+    def client(self, url: str, access: Access | None, *_: Any) -> "Client":
+        return Client(self, dict(access.headers).get("key") if access else None)
+
+    def key_for(self, probes: Probes, group: str) -> str | None:
+        """What a client of somebody else's shows."""
+        return cast(Client, probes.client(group, URL)).key
 
 
 class Client:
     def __init__(self, box: Box, key: str | None) -> None:
         self._box = box
-        self._key = key
+        self.key = key
 
     async def version(self) -> str:
-        self._box.shown.append(self._key)
-        if self._key != self._box.key:
-            raise OllamaResponseError(401, f"not known: {self._key}")
+        self._box.shown.append(self.key)
+        if self.key != self._box.key:
+            raise OllamaResponseError(401, f"not known: {self.key}")
         return "1"
 
     async def tags(self) -> list[Any]:
@@ -85,7 +89,7 @@ async def test_a_secret_is_needed_first_and_followed_as_it_changes(
     await clock.advance(5)
     seen = probes.seen("ns/box")[URL]
     assert (seen.version, seen.secret, seen.error) == ("1", None, None)
-    assert probes.access("ns/box", URL).headers == (("key", "first"),)
+    assert box.key_for(probes, "ns/box") == "first"
 
     box.key = "second-key"
     await clock.advance(30)
@@ -94,7 +98,7 @@ async def test_a_secret_is_needed_first_and_followed_as_it_changes(
     await clock.advance(5)
     seen = probes.seen("ns/box")[URL]
     assert (seen.denied, seen.error) == (False, None)
-    assert probes.access("ns/box", URL).headers == (("key", "second-key"),)
+    assert box.key_for(probes, "ns/box") == "second-key"
 
 
 @pytest.mark.parametrize("away", [AWAY, KubeError(500, "", "it fails")])
@@ -126,7 +130,7 @@ async def test_another_ollamanode_at_the_same_address_is_not_let_in(
     await clock.advance(0)
     assert probes.seen("ns/box")[URL].version == "1"
     assert probes.seen("other/box")[URL].version is None
-    assert probes.access("other/box", URL) == Access()
+    assert box.key_for(probes, "other/box") is None
     probes.forget("ns/box")
     assert not probes.follows("ns/box", URL)
     assert probes.follows("other/box", URL)

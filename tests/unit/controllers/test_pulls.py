@@ -8,12 +8,10 @@ from typing import Any, Self
 import pytest
 from prometheus_client import CollectorRegistry
 
-from ollama_fleet.api.access import Access
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.controllers.context import Background
 from ollama_fleet.controllers.pulls import REPORT_INTERVAL, Pulls
 from ollama_fleet.ollama.errors import (
-    ModelNotFound,
     OllamaResponseError,
     PullFailed,
     Silent,
@@ -21,24 +19,18 @@ from ollama_fleet.ollama.errors import (
 )
 from ollama_fleet.ollama.wire import InstalledModel, PullProgress
 from ollama_fleet.plan.distribution import PullOrder
-from ollama_fleet.plan.leftovers import Leftover
 from ollama_fleet.plan.tasks import Failure
 from tests.unit.controllers.conftest import FakeClock, settle
 
 MODEL = "llama3.2:1b"
 DIGEST = "sha256:" + "a" * 64
 ORDER = PullOrder("task", "a-0", "a", "http://a-0", MODEL, MODEL, False, DIGEST, 1000, 60.0)
-ACCESS = Access((("Authorization", "Bearer of-the-box"),))
 
 
 class FakeServer:
     """Says the lines it is told to say, and lists one model."""
 
     lines: "asyncio.Queue[PullProgress | Exception | None]"
-    deleted: list[str]
-
-    def __init__(self, url: str, headers: dict[str, str], *_: Any) -> None:
-        assert (url, headers) == (ORDER.url, dict(ACCESS.headers))
 
     async def __aenter__(self) -> Self:
         return self
@@ -52,11 +44,6 @@ class FakeServer:
                 raise line
             yield line
 
-    async def delete(self, name: str) -> None:
-        self.deleted.append(name)
-        if len(self.deleted) > 1:
-            raise ModelNotFound(name, "gone")
-
     async def tags(self) -> list[InstalledModel]:
         return [InstalledModel(name=MODEL, digest="a" * 64, size=1000)]
 
@@ -65,16 +52,14 @@ class FakeProbes:
     async def refresh(self, group: str, url: str) -> None:
         assert (group, url) == ("ns/a", ORDER.url)
 
-    def access(self, group: str, url: str) -> Access:
+    def client(self, group: str, url: str) -> FakeServer:
         assert (group, url) == ("ns/a", ORDER.url)
-        return ACCESS
+        return FakeServer()
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> type[FakeServer]:
-    monkeypatch.setattr("ollama_fleet.controllers.probes.OllamaClient", FakeServer)
     monkeypatch.setattr(FakeServer, "lines", asyncio.Queue(), raising=False)
-    monkeypatch.setattr(FakeServer, "deleted", [], raising=False)
     return FakeServer
 
 
@@ -135,17 +120,6 @@ async def test_a_failure_by_a_defect_counts_as_one(
     assert "failed by a defect" in caplog.text
 
 
-async def test_what_the_server_was_shown_is_told_to_nobody(
-    clock: FakeClock, server: type[FakeServer], pulls: Pulls, caplog: pytest.LogCaptureFixture
-) -> None:
-    pulls.start("ns/m", ORDER, 0, lambda: None)
-    server.lines.put_nowait(OllamaResponseError(401, "not known: Bearer of-the-box"))
-    await settle()
-    message = pulls.failures("ns/m")["task"].message
-    assert message == "HTTP 401: not known: [hidden]."
-    assert "of-the-box" not in caplog.text
-
-
 async def test_a_failure_after_the_spec_has_changed_is_known(
     clock: FakeClock, server: type[FakeServer], pulls: Pulls
 ) -> None:
@@ -154,17 +128,6 @@ async def test_a_failure_after_the_spec_has_changed_is_known(
     server.lines.put_nowait(RuntimeError("oh"))
     await settle()
     assert pulls.failures("ns/m").keys() == {"task"}
-
-
-async def test_a_second_name_is_removed_once(server: type[FakeServer], pulls: Pulls) -> None:
-    leftover = Leftover("a-0", "a", ORDER.url, f"mirror:5000/library/{MODEL}")
-    pulls.tidy("ns", leftover)
-    pulls.tidy("ns", leftover)
-    await settle()
-    assert server.deleted == [leftover.name]
-    pulls.tidy("ns", leftover)
-    await settle()
-    assert server.deleted == [leftover.name, leftover.name]
 
 
 async def test_status_is_recalled_once(
