@@ -1,4 +1,4 @@
-"""Reading and writing the key-value header of a GGUF file (version 3), and nothing else of it.
+"""Reading and writing what comes before the weights in a GGUF file (version 3).
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -16,6 +16,7 @@ _SCALARS = {
 }  # fmt: skip
 _STRING, _ARRAY = 8, 9
 _LONGEST_KEPT_ARRAY = 1024
+_TENSORS = {0: "F32", 1: "F16"}
 
 
 def read(file: BinaryIO) -> dict[str, Any]:
@@ -25,6 +26,22 @@ def read(file: BinaryIO) -> dict[str, Any]:
         raise ValueError("no GGUF file: it does not begin with GGUF")
     _, _, keys = struct.unpack("<IQQ", file.read(20))
     return {_read_string(file): _read_value(file, _unpack(file, "<I")) for _ in range(keys)}
+
+
+def tensors(file: BinaryIO) -> list[dict[str, Any]]:
+    """The tensors of a file, as /api/show lists them."""
+    file.seek(len(_MAGIC) + 4)
+    count = _unpack(file, "<Q")
+    file.seek(0)
+    read(file)
+    found = []
+    for _ in range(count):
+        name = _read_string(file)
+        shape = [_unpack(file, "<Q") for _ in range(_unpack(file, "<I"))]
+        kind = _unpack(file, "<I")
+        _unpack(file, "<Q")  # where it lies
+        found.append({"name": name, "type": _TENSORS.get(kind, str(kind)), "shape": shape})
+    return found
 
 
 def write(values: dict[str, Any]) -> bytes:

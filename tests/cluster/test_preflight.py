@@ -104,6 +104,25 @@ def test_a_model_waits_for_room_on_the_volume(fleet: Fleet) -> None:
     assert (grown["diskTotal"], grown["diskFree"]) == ("80Mi", "43Mi")
 
 
+def test_a_fallback_stands_in_for_a_model_that_finds_no_room(fleet: Fleet) -> None:
+    wanted = distribution("m", models=[{"name": LARGE, "fallbacks": [SMALL]}])
+    fleet.apply(ollama_node(storage={"size": "20Mi"}), wanted)
+    fleet.ready(MODEL_DISTRIBUTION, "m")
+    ((model, message),) = told(fleet.tasks("m"), "model", "message")
+    assert model == SMALL
+    # as it is now: the two share a layer, and the fallback takes room itself
+    needs = f"listed, fallback of {LARGE}, which needs 30 MiB of disk, where 14 MiB are free"
+    assert message.endswith(needs)
+    fleet.rests(3)
+
+    fleet.patch(OLLAMA_NODE, "a", {"spec": {"storage": {"size": "80Mi"}}})
+    installed = [(LARGE, "Installed")]
+    eventually(
+        "the model itself is there", lambda: told(fleet.tasks("m"), "model", "state") == installed
+    )
+    fleet.ready(MODEL_DISTRIBUTION, "m")
+
+
 def test_a_claim_of_the_users_own_is_measured_too(fleet: Fleet) -> None:
     fleet.apply(
         volume("shelf", "40Mi"),

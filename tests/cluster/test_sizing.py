@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from dev.ollama import process
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, Object
-from tests.cluster.fleet import Fleet, distribution, ollama_node, told
+from tests.cluster.conftest import Kubectl, operator_stopped
+from tests.cluster.fleet import Api, Fleet, distribution, ollama_node, told
 from tests.cluster.waiting import eventually
 
 BIG, MIDDLE, SMALL = "gpt-oss:20b", "llama3.1:8b", "llama3.2:1b"
+UNREAD = "qwen3:4b"
+"""Of which no other test reads the header."""
 EMULATED = [{"name": "OLLAMA_FLEET_SERVER", "value": "emulator"}]
 
 
@@ -98,6 +102,36 @@ def test_the_settings_of_the_servers_decide_again(fleet: Fleet, source: Object) 
     fleet.patch(OLLAMA_NODE, "a", {"spec": {"server": {"contextLength": 16384, "parallel": 2}}})
     planned = eventually("it is planned anew", lambda: _planned(fleet, SMALL))
     assert "(context 16384 × 2, q8_0)" in planned
+
+
+def test_what_the_registry_does_not_say_of_a_model_the_server_that_has_it_does(
+    fleet: Fleet, source: Object, kubectl: Kubectl, api: Api
+) -> None:
+    with process.registry("--form", "sized") as (url, _):
+        fault = {"kind": "error", "count": 10**6}  # of all bytes, and so of the model's header
+        httpx.post(f"{url}/_registry/faults", json=fault, trust_env=False).raise_for_status()
+        closed = {"registry": url.removeprefix("http://"), "insecure": True}
+        fleet.apply(ollama_node(), distribution("m", UNREAD, source=closed, dryRun=True))
+        guessed = eventually("it is planned", lambda: _planned(fleet, UNREAD))
+        how = "(estimated from its size alone)"
+        assert guessed.startswith(f"needs about 3.8 GiB, has 8.0 GiB {how}")
+
+        (pod,) = fleet.pods("a")
+        there = fleet.emulator(pod).url
+        other = f"{source['registry']}/library/{UNREAD}"
+        pulled = {"model": other, "insecure": True, "stream": False}
+        copied = {"source": other, "destination": UNREAD}
+        for path, body in (("/api/pull", pulled), ("/api/copy", copied)):
+            answer = httpx.post(there + path, json=body, timeout=60, trust_env=False)
+            assert answer.status_code == 200, answer.text
+        computed = "needs 5.0 GiB, has 8.0 GiB (context 8192 × 1, f16); listed"
+        assert task(fleet, UNREAD, "Installed")["message"] == computed
+    # an operator that has just begun, and never heard of a registry, says the same
+    with operator_stopped(kubectl, api):
+        fleet.delete(MODEL_DISTRIBUTION, "m")
+    fleet.apply(distribution("n", UNREAD, source={**closed, "registry": "127.0.0.1:1"}))
+    assert task(fleet, UNREAD, "Installed", "n")["message"] == computed
+    fleet.rests(3)
 
 
 def _planned(fleet: Fleet, model: str) -> str:

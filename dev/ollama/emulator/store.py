@@ -20,7 +20,7 @@ _PARTIAL_LIFETIME = 3600.0
 @dataclass(frozen=True, slots=True)
 class Model:
     """An installed model. `digest` is its manifest's in bare hex, `weights` the bytes of its
-    model layer, `header` the GGUF header's values."""
+    model layer, `header` the GGUF header's values, `tensors` those of the file."""
 
     name: ModelName
     digest: str
@@ -32,6 +32,7 @@ class Model:
     weights: int
     weights_path: Path
     header: dict[str, Any]
+    tensors: list[dict[str, Any]]
     parameters: dict[str, Any]
     template: str
 
@@ -173,6 +174,7 @@ class Store:
         weights_path = self.blob(weights["digest"])
         with weights_path.open("rb") as file:
             header = gguf_header.read(file)
+            tensors = gguf_header.tensors(file)
         return Model(
             name=self._name(path),
             digest=hashlib.sha256(content).hexdigest(),
@@ -188,6 +190,7 @@ class Store:
             ),
             weights_path=weights_path,
             header=header,
+            tensors=tensors,
             parameters=json.loads(self.blob(found["params"]["digest"]).read_bytes())
             if "params" in found
             else {},

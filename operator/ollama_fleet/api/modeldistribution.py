@@ -107,7 +107,9 @@ class WantedModel(Model):
         default=None, description="Pins the model; another digest is drift and pulled again."
     )
     fallbacks: Annotated[list[LocalModelName], Field(max_length=8)] = Field(
-        default=[], description="Taken in order when the model does not fit or cannot be pulled."
+        default=[],
+        description="Taken in order when the model does not fit, finds no room on the disk, or "
+        "cannot be pulled.",
     )
     preload: bool = Field(
         default=False,

@@ -14,7 +14,7 @@ from ollama_fleet.controllers.context import Background
 from ollama_fleet.kube import KubeError
 from ollama_fleet.ollama.client import OllamaClient
 from ollama_fleet.ollama.errors import OllamaError, OllamaResponseError
-from ollama_fleet.ollama.wire import ResidentModel
+from ollama_fleet.ollama.wire import InstalledModel, ResidentModel
 from ollama_fleet.plan.servers import OFFLINE_AFTER, Installed, Probe
 from ollama_fleet.plan.times import rfc3339
 from ollama_fleet.plan.troubles import Trouble
@@ -201,19 +201,16 @@ class Probes:
     async def _ask(self, client: OllamaClient, before: Probe) -> Probe:
         try:
             version = await client.version()
-            installed = await client.tags()
+            listed = await client.tags()
             resident = await client.ps()
         except OllamaError as error:
             denied = isinstance(error, OllamaResponseError) and error.status in (401, 403)
             return replace(before, error=str(error), denied=denied, secret=None)
         now = self._clock.now()
-        digests = {one.name: one.digest for one in installed}
+        digests = {one.name: one.digest for one in listed}
         return Probe(
             version=version or "unknown",
-            installed={
-                _name(one.name): Installed(_digest(one.digest), one.size, rfc3339(one.modified_at))
-                for one in installed
-            },
+            installed=installed(listed),
             resident={_name(one.name): one.size_vram or one.size for one in resident},
             lasting=frozenset(
                 _name(one.name)
@@ -225,6 +222,14 @@ class Probes:
             last_seen=now,
             offline_after=before.offline_after,
         )
+
+
+def installed(listed: Iterable[InstalledModel]) -> dict[str, Installed]:
+    """What a server lists, by the names it is known by."""
+    return {
+        _name(one.name): Installed(_digest(one.digest), one.size, rfc3339(one.modified_at))
+        for one in listed
+    }
 
 
 def _stays(resident: ResidentModel, now: datetime) -> bool:

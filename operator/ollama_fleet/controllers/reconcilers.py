@@ -17,7 +17,7 @@ from ollama_fleet.controllers.carryout import (
     living,
     stalled,
 )
-from ollama_fleet.controllers.comparisons import Call, Comparisons, fresh_from
+from ollama_fleet.controllers.comparisons import Comparisons, fresh_from
 from ollama_fleet.controllers.context import Context, Reconcilers
 from ollama_fleet.controllers.facts import RegistryFacts
 from ollama_fleet.controllers.fleet import (
@@ -34,6 +34,7 @@ from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.pruning import Pruning
 from ollama_fleet.controllers.pulls import Pulls
 from ollama_fleet.controllers.routers import Routers
+from ollama_fleet.controllers.shapes import Shapes
 from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.controllers.traffic import Traffic
 from ollama_fleet.controllers.wanted import Wanted
@@ -49,6 +50,7 @@ from ollama_fleet.plan.conditions import Verdict
 from ollama_fleet.plan.demands import key
 from ollama_fleet.plan.result import soonest
 from ollama_fleet.plan.servers import Server
+from ollama_fleet.plan.shapes import holders
 from ollama_fleet.plan.tasks import RegistryFact, Seen, failures_from_status
 
 
@@ -75,14 +77,22 @@ def build(context: Context) -> Reconcilers:
 
     traffic = Traffic(context.store, context.clock, settings.probe_interval, busier)
     context.background.start("traffic", traffic.run())
+
+    def described() -> None:
+        for kind in (OLLAMA_NODE, MODEL_DISTRIBUTION):
+            for one in context.store.list(kind):
+                meta = one["metadata"]
+                context.loop.mark(Key(kind, meta["namespace"], meta["name"]))
+
     facts = RegistryFacts(context.clock, settings.request_timeout, mirror=settings.mirror)
-    stores = Stores(context, facts)
+    shapes = Shapes(context.background, probes, context.clock, described)
+    stores = Stores(context, facts, shapes)
     wanted = Wanted(context.store)
     pruning = Pruning(context.background, probes, pulls, traffic)
     return {
         OLLAMA_NODE: OllamaNodes(context, probes, loads, traffic, stores, wanted).reconcile,
         MODEL_DISTRIBUTION: ModelDistributions(
-            context, probes, stores, pulls, facts, pruning, wanted
+            context, probes, stores, pulls, facts, shapes, pruning, wanted
         ).reconcile,
         ROUTER: Routers(context, probes, stores).reconcile,
     }
@@ -98,6 +108,7 @@ class ModelDistributions:
         stores: Stores,
         pulls: Pulls,
         facts: RegistryFacts,
+        shapes: Shapes,
         pruning: Pruning,
         wanted: Wanted,
     ) -> None:
@@ -106,6 +117,7 @@ class ModelDistributions:
         self._stores = stores
         self._pulls = pulls
         self._facts = facts
+        self._shapes = shapes
         self._pruning = pruning
         self._wanted = wanted
         self._planned: set[tuple[str, str]] = set()
@@ -132,10 +144,15 @@ class ModelDistributions:
         self._recall(owner, wanted)
         models = distribution.models_named(spec)
         expected = self._expected(spec, namespace)
-        call = self._call(owner, wanted, spec)
+        servers = servers_in(self._context, self._probes, self._stores, namespace)
+        targeted = distribution.targeted(spec.target, servers)
+        call = self._comparisons.call(owner, wanted, spec, targeted, self._context.clock.now())
         since = fresh_from(call, self._pulls.failures(owner).values())
+        registry = await self._ask(spec, models, expected, since)
+        self._shapes.learn(registry.values())
+        undescribed = await self._shapes.ask(namespace, holders(targeted, models))
         seen = Seen(
-            registry=await self._ask(spec, models, expected, since),
+            registry=registry,
             compare=call is not None,
             running=self._pulls.running(owner),
             failures=self._pulls.failures(owner),
@@ -174,6 +191,7 @@ class ModelDistributions:
         after = soonest(
             made.plan.requeue_after,
             self._facts.next_look(spec.source, models),
+            undescribed,
             0.0 if again or removed else None,
             prune.LOOK_AGAIN if made.delete else None,
         )
@@ -211,13 +229,6 @@ class ModelDistributions:
             return wanted is not None and key(removal.model) not in wanted
 
         return await self._pruning.carry_out(namespace, removals, still)
-
-    def _call(self, owner: str, wanted: Object, spec: ModelDistributionSpec) -> Call | None:
-        """Whether what is installed is to be compared with the registry now."""
-        namespace = wanted["metadata"]["namespace"]
-        servers = servers_in(self._context, self._probes, self._stores, namespace)
-        targeted = distribution.targeted(spec.target, servers)
-        return self._comparisons.call(owner, wanted, spec, targeted, self._context.clock.now())
 
     async def _ask(
         self,

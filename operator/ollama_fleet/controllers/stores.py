@@ -2,6 +2,7 @@
 
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.facts import RegistryFacts
+from ollama_fleet.controllers.shapes import Shapes
 from ollama_fleet.kube import Object
 from ollama_fleet.kube.kinds import PERSISTENT_VOLUME_CLAIM
 from ollama_fleet.plan.disk import Disks
@@ -10,9 +11,10 @@ from ollama_fleet.plan.disk import Disks
 class Stores:
     """What is known of stores and of what lies in them."""
 
-    def __init__(self, context: Context, facts: RegistryFacts) -> None:
+    def __init__(self, context: Context, facts: RegistryFacts, shapes: Shapes) -> None:
         self._context = context
         self._facts = facts
+        self._shapes = shapes
         self._named: dict[tuple[str, str], Object] = {}
         """The claims that OllamaNodes name, by namespace and OllamaNode: the operator did not make
         them, so no watch shows them."""
@@ -39,4 +41,4 @@ class Stores:
         named = (claim for (place, _), claim in self._named.items() if place == namespace)
         own = self._context.store.list(PERSISTENT_VOLUME_CLAIM, namespace)
         claims = {claim["metadata"]["name"]: claim for claim in (*named, *own)}
-        return Disks(claims, self._facts.layers)
+        return Disks(claims, self._facts.layers, self._shapes.known)

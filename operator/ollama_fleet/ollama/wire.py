@@ -60,15 +60,32 @@ class ResidentModel(Wire):
     details: Details = Details()
 
 
+class Tensor(Wire):
+    """A tensor of a model. `shape` begins with the dimension that runs fastest."""
+
+    name: str = ""
+    shape: tuple[int, ...] = ()
+
+
 class ModelDetail(Wire):
-    """A model in full (/api/show). `model_info` holds the GGUF header's values by key."""
+    """A model in full (/api/show). `model_info` holds the GGUF header's values by key, with null
+    for long lists; `projector_info` those of a projector's file, where it has one."""
 
     details: Details = Details()
     model_info: dict[str, Any] = {}
+    projector_info: dict[str, Any] = {}
+    tensors: tuple[Tensor, ...] = ()
     capabilities: tuple[str, ...] = ()
     parameters: str = ""
     template: str = ""
     modified_at: datetime = NEVER
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the model knows, as each has a row of its own; 0 where it is not said,
+        as by releases before 0.6."""
+        shapes = (one.shape for one in self.tensors if one.name == "token_embd.weight")
+        return next((shape[-1] for shape in shapes if len(shape) == 2), 0)
 
 
 class PullProgress(Wire):

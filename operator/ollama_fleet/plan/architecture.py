@@ -18,6 +18,12 @@ _WINDOWED = {
 }
 """Architectures whose layers see a sliding window: so many first of each so many, as
 llama_hparams::set_swa_pattern has them. Others may name a window and do not use it."""
+_BY_LAYER = (
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.sliding_window_pattern",
+)
+"""What may be a list, with a value for each layer."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +46,23 @@ class Architecture:
     """Whether the part that reads images is in the same file."""
 
 
-def architecture_of(header: Mapping[str, object]) -> Architecture | None:
+def architecture_of(header: Mapping[str, object], vocabulary: int = 0) -> Architecture | None:
     """The shape by a GGUF header's values, or /api/show's ``model_info``; None where they do not
-    say enough, as the latter leaves out the tokens, whose number not every header gives besides."""
+    say enough. The latter leaves out lists, and so the tokens, whose number not every header gives
+    besides: it is ``vocabulary`` then. Where it leaves out what each layer has, nothing is said:
+    as the header has it is what counts, from wherever it comes."""
     name = header.get("general.architecture")
     if not isinstance(name, str):
         return None
     given = _Header(name, header)
+    if any(given.left_out(key) for key in _BY_LAYER):
+        return None
     layers, embedding = given.count("block_count"), given.count("embedding_length")
     if layers > _MOST_LAYERS:
         return None
     heads = max(given.counts("attention.head_count", layers), default=0)
-    vocabulary = given.count("vocab_size") or _count(header.get("tokenizer.ggml.tokens"))
+    tokens = _count(header.get("tokenizer.ggml.tokens"))
+    vocabulary = given.count("vocab_size") or tokens or _count(vocabulary)
     context = given.count("context_length")
     if not (layers and embedding and heads and vocabulary and context):
         return None
@@ -77,6 +88,10 @@ class _Header:
 
     def get(self, key: str) -> object:
         return self.values.get(f"{self.name}.{key}")
+
+    def left_out(self, key: str) -> bool:
+        """Whether the file has it, and here it is not."""
+        return f"{self.name}.{key}" in self.values and self.get(key) in (None, [])
 
     def count(self, key: str) -> int:
         return _count(self.get(key))

@@ -7,8 +7,8 @@ from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import BestFit, ModelDistributionSpec, Tier, WantedModel
 from ollama_fleet.api.quantity import bytes_of
 from ollama_fleet.plan.memory import enough
-from ollama_fleet.plan.servers import Server
-from ollama_fleet.plan.sizing import Fit, amount, fit
+from ollama_fleet.plan.servers import Installed, Server
+from ollama_fleet.plan.sizing import Fit, amount, amounts, fit
 from ollama_fleet.plan.tasks import RegistryFact, canonical
 from ollama_fleet.plan.troubles import Trouble
 
@@ -37,21 +37,47 @@ class _Judge:
     def fact(self, name: str) -> RegistryFact:
         return self.registry.get(canonical(name), RegistryFact())
 
+    def installed(self, name: str) -> Installed | None:
+        """The model as the server has it."""
+        return self.server.probe.installed.get(canonical(name))
+
     def fit(self, name: str) -> Fit | None:
-        """The verdict; None where the registry does not say the model's size.
+        """The verdict; None where neither the registry nor whoever has the model has described it.
 
         Each model is judged alone: Ollama unloads others where there is no room for it.
         """
-        fact = self.fact(name)
-        if fact.weights is None:
+        fact, there = self.fact(name), self.installed(name)
+        digest, size = fact.digest, fact.size
+        if digest is None and there is not None:
+            digest, size = there.digest, there.size
+        shape, weights = self.server.shapes.get(digest or ""), fact.weights
+        if weights is None and shape is not None and size is not None:
+            weights = shape.weighs(size)
+        if weights is None:
             return None
+        # the first that described these bytes, whoever describes them since
+        architecture = (shape and shape.architecture) or fact.architecture
         load = self.server.load.sized(self.spec.sizing)
-        return fit(fact.weights, fact.architecture, load, self.server.memory.size)
+        return fit(weights, architecture, load, self.server.memory.size)
+
+    def gone(self, name: str) -> bool:
+        """Whether the model cannot be had: what is installed need not be in the registry."""
+        return self.fact(name).missing and self.installed(name) is None
+
+    def refusal(self, name: str, verdict: Fit | None) -> str | None:
+        """Why the server cannot take the model; None where it can, as far as is known, or where
+        its disk has it already."""
+        if verdict is not None and not verdict.fits:
+            return f"which needs {amount(verdict.need)}"
+        store, blobs = self.server.store, self.fact(name).blobs
+        if self.installed(name) is not None or store.takes(blobs):
+            return None
+        lacking, free = amounts(store.lacks(blobs), store.room)
+        return f"which needs {lacking} of disk, where {free} are free"
 
     def kept(self, names: Iterable[str]) -> str | None:
         """What of these is installed: while the registry is silent, it stays the choice."""
-        installed = self.server.probe.installed
-        return next((name for name in names if canonical(name) in installed), None)
+        return next((name for name in names if self.installed(name) is not None), None)
 
 
 def choices(
@@ -80,27 +106,32 @@ def tier_of(tiers: Iterable[Tier], server: Server) -> Tier | None:
 
 
 def _listed(judge: _Judge, model: WantedModel, why: str) -> Choice:
-    """The model or, where it cannot be had or does not fit, its first fallback that does."""
-    too_large: Choice | None = None
+    """The model or, where it cannot be had, does not fit or finds no room on the disk, its first
+    fallback that does."""
+    first: Choice | None = None
+    because = ""
     names = [model.name, *model.fallbacks]
     for index, name in enumerate(names):
-        if judge.fact(name).missing:
+        if judge.gone(name):
             continue
-        verdict, chosen, told = judge.fit(name), model, why
-        kept = judge.kept(names[index:]) if verdict is None else None
-        if (kept or name) != model.name:
-            chosen = WantedModel(name=kept or name, preload=model.preload)
-            told = f"{why}, fallback of {model.name}"
-            if kept is not None:
-                told += f", {_KEPT}"
-            elif too_large is not None and too_large.fit is not None:
-                told += f", which needs {amount(too_large.fit.need)}"
-        choice = Choice(chosen, told, verdict)
-        passes = verdict is None or verdict.fits
-        if passes or judge.spec.sizing.on_misfit != "Fallback":
+        verdict = judge.fit(name)
+        if verdict is None and (kept := judge.kept(names[index:])) is not None:
+            return _instead(model, kept, why, f", {_KEPT}", judge.fit(kept))
+        choice = _instead(model, name, why, because, verdict)
+        refusal = judge.refusal(name, verdict)
+        if refusal is None or judge.spec.sizing.on_misfit != "Fallback":
             return choice
-        too_large = too_large or choice
-    return too_large or Choice(model, why)
+        if first is None:
+            first, because = choice, f", {refusal}"
+    return first or Choice(model, why)
+
+
+def _instead(model: WantedModel, name: str, why: str, because: str, verdict: Fit | None) -> Choice:
+    """The model or, by another name, a fallback of it."""
+    if name == model.name:
+        return Choice(model, why, verdict)
+    fallback = WantedModel(name=name, preload=model.preload)
+    return Choice(fallback, f"{why}, fallback of {model.name}{because}", verdict)
 
 
 def _best(judge: _Judge, best: BestFit) -> Choice:
@@ -108,7 +139,7 @@ def _best(judge: _Judge, best: BestFit) -> Choice:
     first = WantedModel(name=best.candidates[0])
     if judge.server.memory.size is None:
         return Choice(first, "bestFit", undecided=_untold(judge.server))
-    there = [name for name in best.candidates if not judge.fact(name).missing]
+    there = [name for name in best.candidates if not judge.gone(name)]
     count = len(best.candidates)
     judged: list[tuple[Fit, str]] = []
     for index, name in enumerate(there):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from ollama_fleet.api.quantity import bytes_of
 from ollama_fleet.plan.result import Object
+from ollama_fleet.plan.sizing import Shape
 
 Blobs = Mapping[str, int]
 """Bytes by digest."""
@@ -62,6 +63,8 @@ class Disks:
     """PersistentVolumeClaims by name."""
     layers: Mapping[str, Blobs] = field(default_factory=dict)
     """The layers of models, by the digest of their manifest."""
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    """What they are like, by the same."""
 
     def filled(self, store: Store, models: Iterable[tuple[str, int]]) -> Store:
         """The store with these models in it, given by digest and size of each."""

@@ -5,18 +5,19 @@ made in: those that find no room are told, rather than put another one out.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from ollama_fleet.api.conditions import Reason
-from ollama_fleet.api.modeldistribution import WantedModel
+from ollama_fleet.api.modeldistribution import Sizing, WantedModel
 from ollama_fleet.api.quantity import gib
 from ollama_fleet.plan import residency
 from ollama_fleet.plan.conditions import Verdict
 from ollama_fleet.plan.demands import Demand, Pin, key, listed, pins_on
 from ollama_fleet.plan.result import LoadOrder, Object
 from ollama_fleet.plan.servers import Server
+from ollama_fleet.plan.sizing import Shape, fit
 from ollama_fleet.plan.windows import UnknownTimeZone, hours
 
 FOREVER = -1
@@ -39,7 +40,8 @@ class Kept:
     models: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     untouched: frozenset[str] = frozenset()
-    """Keys of models that are left as they are: a dry run wants them in memory."""
+    """Keys of models that are left as they are: a dry run wants them in memory, or it is not known
+    yet whether there is room for them."""
 
 
 def kept(demands: Sequence[Demand], servers: Iterable[Server], now: datetime) -> dict[str, Kept]:
@@ -68,12 +70,17 @@ def kept_on(demands: Sequence[Demand], server: Server, now: datetime) -> Kept:
             model = _there(wanted, server, pins)
             if model is None or model in models:
                 continue
-            size = server.probe.resident.get(model) or server.probe.installed[model].size
-            if (why := _no_room(server, models, held, size)) is not None:
+            why = _no_place(server, models)
+            if why is None and models and _undescribed(server, (*models, model)):
+                untouched.add(key(model))
+                continue
+            need = _need(server, model, demand.spec.sizing)
+            why = why or _no_room(server, models, held, need.alone)
+            if why is not None:
                 left.append(LeftOut(model, demand.name, why))
                 continue
             models.append(model)
-            held += size
+            held += need.beside
     return Kept(tuple(models), tuple(left), frozenset(untouched))
 
 
@@ -100,18 +107,57 @@ def _there(wanted: WantedModel, server: Server, pins: Mapping[str, Pin]) -> str 
     return None
 
 
-def _no_room(server: Server, models: Sequence[str], held: int, size: int) -> str | None:
-    """Why one more model would put another out of memory; None if it need not."""
+def _undescribed(server: Server, models: Iterable[str]) -> bool:
+    """Whether nobody was asked yet what one of these needs, as for a moment after a start of the
+    operator: to judge by its size first would load what is to be let go of then."""
+    if server.memory.size is None:
+        return False
+    return any(server.probe.installed[model].digest not in server.shapes for model in models)
+
+
+class _Need(NamedTuple):
+    """Bytes of memory that a model takes: those to have for it, and those beside others, where
+    what is to stay free is counted once."""
+
+    alone: int
+    beside: int
+
+
+def _need(server: Server, model: str, sizing: Sizing) -> _Need:
+    """As it is computed for its task; where its shape is not known, what it holds now, or else its
+    size. What it is measured to hold is not used otherwise: it would differ each time it goes."""
+    installed = server.probe.installed[model]
+    shape = server.shapes.get(installed.digest, Shape())
+    if shape.architecture is None:
+        size = server.probe.resident.get(model) or installed.size
+        return _Need(size, size)
+    load, weights = server.load.sized(sizing), shape.weighs(installed.size)
+    alone, beside = (
+        fit(weights, shape.architecture, how, server.memory.size).need
+        for how in (load, replace(load, margin=0))
+    )
+    return _Need(alone, beside)
+
+
+def _no_place(server: Server, models: Sequence[str]) -> str | None:
+    """Why one more model would put another out of memory, whatever it needs; None if it need
+    not."""
     if server.max_loaded is not None and len(models) >= server.max_loaded:
         return (
             f"server.maxLoadedModels is {server.max_loaded} and {', '.join(models)} comes first. "
             "Raise it, or preload fewer."
         )
+    return None
+
+
+def _no_room(server: Server, models: Sequence[str], held: int, need: int) -> str | None:
+    """Why the memory does not hold one more model; None if it may. One alone is the server's own
+    affair."""
     total = server.memory.size
-    if models and total is not None and held + size > total:
+    if models and total is not None and held + need > total:
         return (
-            f"it has {gib(size)}, {', '.join(models)} {gib(held)} of {gib(total)} and comes first. "
-            "Preload fewer or smaller ones."
+            f"it needs {gib(need)}, {', '.join(models)} {gib(held)} of {gib(total)} and comes "
+            "first. Preload fewer or smaller ones."
         )
     return None
 
@@ -139,8 +185,7 @@ def orders(
     wanted: Kept, server: Server, before: Mapping[str, Any], keep_alive: str
 ) -> tuple[LoadOrder, ...]:
     """What to load for good, and what goes back to the server's own ``keep_alive``."""
-    able = server.up or (server.pod is None and server.serving)
-    if not able or server.url is None or server.probe.error is not None:
+    if not server.answers or server.url is None:
         return ()
     load = [
         LoadOrder(server.name, server.url, model, FOREVER)

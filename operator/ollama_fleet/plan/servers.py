@@ -15,7 +15,7 @@ from ollama_fleet.plan.machines import gpu_gone, not_ready, without_gpus
 from ollama_fleet.plan.memory import Memory, server_memory
 from ollama_fleet.plan.preflight import unmet
 from ollama_fleet.plan.result import Object
-from ollama_fleet.plan.sizing import Load
+from ollama_fleet.plan.sizing import Load, Shape
 from ollama_fleet.plan.troubles import Trouble, pod_trouble, scheduling_trouble
 
 OFFLINE_AFTER = timedelta(seconds=60)
@@ -72,6 +72,8 @@ class Server:
     store: Store = field(default_factory=Store)
     load: Load = field(default_factory=Load)
     """How it loads models."""
+    shapes: Mapping[str, Shape] = field(default_factory=dict, repr=False, compare=False)
+    """Models that anybody was asked to describe, by the digest of their manifest."""
     trouble: Trouble | None = None
     note: str | None = None
     """Why its state is what somebody asked for, which is no trouble."""
@@ -93,6 +95,12 @@ class Server:
         """Whether its pod runs, is to stay, and answers; one that is cordoned or unfit may be."""
         ready = self.pod is not None and pod_ready(self.pod)
         return ready and self.state in ("Ready", "Unfit", "Draining")
+
+    @property
+    def answers(self) -> bool:
+        """Whether it can be asked now, be it that no new models go there."""
+        able = self.up or (self.pod is None and self.serving)
+        return able and self.url is not None and self.probe.error is None
 
     @property
     def serving(self) -> bool:
@@ -150,7 +158,8 @@ def _checked(server: Server, store: Store, disks: Disks, spec: OllamaNodeSpec) -
     installed = ((one.digest, one.size) for one in server.probe.installed.values())
     told = spec.external is None or "max_loaded_models" in spec.server.model_fields_set
     loaded = spec.server.max_loaded_models if told else None
-    server = replace(server, store=disks.filled(store, installed), max_loaded=loaded)
+    filled = disks.filled(store, installed)
+    server = replace(server, store=filled, shapes=disks.shapes, max_loaded=loaded)
     trouble = unmet(server.name, spec.requirements, server.memory, store)
     if server.state != "Ready" or trouble is None:
         return server

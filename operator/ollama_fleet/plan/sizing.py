@@ -116,6 +116,20 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """A model as whoever has it describes it, a registry or a server. Without an architecture:
+    they were asked, and do not say it."""
+
+    architecture: Architecture | None = None
+    weights: Weights | None = None
+    """None: a server says only how large it is in all."""
+
+    def weighs(self, size: int) -> Weights:
+        """What is loaded of so many bytes in all."""
+        return self.weights or Weights(size)
+
+
+@dataclass(frozen=True)
 class Fit:
     """Whether a model fits a server: bytes it needs, bytes there are (None: nobody says)."""
 
@@ -131,7 +145,7 @@ class Fit:
         return self.has is None or self.need <= self.has
 
     def __str__(self) -> str:
-        need, has = _amounts(self.need, self.has)
+        need, has = amounts(self.need, self.has)
         how = str(self.load)
         if self.estimated:
             need, how = f"about {need}", "estimated from its size alone"
@@ -196,7 +210,7 @@ def _padded(tokens: int) -> int:
     return -(-tokens // _PAD) * _PAD
 
 
-def _amounts(need: int, has: int | None) -> tuple[str, str]:
+def amounts(need: int, has: int | None) -> tuple[str, str]:
     """Both as people read them, and never alike where they differ."""
     told, other = amount(need), "" if has is None else amount(has)
     if has is None or told != other or need <= has:

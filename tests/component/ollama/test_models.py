@@ -246,12 +246,17 @@ async def test_a_model_leaves_memory_when_its_time_is_up(client: OllamaClient) -
     await until(gone, "the model is unloaded")
 
 
+@pytest.mark.parametrize("model", [CHAT, EMBED])
 async def test_an_installed_model_tells_the_shape_that_its_file_does(
-    client: OllamaClient, registry: RegistryAt
+    client: OllamaClient, registry: RegistryAt, model: str
 ) -> None:
     async with RegistryClient(base=registry.url) as source:
-        (layer,) = (await source.manifest(CHAT)).of_type(MODEL_LAYER)
-        header = await source.header(CHAT, layer)
-    found = architecture_of((await client.show(CHAT)).model_info)
+        (layer,) = (await source.manifest(model)).of_type(MODEL_LAYER)
+        header = await source.header(model, layer)
+    shown = await client.show(model)
+    found = architecture_of(shown.model_info, shown.vocabulary)
     assert found is not None
     assert found == architecture_of(header)
+    # only one of them says how many tokens it knows, other than by their list, which is left out
+    assert (architecture_of(shown.model_info) is None) == (model == EMBED)
+    assert shown.model_info["tokenizer.ggml.tokens"] is None

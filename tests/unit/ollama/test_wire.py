@@ -20,6 +20,19 @@ def test_unknown_fields_are_ignored_and_absent_ones_default() -> None:
     assert ModelDetail.model_validate({"model_info": None}).model_info == {}
 
 
+@pytest.mark.parametrize(
+    ("tensors", "count"),
+    [
+        (None, 0),
+        ([{"name": "output.weight", "shape": [64, 309]}], 0),
+        ([{"name": "token_embd.weight", "type": "F32", "shape": [64, 309]}], 309),
+        ([{"name": "token_embd.weight", "shape": []}], 0),
+    ],
+)
+def test_tokens_are_counted_by_their_rows(tensors: object, count: int) -> None:
+    assert ModelDetail.model_validate({"tensors": tensors}).vocabulary == count
+
+
 def test_go_s_nanoseconds_are_read() -> None:
     model = ResidentModel.model_validate({"expires_at": "2318-03-01T12:00:00.123456789+01:00"})
     assert model.expires_at == datetime(2318, 3, 1, 11, 0, 0, 123456, UTC)

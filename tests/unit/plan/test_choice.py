@@ -8,10 +8,11 @@ import pytest
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec
 from ollama_fleet.plan.architecture import Architecture
 from ollama_fleet.plan.choice import Choice, choices
+from ollama_fleet.plan.disk import Store
 from ollama_fleet.plan.distribution import plan_distribution
 from ollama_fleet.plan.memory import Memory
-from ollama_fleet.plan.servers import Server
-from ollama_fleet.plan.sizing import Load, Weights
+from ollama_fleet.plan.servers import Installed, Probe, Server
+from ollama_fleet.plan.sizing import Load, Shape, Weights
 from ollama_fleet.plan.tasks import RegistryFact, Running, Seen, task_id
 from tests.unit.plan.objects import DIGEST, GIB, NOW, OTHER, Object, probe, resource, server
 
@@ -111,7 +112,8 @@ def test_while_the_registry_is_silent_a_fallback_that_is_there_stays() -> None:
     made = plan(spec, server(probe=probe(small__latest=DIGEST)))
     assert only_task(made)["state"] == "Installed"
     assert only_task(made)["message"] == (
-        "listed, fallback of later, installed, and kept while the registry cannot be asked"
+        "needs 3.5 GiB, has 24.0 GiB (context 8192 × 1, f16); listed, fallback of later, "
+        "installed, and kept while the registry cannot be asked"
     )
     both = probe(small__latest=DIGEST, later__latest=DIGEST)
     assert names(spec, server(probe=both)) == ["later"]
@@ -231,6 +233,122 @@ def test_a_model_of_unknown_shape_is_judged_by_its_size() -> None:
         "needs about 11.8 GiB, has 12.0 GiB (estimated from its size alone)"
         in (only_task(made)["message"])
     )
+
+
+def shaped(name: str, shape: Shape | None, memory: int = 24, size: int = 9, **more: Any) -> Server:
+    """A server that has a model which was described so; None: nobody was asked yet."""
+    there = Probe(installed={name: Installed(DIGEST, size * GIB)}, last_seen=NOW)
+    shapes = {} if shape is None else {DIGEST: shape}
+    return server(memory=memory, probe=there, shapes=shapes, **more)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "told"),
+    [
+        # the registry cannot be asked: nothing is said before the server describes what it has
+        ("later", None, "listed"),
+        ("later", Shape(LLAMA), "needs 11.5 GiB, has 24.0 GiB (context 8192 × 1, f16); listed"),
+        ("later", Shape(), "needs about 11.8 GiB, has 24.0 GiB (estimated from its size alone); "),
+        # it has no such model
+        ("gone", None, "listed"),
+        ("gone", Shape(LLAMA), "needs 11.5 GiB, has 24.0 GiB (context 8192 × 1, f16); listed"),
+        # it has one whose header cannot be read
+        ("odd", None, "needs about 11.8 GiB, has 24.0 GiB (estimated from its size alone); listed"),
+        ("odd", Shape(LLAMA), "needs 11.5 GiB, has 24.0 GiB (context 8192 × 1, f16); listed"),
+        ("odd", Shape(), "needs about 11.8 GiB, has 24.0 GiB (estimated from its size alone); "),
+        # it says all there is to say
+        ("middle", None, "needs 11.5 GiB, has 24.0 GiB (context 8192 × 1, f16); listed"),
+    ],
+)
+def test_what_the_registry_does_not_say_the_server_does(
+    model: str, shape: Shape | None, told: str
+) -> None:
+    made = plan({"models": [{"name": model}]}, shaped(f"{model}:latest", shape))
+    task = only_task(made)
+    assert task["state"] == "Installed"
+    assert str(task.get("message", "listed")).startswith(told)
+
+
+def test_what_was_described_first_is_believed() -> None:
+    small = replace(LLAMA, row=0)
+    there = shaped(MIDDLE, Shape(small))
+    message = only_task(plan({"models": [{"name": "middle"}]}, there))["message"]
+    assert message.startswith("needs 10.5 GiB")
+    # also of a model that another server has, if the registry gives the same
+    absent = server("b-0", shapes=there.shapes)
+    made = plan({"models": [{"name": "odd"}]}, there, absent)
+    assert {task["message"][:14] for task in made.plan.status["tasks"]} == {"needs 10.5 GiB"}
+    # and of none but that
+    other = {OTHER: Shape(small)}
+    message = only_task(plan({"models": [{"name": "odd"}]}, server(shapes=other)))["message"]
+    assert message.startswith("needs about")
+
+
+@pytest.mark.parametrize("model", ["gone", "later"])
+def test_a_model_that_only_its_server_knows_is_kept_before_its_fallbacks(model: str) -> None:
+    spec = {"models": [{"name": model, "fallbacks": ["small"]}]}
+    for shape in (None, Shape(), Shape(LLAMA)):
+        assert names(spec, shaped(f"{model}:latest", shape)) == [model]
+    assert names(spec, shaped(f"{model}:latest", Shape(LLAMA), memory=10)) == ["small"]
+    best = {"bestFit": {"candidates": [model, "small"]}}
+    assert names(best, shaped(f"{model}:latest", Shape(LLAMA))) == [model]
+
+
+def on_disk(free: int, *installed: str, memory: int = 80) -> Server:
+    has = {f"{name}:latest": Installed(OTHER, GIB) for name in installed}
+    store = Store(100 * GIB, "volume v", "Grow v", {"x": (100 - free) * GIB})
+    return server(memory=memory, store=store, probe=Probe(installed=has, last_seen=NOW))
+
+
+LAID_OUT = {
+    name: replace(one, blobs={f"of {name}": one.size or 0}) for name, one in REGISTRY.items()
+}
+
+
+@pytest.mark.parametrize(
+    ("there", "model", "told"),
+    [
+        (on_disk(40), "big", "listed"),
+        (on_disk(39), "middle", "which needs 40.0 GiB of disk, where 39.0 GiB are free"),
+        (on_disk(8), "small", "which needs 40.0 GiB of disk, where 8.0 GiB are free"),
+        # what it says is what keeps the model itself away
+        (on_disk(8, memory=24), "small", "which needs 42.5 GiB"),
+        (on_disk(40, memory=24), "middle", "which needs 42.5 GiB"),
+        # nothing finds room: the model itself is told
+        (on_disk(0), "big", "listed"),
+        # what is there takes no more
+        (on_disk(0, "middle"), "middle", "which needs 40.0 GiB of disk, where 0 MiB are free"),
+        (on_disk(0, "big"), "big", "listed"),
+        (replace(on_disk(8), store=Store()), "big", "listed"),
+    ],
+)
+def test_a_fallback_must_find_room_on_the_disk(there: Server, model: str, told: str) -> None:
+    (choice,) = choices(ModelDistributionSpec.model_validate(LISTED), there, LAID_OUT)
+    assert choice.model.name == model
+    assert choice.why.endswith(told)
+
+
+def test_a_fallback_for_want_of_disk_is_pulled_and_says_why() -> None:
+    wanted = resource("ModelDistribution", "md", LISTED)
+    seen = Seen(registry=LAID_OUT, running={}, failures={})
+    made = plan_distribution(wanted, [on_disk(10)], True, seen, NOW)
+    assert [order.model for order in made.start] == [MIDDLE]
+    (begun,) = (one for one in made.plan.notes if one.reason == "PullStarted")
+    because = "which needs 40.0 GiB of disk, where 10.0 GiB are free"
+    assert begun.message == f"pulling {MIDDLE} to a-0 (listed, fallback of big, {because})"
+    # while it arrives, it is not put out by its own bytes
+    running = {task_id("llm", "md", "a-0", MIDDLE): Running("Pulling", 5, 10)}
+    arriving = {"a-0": LAID_OUT[MIDDLE].blobs}
+    seen = replace(seen, running=running, arriving=arriving)
+    assert plan_distribution(wanted, [on_disk(10)], True, seen, NOW).keep == set(running)
+
+
+@pytest.mark.parametrize("on_misfit", ["Skip", "PullAnyway"])
+def test_without_fallbacks_a_model_waits_for_room(on_misfit: str) -> None:
+    wanted = resource("ModelDistribution", "md", {**LISTED, "sizing": {"onMisfit": on_misfit}})
+    seen = Seen(registry=LAID_OUT, running={}, failures={})
+    task = only_task(plan_distribution(wanted, [on_disk(10)], True, seen, NOW))
+    assert (task["model"], task["state"], task["reason"]) == (BIG, "Misfit", "NotEnoughDisk")
 
 
 def test_one_model_wanted_twice_is_one_task() -> None:

@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from ollama_fleet.plan.architecture import Architecture
 from ollama_fleet.plan.preload import held_on, kept_on, next_edge, orders, refused
 from ollama_fleet.plan.servers import Installed, Probe, Server
+from ollama_fleet.plan.sizing import Shape, Weights
 from tests.unit.plan.objects import DIGEST, GIB, NOW, OTHER, Object, demands, pod, resource, server
 
+LLAMA = Architecture("llama", 32 * 8 * 256, 0, 0, 32, 4096, 128256, 131072)
 NIGHT = {"start": "22:00", "end": "06:00"}
 DAY = {"start": "08:00", "end": "20:00"}
 
@@ -28,7 +31,8 @@ def at(
         lasting=frozenset(lasting),
         last_seen=NOW,
     )
-    return server(probe=probe, pod=pod("a-0"), max_loaded=more.pop("max_loaded", 2), **more)
+    told = {"max_loaded": 2, "shapes": {DIGEST: Shape()}, **more}
+    return server(probe=probe, pod=pod("a-0"), **told)
 
 
 def kept(one: Server, *specs: Object, now: Any = NOW) -> Any:
@@ -68,6 +72,51 @@ def test_what_is_kept(one: Server, specs: list[Object], models: list[str], left:
     found = kept(one, *specs)
     assert list(found.models) == models
     assert [each.model for each in found.left_out] == left
+
+
+@pytest.mark.parametrize(
+    ("memory", "sizing", "models"),
+    [
+        (12, {}, ["a:1b"]),
+        (13, {}, ["a:1b", "b:1b"]),
+        (12, {"kvCacheType": "q4_0"}, ["a:1b", "b:1b"]),
+        (13, {"contextLength": 16384}, ["a:1b"]),
+        (13, {"headroom": "2Gi"}, ["a:1b"]),
+        (2, {}, ["a:1b"]),
+    ],
+)
+def test_what_is_computed_decides_whether_two_fit(
+    memory: int, sizing: Object, models: list[str]
+) -> None:
+    shape = {DIGEST: Shape(LLAMA, Weights(4 * GIB))}
+    wanted = {**warm("a:1b", "b:1b"), "sizing": sizing}
+    one = at("a:1b", "b:1b", memory=memory, shapes=shape)
+    assert list(kept(one, wanted).models) == models
+    # what they are measured to hold, 5 GiB each, would have it go back and forth
+    for lasting in (("a:1b",), ("b:1b",), ("a:1b", "b:1b")):
+        loaded = at("a:1b", "b:1b", lasting=lasting, memory=memory, shapes=shape)
+        assert list(kept(loaded, wanted).models) == models
+    # a server says no more than how large it is
+    one = at("a:1b", "b:1b", memory=memory, shapes={DIGEST: Shape(LLAMA)})
+    assert list(kept(one, wanted).models) == models
+
+
+def test_what_finds_no_room_says_what_it_needs() -> None:
+    shape = {DIGEST: Shape(LLAMA, Weights(4 * GIB))}
+    (left,) = kept(at("a:1b", "b:1b", memory=12, shapes=shape), warm("a:1b", "b:1b")).left_out
+    assert left.why == (
+        "it needs 6.5 GiB, a:1b 6 GiB of 12 GiB and comes first. Preload fewer or smaller ones."
+    )
+
+
+def test_before_anybody_was_asked_what_models_need_nothing_beside_the_first_is_touched() -> None:
+    both = warm("a:1b", "b:1b")
+    one = at("a:1b", "b:1b", memory=12, shapes={})
+    assert ordered(one, both) == [("a:1b", -1)]
+    assert kept(one, both).left_out == ()
+    held = at("a:1b", "b:1b", lasting=("a:1b", "b:1b"), memory=12, shapes={})
+    assert ordered(held, both, preloaded=("a:1b", "b:1b")) == []
+    assert ordered(at("a:1b", "b:1b", memory=None, shapes={}), both) == [("a:1b", -1), ("b:1b", -1)]
 
 
 def ordered(one: Server, *specs: Object, preloaded: tuple[str, ...] = ()) -> list[Any]:

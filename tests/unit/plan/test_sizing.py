@@ -367,6 +367,25 @@ def test_a_header_that_says_too_little_has_no_shape(change: dict[str, object]) -
     assert architecture_of({**MODELS["llama3.2:3b"], **change}) is None
 
 
+def test_what_a_server_shows_of_a_model_gives_the_shape_its_header_does() -> None:
+    """Lists are left out there; the tokens are counted by their rows."""
+    values = {**MODELS["llama3.2:3b"], "tokenizer.ggml.tokens": 128256}
+    del values["llama.vocab_size"]
+    shown = {**values, "tokenizer.ggml.tokens": None, "llama.rope.dimension_sections": None}
+    assert architecture_of(shown, 128256) == architecture_of(values) is not None
+    assert architecture_of(shown) is None
+    # the header's own word goes before what is counted
+    assert architecture_of(MODELS["llama3.2:3b"], 7) == architecture_of(MODELS["llama3.2:3b"])
+
+
+@pytest.mark.parametrize("nothing", [None, []])
+@pytest.mark.parametrize("key", ["head_count", "head_count_kv", "sliding_window_pattern"])
+def test_where_what_each_layer_has_is_left_out_nothing_is_said(key: str, nothing: object) -> None:
+    for model, name in (("llama3.2:3b", "llama"), ("gpt-oss:20b", "gptoss")):
+        values = {**MODELS[model], f"{name}.attention.{key}": nothing}
+        assert architecture_of(values) is None
+
+
 def test_an_encoder_keeps_no_cache() -> None:
     found = architecture_of(header("nomic-bert", 12, 768, 12, 12))
     assert found is not None
