@@ -32,11 +32,11 @@ MOST = 4096
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """How it went to ask; ``until`` is when another try is worth it, None: never."""
+class _Failed:
+    """How often it was asked in vain, and when another try is worth it."""
 
-    until: float | None = None
-    failures: int = 0
+    times: int
+    until: float
 
 
 class Shapes:
@@ -63,10 +63,10 @@ class Shapes:
         self._clock = clock
         self._changed = changed
         self._places = asyncio.Semaphore(at_once)
-        self._asked: dict[str, _Asked] = {}
+        self._failed: dict[str, _Failed] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
         self.known: dict[str, Shape] = {}
-        """Without an architecture where servers were asked in vain."""
+        """Without an architecture where servers were asked in vain, or say too little."""
 
     def learn(self, facts: Iterable[RegistryFact]) -> None:
         """Take over what registries say."""
@@ -84,22 +84,19 @@ class Shapes:
         first, due = [], []
         now = self._clock.monotonic()
         for digest, holders in held.items():
-            if self._described(digest):
+            failed = self._failed.get(digest)
+            if self._described(digest) or (digest in self.known and failed is None):
                 continue
-            asked = self._asked.get(digest)
-            if digest not in self._asking and asked is not None:
-                if asked.until is None:
-                    continue
-                if asked.until > now:
-                    due.append(asked.until - now)
-                    continue
             if digest not in self._asking:
-                failures = asked.failures if asked else 0
-                holder = holders[failures % len(holders)]
-                work = self._ask(namespace, digest, holder, failures)
+                if failed is not None and failed.until > now:
+                    due.append(failed.until - now)
+                    continue
+                times = failed.times if failed else 0
+                holder = holders[times % len(holders)]
                 name = f"ask {holder.url} for {holder.model}"
+                work = self._ask(namespace, digest, holder, times)
                 self._asking[digest] = self._background.start(name, work)
-            if asked is None:
+            if digest not in self.known:
                 first.append(self._asking[digest])
         if first:
             await asyncio.wait(first, timeout=WAIT)
@@ -113,21 +110,23 @@ class Shapes:
         if not self._described(digest):
             _remember(self.known, digest, shape)
 
-    async def _ask(self, namespace: str, digest: str, holder: Holder, failures: int) -> None:
-        asked = _Asked()
+    async def _ask(self, namespace: str, digest: str, holder: Holder, before: int) -> None:
+        """Ask one server; ``before`` were asked in vain."""
+        shape = Shape()
+        self._failed.pop(digest, None)
         try:
             detail = await self._detail(f"{namespace}/{holder.ollamanode}", digest, holder)
-            self._learn(digest, Shape(_architecture(detail)))
+            shape = Shape(_architecture(detail))
             log.info("%s described %s", holder.url, holder.model)
         except (OllamaError, TimeoutError) as error:
-            pause = min(FIRST_PAUSE * 2.0 ** min(failures, 16), LAST_PAUSE)
-            asked = _Asked(self._clock.monotonic() + pause, failures + 1)
+            pause = min(FIRST_PAUSE * 2.0 ** min(before, 16), LAST_PAUSE)
+            failed = _Failed(before + 1, self._clock.monotonic() + pause)
+            _remember(self._failed, digest, failed)
             why = str(error) or "no answer"
             log.info("%s does not describe %s: %s", holder.url, holder.model, why)
         finally:
             del self._asking[digest]
-            self._learn(digest, Shape())
-            _remember(self._asked, digest, asked)
+            self._learn(digest, shape)
         self._changed()
 
     async def _detail(self, group: str, digest: str, holder: Holder) -> ModelDetail:
