@@ -159,6 +159,7 @@ def end_state(fleet: Fleet) -> dict[str, Any]:
 
 _PASSING = re.compile(
     r".*(At|Seen|Time)|id|clusterIPs?|nodePort|kubernetesNode|observedGeneration|updatedAt"
+    r"|ollamafleet\.dev/template"  # a digest of what names the namespace
 )
 
 
