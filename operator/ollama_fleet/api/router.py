@@ -148,11 +148,23 @@ class Strategy(Model):
 
 
 class Queue(Model):
-    """Where requests wait when every slot is taken."""
+    """Where requests wait when every slot is taken; clients take turns by the tokens they used."""
 
-    size: int = Field(default=512, ge=0, le=100_000, description="Requests that may wait.")
-    timeout: Duration = Field(default="60s", description="How long each may wait.")
-    per_server: PerServer = Field(default="Auto", description="Requests at a server at once.")
+    size: int = Field(
+        default=512,
+        ge=0,
+        le=100_000,
+        description="Requests that may wait for one model, in each replica. More get 503.",
+    )
+    timeout: Duration = Field(
+        default="60s",
+        description="How long each may wait until it gets 503; ``0s``: as long as its client does.",
+    )
+    per_server: PerServer = Field(
+        default="Auto",
+        description="Requests for one model at one server at once, of all replicas together. Auto: "
+        "the server's parallel.",
+    )
 
 
 class RetryPolicy(Model):

@@ -12,7 +12,6 @@ from ollama_fleet.plan.conditions import Verdict
 
 ROUTER = (
     "auth",
-    "queue",
     "fleetApi",
     "ingress",
     "httpRoute",

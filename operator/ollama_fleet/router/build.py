@@ -18,6 +18,7 @@ from pathlib import Path
 
 HOT = (
     "accounting",
+    "admission",
     "aliases",
     "body",
     "breaker",
@@ -34,10 +35,12 @@ HOT = (
     "pool",
     "relay",
     "routes",
+    "sharing",
     "snapshot",
     "status",
     "tenants",
     "upstream",
+    "waiting",
 )
 """The modules that every request runs through; the rest of the router stays Python."""
 

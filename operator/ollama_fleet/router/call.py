@@ -16,16 +16,23 @@ class Call:
     loop's clock: `started` when the request was whole, `began` when its answer began (0: never),
     `ended` when it was over. `status` is what the client was answered (0: nothing), `reason` why
     no server's answer reached it whole (empty where one did). `tokens_in` and `tokens_out` are
-    None where the answer did not tell.
+    None where the answer did not tell. `client` is who asks (empty: nobody who gave a name),
+    `weight` its share against others. `waited` are the seconds spent waiting for slots, `position`
+    the place it began to wait at (0: not at all, or nobody wants to know), `queued_as` who paid
+    there, `estimate` the tokens paid in advance.
     """
 
     __slots__ = (
         "attempts",
         "began",
+        "client",
         "decision",
         "ended",
+        "estimate",
         "model",
         "name",
+        "position",
+        "queued_as",
         "reason",
         "request",
         "route",
@@ -35,6 +42,8 @@ class Call:
         "streamed",
         "tokens_in",
         "tokens_out",
+        "waited",
+        "weight",
     )
 
     def __init__(
@@ -55,3 +64,9 @@ class Call:
         self.streamed = False
         self.tokens_in: int | None = None
         self.tokens_out: int | None = None
+        self.client = ""
+        self.weight = 1.0
+        self.waited = 0.0
+        self.position = 0
+        self.queued_as = ""
+        self.estimate = 0.0

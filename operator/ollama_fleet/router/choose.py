@@ -95,8 +95,10 @@ def has_warm_slot(server: Server, model: str) -> bool:
 
 
 def in_flight(server: Server, model: str) -> int:
-    """Requests for the model that the server is working on."""
-    return server.load.models.get(model, 0)
+    """Requests for the model that the server is working on, those of other replicas included."""
+    load = server.load
+    own = load.models.get(model, 0)
+    return own + load.others.get(model, 0) if load.others else own
 
 
 def by_weight(servers: Sequence[Server], draw: float) -> Server:
@@ -124,7 +126,7 @@ def least_loaded(servers: Sequence[Server], draw: float) -> Server:
 
 
 def _burden(server: Server) -> float:
-    return (server.load.in_flight + 1) / (server.endpoint.weight or 1)
+    return (server.load.in_flight + server.load.elsewhere + 1) / (server.endpoint.weight or 1)
 
 
 def _why_none(holders: Sequence[Server], tried: Container[str]) -> str:

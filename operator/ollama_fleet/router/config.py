@@ -54,6 +54,10 @@ class Settings:
     aliases: Mapping[str, Alias] = field(default_factory=dict)
     """By lookup key."""
     policy: Policy = field(default_factory=Policy)
+    queue_size: int = 512
+    queue_timeout: float = 60.0
+    per_server: int = 0
+    """Requests for a model at a server at a time; 0: as many as the server answers."""
     backends: tuple[Endpoint, ...] = field(default=())
     backend_secrets: tuple[SecretRefs, ...] = ()
     """The Secrets that each of the backends is reached by."""
@@ -137,6 +141,9 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
         strategy=spec.strategy.type,
         aliases=aliases_of(spec.models),
         policy=Policy(spec.client_options.loading, spec.client_options.keep_alive),
+        queue_size=spec.queue.size,
+        queue_timeout=seconds_of(spec.queue.timeout),
+        per_server=0 if spec.queue.per_server == "Auto" else int(spec.queue.per_server),
         backends=_backends(spec.backends),
         backend_secrets=tuple(backend.secrets for backend in spec.backends),
         unused=tuple(_unused(spec)),
@@ -146,8 +153,6 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
 def _unused(spec: RouterSpec) -> Iterator[str]:
     if spec.strategy.type == "PrefixAffinity":
         yield f"strategy.type: {spec.strategy.type}"
-    if "queue" in spec.model_fields_set:
-        yield "queue"
 
 
 def _backends(backends: list[Backend]) -> tuple[Endpoint, ...]:

@@ -11,7 +11,13 @@ from pydantic import ValidationError
 from ollama_fleet.api.access import SecretRefs
 from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec
 from ollama_fleet.api.router import RouterSpec
-from ollama_fleet.api.servers import DRAINING_LABEL, OLLAMANODE_LABEL, is_meant, server_name
+from ollama_fleet.api.servers import (
+    DRAINING_LABEL,
+    OLLAMANODE_LABEL,
+    ROUTER_LABEL,
+    is_meant,
+    server_name,
+)
 from ollama_fleet.kube.client import Kube
 from ollama_fleet.kube.kinds import OLLAMA_NODE, POD, ROUTER, Kind, Object
 from ollama_fleet.router.config import ConfigError, UnsafeError, endpoint_of, settings_of
@@ -52,6 +58,7 @@ class Discovery:
             group.create_task(self._watch(ROUTER, self._routers))
             group.create_task(self._watch(OLLAMA_NODE, self._ollamanodes))
             group.create_task(self._watch(POD, self._pods, OLLAMANODE_LABEL))
+            group.create_task(self._watch_replicas())
             group.create_task(self._secrets.run())
 
     async def _watch(self, kind: Kind, store: dict[str, Object], label: str | None = None) -> None:
@@ -67,6 +74,20 @@ class Discovery:
                         self._ask_again(_told(store[name]), _told(event.object))
                     store[name] = event.object
             self._apply()
+
+    async def _watch_replicas(self) -> None:
+        """Follow the other pods of this Router. Nothing waits for them: without, it is alone."""
+        found: dict[str, tuple[str, int]] = {}
+        async for event in self._kube.watch(POD, self._namespace, f"{ROUTER_LABEL}={self._name}"):
+            if event.type == "SYNCED":
+                continue
+            name = event.object["metadata"]["name"]
+            address = None if event.type == "DELETED" else _metrics_address(event.object)
+            if address is None:
+                found.pop(name, None)
+            else:
+                found[name] = address
+            self._router.replicas.want(found.values())
 
     def _ask_again(self, before: Mapping[str, object], now: Mapping[str, object]) -> None:
         """Probe at once whoever has something new, so that a model is routed to as it arrives."""
@@ -172,6 +193,19 @@ class Discovery:
             )
         except ConfigError as error:
             log.error("OllamaNode %s: spec.%s", ollamanode, error)
+
+
+def _metrics_address(pod: Object) -> tuple[str, int] | None:
+    """Where a router's pod tells its counts; None while nowhere."""
+    status = pod.get("status") or {}
+    host = status.get("podIP")
+    if not host or status.get("phase") in ("Succeeded", "Failed"):
+        return None
+    for container in pod["spec"]["containers"]:
+        for port in container.get("ports") or ():
+            if port.get("name") == "metrics":
+                return host, port["containerPort"]
+    return None
 
 
 def _told(ollamanode: Object) -> dict[str, object]:

@@ -40,6 +40,7 @@ class Exchange:
         "_upstream",
         "attempt",
         "rechunks",
+        "waiting_since",
     )
 
     def __init__(self, relay: Relay, front: Front, call: Call) -> None:
@@ -55,6 +56,7 @@ class Exchange:
         total = relay.settings.total
         self._end_by = call.started + total if total else _FOREVER
         self.attempt = 0
+        self.waiting_since = 0.0
         self.rechunks = call.request.minor == 1
         front.exchange = self
         relay.exchanges += 1
@@ -62,19 +64,72 @@ class Exchange:
     # choosing and asking
 
     def start(self) -> None:
-        """Choose a server and send it the request."""
-        decision = self._choose()
-        if decision.server is None:
+        """Choose a server and send it the request, at once or when it is its turn."""
+        decision = self.choose()
+        if decision.server is None and decision.reason != "NoSlot":
             self._refuse(self._none_left(decision))
+        elif decision.server is None or (
+            self._call.model in self._relay.admission.lines and not self._call.route.shows
+        ):
+            self._relay.admission.enter(self)
         else:
             self._ask(decision)
 
-    def _choose(self) -> Decision:
+    def choose(self) -> Decision:
+        """Where the request may go now. Showing a model takes no slot."""
         relay, model = self._relay, self._call.model
+        admission = relay.admission
         holders = relay.fleet.snapshot.holders.get(model, ())
         strategy = relay.settings.strategy
         turn = relay.turn(model) if strategy == "RoundRobin" and holders else 0
-        return choose(holders, model, self._tried, relay.loop.time(), random(), strategy, turn)  # noqa: S311
+        cap = None if self._call.route.shows else admission.cap
+        decision = choose(
+            holders,
+            model,
+            self._tried,
+            relay.loop.time(),
+            random(),  # noqa: S311
+            strategy,
+            turn,
+            cap=cap,
+        )
+        server = decision.server
+        if server is None or cap is None or admission.may_take(server, model):
+            return decision
+        return decision._replace(server=None, reason="NoSlot")
+
+    # waiting for a slot
+
+    @property
+    def call(self) -> Call:
+        """What is asked."""
+        return self._call
+
+    @property
+    def address(self) -> str:
+        """The client's IP address."""
+        return self._front.address
+
+    def waits(self, seconds: float) -> None:
+        """From now on the request waits for a slot, `seconds` at most (0: for ever)."""
+        self.waiting_since = self._relay.loop.time()
+        self._wait(seconds)
+
+    def admitted(self, decision: Decision) -> None:
+        """It is its turn."""
+        self._waited()
+        self._ask(decision)
+
+    def turned_away(self, refusal: Refusal) -> None:
+        """It shall wait no longer."""
+        self._waited()
+        self._refuse(refusal)
+
+    def _waited(self) -> None:
+        self._call.waited += self._relay.loop.time() - self.waiting_since
+        self.waiting_since = 0.0
+
+    # asking
 
     def _ask(self, decision: Decision) -> None:
         server = decision.server
@@ -143,17 +198,25 @@ class Exchange:
             sentence = f"no server with '{self._call.name}' could be reached; tried {tried}"
             self._refuse(Refusal(503, sentence, reason="Unreachable", retry_after=1))
         else:
-            self._ask(decision)
+            self._proceed(decision)
 
     def _retry(self, cause: str) -> Decision | None:
         settings = self._relay.settings
         if len(self._tried) >= settings.attempts or cause not in settings.retry_on:
             return None
-        decision = self._choose()
-        if decision.server is None:
+        decision = self.choose()
+        if decision.server is None and not (
+            decision.reason == "NoSlot" and self._relay.admission.may_wait_again(self._call)
+        ):
             return None
         self._relay.accounting.retries[cause] += 1
         return decision
+
+    def _proceed(self, decision: Decision) -> None:
+        if decision.server is None:
+            self._relay.admission.enter_again(self)
+        else:
+            self._ask(decision)
 
     # answering
 
@@ -180,7 +243,7 @@ class Exchange:
         self._upstream = None
         self._release()
         # The server's connection is dealt with first, then the request goes on.
-        self._relay.loop.call_soon(self._go_on, decision, self._mark())
+        self._relay.loop.call_soon(self._go_on, self._mark())
         return False
 
     def _retry_busy(self) -> Decision | None:
@@ -191,9 +254,9 @@ class Exchange:
         self.attempt += 1
         return self.attempt
 
-    def _go_on(self, decision: Decision, mark: int) -> None:
+    def _go_on(self, mark: int) -> None:
         if self.attempt == mark:
-            self._ask(decision)
+            self._proceed(self.choose())  # the slot found before may have been taken since
 
     def begin(self, response: Response, pieces: list[bytes]) -> None:
         """Send the head to the client, and with it what has come of the body."""
@@ -249,7 +312,11 @@ class Exchange:
 
     def expired(self) -> None:
         """The deadline has passed; a load may be in progress there, so no other server is asked."""
+        waited = self.waiting_since
         self._stop()
+        if waited:
+            self._refuse(self._relay.admission.timed_out(self._call))
+            return
         if self._call.began:
             self._truncate("IdleTimeout")
         else:
@@ -284,6 +351,9 @@ class Exchange:
 
     def _stop(self) -> None:
         self.attempt += 1
+        if self.waiting_since:
+            self._relay.admission.leave(self)
+            self._waited()
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
@@ -293,6 +363,7 @@ class Exchange:
         server, self._server = self._server, None
         if server is not None:
             server.load.release(self._call.model)
+            self._relay.admission.freed(self._call.model)
 
     def _over(self, reason: str = "") -> None:
         self._front.exchange = None
@@ -303,10 +374,13 @@ class Exchange:
         server = self._server
         if not self._call.request.explains or self._call.decision is None or server is None:
             return ()
-        return (
+        fields = (
             (b"x-ollama-fleet-server", server.name.encode()),
             (b"x-ollama-fleet-decision", self._call.decision.explain().encode()),
         )
+        if not self._call.position:
+            return fields
+        return (*fields, (b"x-ollama-fleet-queue-position", b"%d" % self._call.position))
 
     def _none_left(self, decision: Decision) -> Refusal:
         count, name = decision.holders, self._call.name

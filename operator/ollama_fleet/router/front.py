@@ -287,6 +287,12 @@ class Front:
         """Whether the connection will serve another request after this one."""
         return self.request is not None and self.request.keep_alive and not self._frontage.draining
 
+    @property
+    def address(self) -> str:
+        """The client's IP address; empty where it has none."""
+        peer = self._transport.get_extra_info("peername")
+        return str(peer[0]) if peer else ""
+
     def write(self, data: bytes) -> None:
         """Send a piece of an answer."""
         self._transport.write(data)

@@ -13,6 +13,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from ollama_fleet.router.accounting import Accounting, Histogram
+from ollama_fleet.router.admission import Admission
 from ollama_fleet.router.snapshot import Fleet
 
 _PREFIX = "ollama_fleet_router_"
@@ -27,11 +28,13 @@ class Metrics:
         fleet: Fleet,
         clock: Callable[[], float],
         connections: Callable[[], int],
+        admission: Admission,
     ) -> None:
         self._accounting = accounting
         self._fleet = fleet
         self._clock = clock
         self._connections = connections
+        self._admission = admission
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -45,6 +48,7 @@ class Metrics:
         """Every metric family."""
         yield from self._by_model()
         yield from self._by_server()
+        yield from self._queues()
         counts = self._accounting
         yield _counter("retries", "Requests sent to another server.", "reason", counts.retries)
         yield _counter("decisions", "How servers were chosen.", "reason", counts.decisions)
@@ -79,6 +83,19 @@ class Metrics:
             _add(usage, (model, "input"), counts.input_tokens)
             _add(usage, (model, "output"), counts.output_tokens)
         yield from (duration, first, per_token, usage)
+
+    def _queues(self) -> Iterator[Metric]:
+        length = GaugeMetricFamily(
+            _PREFIX + "queue_length", "Requests that wait for a slot.", labels=("model",)
+        )
+        for model, line in self._admission.lines.items():
+            length.add_metric((model,), len(line))
+        wait = HistogramMetricFamily(
+            _PREFIX + "queue_wait_seconds", "Waits that ended with a slot.", labels=("model",)
+        )
+        for model, waits in self._admission.waits.items():
+            _add(wait, (model,), waits)
+        yield from (length, wait)
 
     def _by_server(self) -> Iterator[Metric]:
         in_flight = GaugeMetricFamily(

@@ -11,18 +11,23 @@ from ollama_fleet.router.front import JSON, TEXT, Front
 from ollama_fleet.router.snapshot import Fleet
 
 _METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-_PATHS = (b"/healthz", b"/readyz", b"/metrics", b"/servers", b"/api/ps", b"/")
+_PATHS = (b"/healthz", b"/readyz", b"/metrics", b"/servers", b"/inflight", b"/api/ps", b"/")
 
 
 class Operators:
     """The handler of the metrics listener."""
 
     def __init__(
-        self, ready: Callable[[], str], metrics: Callable[[], bytes], fleet: Fleet
+        self,
+        ready: Callable[[], str],
+        metrics: Callable[[], bytes],
+        fleet: Fleet,
+        told: Callable[[], bytes],
     ) -> None:
         self._ready = ready
         self._metrics = metrics
         self._fleet = fleet
+        self._told = told
 
     def api_of(self, request: Request) -> Api:
         """Errors are told as Ollama tells them."""
@@ -31,7 +36,7 @@ class Operators:
     def admit(self, request: Request) -> None:
         """Refuse all but the few paths; raises `Refusal`."""
         if request.target not in _PATHS:
-            told = "here are /healthz, /readyz, /metrics, /servers and /api/ps"
+            told = "here are /healthz, /readyz, /metrics, /servers, /inflight and /api/ps"
             raise Refusal(404, told, reason="Path")
         if request.method not in (b"GET", b"HEAD"):
             raise Refusal(405, "405 method not allowed", reason="Method", allow="GET, HEAD")
@@ -50,6 +55,9 @@ class Operators:
         if request.target == b"/":
             # `ollama ps` asks for it first
             front.answer(200, b"Ollama is running", TEXT)
+            return
+        if request.target == b"/inflight":
+            front.answer(200, self._told(), JSON)
             return
         waiting = self._ready() if request.target == b"/readyz" else ""
         front.answer(503 if waiting else 200, (waiting or "ok").encode() + b"\n", TEXT)

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ollama_fleet.router.accounting import Accounting
+from ollama_fleet.router.admission import Admission
 from ollama_fleet.router.call import Call
 from ollama_fleet.router.config import Settings
 from ollama_fleet.router.pool import Pool
+from ollama_fleet.router.sharing import Shares
 from ollama_fleet.router.snapshot import Fleet, Server, Snapshot
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class Relay:
         fleet: Fleet,
         settings: Settings,
         accounting: Accounting,
+        shares: Shares,
     ) -> None:
         self.loop = loop
         self.fleet = fleet
@@ -37,6 +40,8 @@ class Relay:
         self._pools: dict[str, Pool] = {}
         self._connecting: set[asyncio.Task[None]] = set()
         fleet.on_change(self._follow)
+        self.admission = Admission(self, shares)
+        self.on_over(self.admission.over)
 
     def pool(self, server: Server) -> Pool:
         """The connections to `server`."""
@@ -65,12 +70,11 @@ class Relay:
 
     def connect(self, exchange: "Exchange", pool: Pool) -> None:
         """Open a connection for an exchange; rare enough for a task."""
-        task = self.loop.create_task(self._connect(exchange, pool))
+        task = self.loop.create_task(self._connect(exchange, exchange.attempt, pool))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, exchange: "Exchange", pool: Pool) -> None:
-        attempt = exchange.attempt
+    async def _connect(self, exchange: "Exchange", attempt: int, pool: Pool) -> None:
         try:
             upstream = await pool.connect(self.settings.connect)
         except (OSError, UnicodeError) as error:  # a name that IDNA cannot encode is the latter

@@ -14,6 +14,8 @@ from ollama_fleet.router.metrics import Metrics
 from ollama_fleet.router.operators import Operators
 from ollama_fleet.router.probe import Prober
 from ollama_fleet.router.relay import Relay
+from ollama_fleet.router.replicas import Replicas, new_name
+from ollama_fleet.router.sharing import Shares
 from ollama_fleet.router.snapshot import Fleet
 from ollama_fleet.router.tenants import Tenants
 
@@ -21,7 +23,7 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.25
 BACKLOG = 2048
-_OPERATOR_CONNECTIONS = 64
+_OPERATOR_CONNECTIONS = 256
 
 
 class Router:
@@ -32,15 +34,21 @@ class Router:
         self.settings = settings
         self.fleet = Fleet(self._new_breaker, loop.time)
         self.accounting = Accounting()
-        self.relay = Relay(loop, self.fleet, settings, self.accounting)
+        shares = Shares(new_name())
+        self.relay = Relay(loop, self.fleet, settings, self.accounting, shares)
+        admission = self.relay.admission
+        self.replicas = Replicas(self.fleet, shares, admission.waiting, admission.freed_any)
+        admission.held_back = self.replicas.ask_now
         self.prober = Prober(self.fleet, settings)
         self.waiting_for = ""
         self._leaving = False
         self._frontage = self._new_frontage(Tenants(self.relay, self._not_ready))
         metrics = Metrics(
-            self.accounting, self.fleet, loop.time, lambda: len(self._frontage.fronts)
+            self.accounting, self.fleet, loop.time, lambda: len(self._frontage.fronts), admission
         )
-        self._operators = self._new_frontage(Operators(self._not_ready, metrics.render, self.fleet))
+        self._operators = self._new_frontage(
+            Operators(self._not_ready, metrics.render, self.fleet, self.replicas.told)
+        )
         self._operators.connections = _OPERATOR_CONNECTIONS
         self._listeners: dict[Frontage, list[asyncio.Server]] = {
             self._frontage: [],
@@ -95,6 +103,7 @@ class Router:
                 listener.close()
             frontage.abort()
         self.relay.close()
+        await self.replicas.close()
         await self.prober.close()
 
     async def _listen(self, host: str, port: int, frontage: Frontage) -> int:
@@ -131,4 +140,5 @@ class Router:
         self._frontage.expire(now)
         self._operators.expire(now)
         self.relay.expire(now)
+        self.relay.admission.tick(now)
         self._tick_handle = self._loop.call_later(TICK_SECONDS, self._tick)

@@ -24,17 +24,22 @@ class State(Enum):
 class Load:
     """What one server is doing right now; the only mutable part.
 
-    `running` is what it said of its models in memory when it was last probed (`/api/ps`); all else
-    is changed by the relay alone.
+    `in_flight` and `models` count this router's own requests; `elsewhere` and `others` are the same
+    of its other replicas, as they last told, and `before` what `models` was then. `running` is what
+    the server said of its models in memory when it was last probed (`/api/ps`). All but that is
+    changed by the relay alone.
     """
 
     __slots__ = (
         "_new_breaker",
+        "before",
         "breaker",
         "busy_until",
+        "elsewhere",
         "faults",
         "in_flight",
         "models",
+        "others",
         "running",
         "served",
     )
@@ -43,6 +48,9 @@ class Load:
         self._new_breaker = new_breaker
         self.in_flight = 0
         self.models: dict[str, int] = {}
+        self.elsewhere = 0
+        self.others: dict[str, int] = {}
+        self.before: dict[str, int] = {}
         self.running: Sequence[Mapping[str, object]] = ()
         self.served = 0
         self.busy_until = 0.0

@@ -124,8 +124,15 @@ def test_names_for_models() -> None:
 
 
 def test_what_has_no_effect_is_told() -> None:
-    settings = parse({"strategy": {"type": "PrefixAffinity"}, "queue": {"size": 1}})
-    assert settings.unused == ("strategy.type: PrefixAffinity", "queue")
+    settings = parse({"strategy": {"type": "PrefixAffinity"}})
+    assert settings.unused == ("strategy.type: PrefixAffinity",)
+
+
+def test_the_queue() -> None:
+    default = parse({})
+    assert (default.queue_size, default.queue_timeout, default.per_server) == (512, 60.0, 0)
+    given = parse({"queue": {"size": 0, "timeout": "1m30s", "perServer": 8}})
+    assert (given.queue_size, given.queue_timeout, given.per_server) == (0, 90.0, 8)
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,9 @@ class Watches:
         self, kind: Kind, namespace: str, label: str | None = None
     ) -> AsyncIterator[WatchEvent]:
         assert namespace == "llm"
+        replicas = label == "ollamafleet.dev/router=chat"
         while True:
-            yield await self.queue(kind.kind).get()
+            yield await self.queue("Replica" if replicas else kind.kind).get()
 
 
 class World:
@@ -75,6 +76,10 @@ class World:
     @property
     def servers(self) -> dict[str, Endpoint]:
         return {one.name: one.endpoint for one in self.router.fleet.snapshot.servers}
+
+    @property
+    def replicas(self) -> set[tuple[str, int]]:
+        return set(self.router.replicas._peers)
 
     async def close(self) -> None:
         self.task.cancel()
@@ -340,4 +345,27 @@ async def test_pins_hold_on_the_servers_they_are_told_for() -> None:
     assert dict(world.servers["a-1"].pins) == {"m:latest": "sha256:aa", "n:latest": "sha256:bb"}
     await world.say("OllamaNode", ollamanode("a", replicas=2), "MODIFIED")
     assert world.servers["a-1"].pins == ()
+    await world.close()
+
+
+def router_pod(name: str, ip: str | None, phase: str = "Running") -> Object:
+    ports = [{"name": "http", "containerPort": 11434}, {"name": "metrics", "containerPort": 9090}]
+    return {
+        "metadata": {"name": name, "labels": {"ollamafleet.dev/router": "chat"}},
+        "spec": {"containers": [{"name": "injected"}, {"name": "router", "ports": ports}]},
+        "status": {"phase": phase} | ({"podIP": ip} if ip else {}),
+    }
+
+
+async def test_the_other_pods_of_the_router_are_asked_for_their_counts() -> None:
+    world = World()
+    await world.say("Replica", router_pod("chat-1", "127.9.9.1"))
+    await world.say("Replica", router_pod("chat-2", None, "Pending"))
+    await world.say("Replica")
+    assert world.replicas == {("127.9.9.1", 9090)}
+    await world.say("Replica", router_pod("chat-2", "127.9.9.2"), "MODIFIED")
+    assert world.replicas == {("127.9.9.1", 9090), ("127.9.9.2", 9090)}
+    await world.say("Replica", router_pod("chat-1", "127.9.9.1", "Failed"), "MODIFIED")
+    await world.say("Replica", router_pod("chat-2", "127.9.9.2"), "DELETED")
+    assert world.replicas == set()
     await world.close()
