@@ -132,7 +132,12 @@ def main() -> None:
         config = directory / "nginx.conf"
         config.write_text(_NGINX.format(directory=directory, port=nginx_port, servers=listed))
         (directory / "router.yaml").write_text(
-            json.dumps({"backends": [{"url": f"http://127.0.0.1:{port}"} for port in servers]})
+            json.dumps(
+                {
+                    "backends": [{"url": f"http://127.0.0.1:{port}"} for port in servers],
+                    "queue": {"perServer": CONNECTIONS},
+                }
+            )
         )
         python = [sys.executable, "-m"]
         stack.enter_context(

@@ -51,7 +51,7 @@ class Exchange:
         self._upstream: Upstream | None = None
         self._tried: tuple[str, ...] = ()
         self._fresh_tried = False
-        self._pieces: deque[bytes] = deque(maxlen=_PIECES_FOR_USAGE)
+        self._pieces: deque[bytes]
         self._delimited = True
         total = relay.settings.total
         self._end_by = call.started + total if total else _FOREVER
@@ -275,8 +275,8 @@ class Exchange:
         head = response_head(
             response, self._explanation(), chunked=self.rechunks, keep_alive=front.keeps_alive
         )
-        if body:
-            self._pieces.append(body)
+        # not before: many requests wait
+        self._pieces = deque((body,), _PIECES_FOR_USAGE)
         front.write(head + body)
         self._wait(self._relay.settings.idle)
         if front.writing_paused:
