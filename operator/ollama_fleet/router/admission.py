@@ -7,7 +7,7 @@ released, a changed snapshot, news of other replicas, or the tick, which sees to
 
 from math import ceil
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ollama_fleet.router.accounting import SECONDS, Histogram
 from ollama_fleet.router.errors import Refusal
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from ollama_fleet.router.relay import Relay
     from ollama_fleet.router.snapshot import Server, Snapshot
 
-OUTPUT_WEIGHT = 2.0
+OUTPUT_WEIGHT: Final = 2.0
 """What a token given out costs of one taken in, as the paper counts them."""
-FIRST_GUESS = 256.0
-KEPT_SECONDS = 60.0
-LONGEST_RETRY = 600
-UNKNOWN_RETRY = 5
-_LEARNING = 0.2
+FIRST_GUESS: Final = 256.0
+KEPT_SECONDS: Final = 60.0
+LONGEST_RETRY: Final = 600
+UNKNOWN_RETRY: Final = 5
+_LEARNING: Final = 0.2
 
 
 class Line:

@@ -9,12 +9,12 @@ cap by `replicas - 1` at most, and one that another replica learns of late by th
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ollama_fleet.router.snapshot import Server, Snapshot, State
 
-STALE_SECONDS = 2.0
-TURN_SECONDS = 1.0
+STALE_SECONDS: Final = 2.0
+TURN_SECONDS: Final = 1.0
 
 
 class Counts(NamedTuple):

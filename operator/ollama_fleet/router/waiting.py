@@ -8,12 +8,12 @@ starts level with those who wait, so that nobody saves up.
 from collections import OrderedDict
 from heapq import heapify, heappop, heappush
 from math import exp
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-RATE_SECONDS = 60.0
-_SPARE_ENTRIES = 16
+RATE_SECONDS: Final = 60.0
+_SPARE_ENTRIES: Final = 16
 
 
 class _Client(Generic[T]):
