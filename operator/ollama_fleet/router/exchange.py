@@ -75,15 +75,12 @@ class Exchange:
         else:
             self._ask(decision)
 
-    def choose(self) -> Decision:
-        """Where the request may go now. Showing a model takes no slot."""
+    def _choose(self) -> Decision:
         relay, model = self._relay, self._call.model
-        admission = relay.admission
         holders = relay.fleet.snapshot.holders.get(model, ())
         strategy = relay.settings.strategy
         turn = relay.turn(model) if strategy == "RoundRobin" and holders else 0
-        cap = None if self._call.route.shows else admission.cap
-        decision = choose(
+        return choose(
             holders,
             model,
             self._tried,
@@ -91,45 +88,8 @@ class Exchange:
             random(),  # noqa: S311
             strategy,
             turn,
-            cap=cap,
+            cap=None if self._call.route.shows else relay.admission.cap,
         )
-        server = decision.server
-        if server is None or cap is None or admission.may_take(server, model):
-            return decision
-        return decision._replace(server=None, reason="NoSlot")
-
-    # waiting for a slot
-
-    @property
-    def call(self) -> Call:
-        """What is asked."""
-        return self._call
-
-    @property
-    def address(self) -> str:
-        """The client's IP address."""
-        return self._front.address
-
-    def waits(self, seconds: float) -> None:
-        """From now on the request waits for a slot, `seconds` at most (0: for ever)."""
-        self.waiting_since = self._relay.loop.time()
-        self._wait(seconds)
-
-    def admitted(self, decision: Decision) -> None:
-        """It is its turn."""
-        self._waited()
-        self._ask(decision)
-
-    def turned_away(self, refusal: Refusal) -> None:
-        """It shall wait no longer."""
-        self._waited()
-        self._refuse(refusal)
-
-    def _waited(self) -> None:
-        self._call.waited += self._relay.loop.time() - self.waiting_since
-        self.waiting_since = 0.0
-
-    # asking
 
     def _ask(self, decision: Decision) -> None:
         server = decision.server
@@ -217,6 +177,45 @@ class Exchange:
             self._relay.admission.enter_again(self)
         else:
             self._ask(decision)
+
+    # waiting for a slot
+
+    def choose(self) -> Decision:
+        """Where the request may go now, if anywhere. Showing a model takes no slot."""
+        decision = self._choose()
+        server, call = decision.server, self._call
+        if server is None or call.route.shows or self._relay.admission.may_take(server, call.model):
+            return decision
+        return decision._replace(server=None, reason="NoSlot")
+
+    @property
+    def call(self) -> Call:
+        """What is asked."""
+        return self._call
+
+    @property
+    def address(self) -> str:
+        """The client's IP address."""
+        return self._front.address
+
+    def waits(self, seconds: float) -> None:
+        """From now on the request waits for a slot, `seconds` at most (0: for ever)."""
+        self.waiting_since = self._relay.loop.time()
+        self._wait(seconds)
+
+    def admitted(self, decision: Decision) -> None:
+        """It is its turn."""
+        self._waited()
+        self._ask(decision)
+
+    def turned_away(self, refusal: Refusal) -> None:
+        """It shall wait no longer."""
+        self._waited()
+        self._refuse(refusal)
+
+    def _waited(self) -> None:
+        self._call.waited += self._relay.loop.time() - self.waiting_since
+        self.waiting_since = 0.0
 
     # answering
 
