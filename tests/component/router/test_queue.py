@@ -3,6 +3,7 @@
 import asyncio
 import json
 from functools import partial
+from random import Random
 from typing import Any
 
 import pytest
@@ -367,8 +368,6 @@ async def test_any_coming_and_going_keeps_slots_busy_and_caps_whole(
     start: Start, serve: Serve
 ) -> None:
     """With more asked than can be served, every slot is in use whenever one looks."""
-    from random import Random
-
     random = Random(3)
     most = 0
 
@@ -398,3 +397,42 @@ async def test_any_coming_and_going_keeps_slots_busy_and_caps_whole(
     await eventually(lambda: router.router.relay.exchanges == 0)
     assert (router.in_flight, waiting(router)) == (0, 0)
     assert most == 6
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_slot_is_idle_while_somebody_waits(start: Start, serve: Serve, seed: int) -> None:
+    """Whatever clients do: come, leave the queue, leave a server, or get their answers."""
+    random = Random(seed)
+    doors = Doors()
+    caps = (1, 2)
+    backends = [
+        await serve(doors.answer, parallel=cap, models=["m:latest", "n:latest"]) for cap in caps
+    ]
+    router = await start(*backends, health=RARELY, queue={"size": 6})
+    admission, servers = router.router.relay.admission, router.router.fleet.snapshot.servers
+    clients: dict[int, Client] = {}
+
+    def busy() -> bool:
+        """No model has both a request that waits and a free slot."""
+        under_way = {
+            model: sum(s.load.models.get(model, 0) for s in servers)
+            for model in ("m:latest", "n:latest")
+        }
+        return all(under_way[model] == sum(caps) for model in admission.waiting())
+
+    for number in range(150):
+        step = random.random()
+        if step < 0.5:
+            local, model = f"127.0.0.{random.randint(1, 3)}", random.choice("mn")
+            (clients[number],) = await ask(router, number, local=local, model=model)
+        elif step < 0.7 and clients:
+            clients.pop(random.choice(list(clients))).leave()
+        elif doors.under_way:
+            doors.open(random.choice(doors.under_way))
+        await eventually(busy)
+        for server in servers:
+            cap = server.endpoint.parallel
+            assert all(count <= cap for count in server.load.models.values())
+    doors.open(*range(150))
+    await eventually(lambda: router.router.relay.exchanges == 0)
+    assert (router.in_flight, waiting(router)) == (0, 0)
