@@ -142,8 +142,10 @@ class Strategy(Model):
     type: Literal["LeastLoad", "PrefixAffinity", "Weighted", "RoundRobin"] = Field(
         default="LeastLoad",
         description="LeastLoad: the less busy of two, servers with the model resident first. "
-        "Weighted: each server its share by weight. RoundRobin: one after the other. "
-        "PrefixAffinity: a conversation stays where it was.",
+        "PrefixAffinity: the same, and a conversation goes where it went before, unless that "
+        "server has more than 125 % of its share of the model's requests. With both, a model is "
+        "loaded on one more server when waiting for a slot takes longer than that. "
+        "Weighted: each server its share by weight. RoundRobin: one after the other.",
     )
 
 

@@ -17,29 +17,16 @@ ROUTER = (
     "httpRoute",
     "tls",
 )
-ROUTER_VALUES = {"strategy.type": ("PrefixAffinity",)}
 
 
 def router(spec: Mapping[str, Any]) -> Verdict | None:
     """A Stalled verdict naming the first field that is not served; None if all are."""
-    field = _first(spec, ROUTER, ROUTER_VALUES)
+    field = next((path for path in ROUTER if _at(spec, path)), None)
     if field is None:
         return None
     return Verdict.stuck(
         Reason.UNSUPPORTED, f"spec.{field} is not served by this version. Remove it."
     )
-
-
-def _first(
-    spec: Mapping[str, Any], fields: tuple[str, ...], values: Mapping[str, tuple[str, ...]]
-) -> str | None:
-    for path in fields:
-        if _at(spec, path):
-            return path
-    for path, unserved in values.items():
-        if (value := _at(spec, path)) in unserved:
-            return f"{path}: {value}"
-    return None
 
 
 def _at(spec: Mapping[str, Any], path: str) -> Any:

@@ -19,16 +19,22 @@ class Call:
     None where the answer did not tell. `client` is who asks (empty: nobody who gave a name),
     `weight` its share against others. `waited` are the seconds spent waiting for slots, `position`
     the place it began to wait at (0: not at all, or nobody wants to know), `queued_as` who paid
-    there, `estimate` the tokens paid in advance.
+    there, `estimate` the tokens paid in advance. `conversation` is the key of what stays the same
+    over its turns (None: it does not count), `asked` when the last server was asked, `loads`
+    whether that had it load the model, `load_seconds` how long it says that took (0: it does not).
     """
 
     __slots__ = (
+        "asked",
         "attempts",
         "began",
         "client",
+        "conversation",
         "decision",
         "ended",
         "estimate",
+        "load_seconds",
+        "loads",
         "model",
         "name",
         "position",
@@ -57,6 +63,10 @@ class Call:
         self.began = 0.0
         self.ended = 0.0
         self.attempts = 0
+        self.conversation: int | None = None
+        self.asked = 0.0
+        self.loads = False
+        self.load_seconds = 0.0
         self.decision: Decision | None = None
         self.server: Server | None = None
         self.status = 0

@@ -1,27 +1,46 @@
 """Which server answers: filter, score, pick. Pure; the clock and the dice are arguments."""
 
 from collections.abc import Callable, Container, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from ollama_fleet.router.affinity import by_conversation
 from ollama_fleet.router.breaker import BreakerState
-from ollama_fleet.router.snapshot import MAX_IN_FLIGHT, Server, State
+from ollama_fleet.router.estimates import Estimates
+from ollama_fleet.router.loading import holds, places, wait_for, worth_loading
+from ollama_fleet.router.ring import Ring
+from ollama_fleet.router.snapshot import MAX_IN_FLIGHT, Server, State, in_flight
+
+UNSEEN: Final = Estimates()
 
 
 class Decision(NamedTuple):
-    """A server, or None, and why. The counts say how many servers each step left over."""
+    """A server, or None, and why. The counts say how many servers each step left over.
+
+    `wait` and `load` are what was weighed where no slot was free: the seconds until there is one
+    (None: the model is nowhere), and those that the cheapest load takes (None: every server that
+    may be used has the model).
+    """
 
     server: Server | None
     reason: str
     holders: int
     ready: int
     preferred: int
+    warm: int = 0
+    wait: float | None = None
+    load: float | None = None
 
     def explain(self) -> str:
-        """One line for people."""
-        counts = f"{self.holders} have the model, {self.ready} can take it"
-        if self.server is None:
-            return f"none ({self.reason}); {counts}"
-        return f"{self.server.name} ({self.reason}); {counts}, {self.preferred} preferred"
+        """One line for people: the steps in their order."""
+        steps = f"{self.holders} have the model, {self.ready} can take it"
+        if self.preferred:
+            steps += f", {self.preferred} preferred, {self.warm} warm with a free slot"
+        if self.wait is not None:
+            steps += f", {self.wait:.1f} s to wait"
+        if self.load is not None:
+            steps += f", {self.load:.1f} s to load"
+        server = "none" if self.server is None else self.server.name
+        return f"{server} ({self.reason}); {steps}"
 
 
 def choose(
@@ -34,39 +53,113 @@ def choose(
     turn: int = 0,
     *,
     cap: Callable[[Server], int] | None = None,
+    waiting: int = 0,
+    conversation: tuple[Ring, int] | None = None,
+    loads: bool = True,
+    estimates: Estimates = UNSEEN,
 ) -> Decision:
     """Choose among `holders`, the servers that have `model`.
 
     `tried` are server names not to be used again, `now` is on the loads' clock, `draw` is uniform
     in [0, 1), and `turn` counts the model's requests. Who may be chosen is the same for every
-    `strategy`; where a model is in memory counts for LeastLoad alone.
+    `strategy`; where a model is in memory counts for LeastLoad and PrefixAffinity alone, and only
+    if the request `loads` it.
 
-    `cap` says how many requests for the model a server is given at a time (None: as many as come).
-    Where each that could take it has that many, there is no server and the reason is `NoSlot`: a
-    request for the model is under way at one of them, and its end is the moment to ask again.
+    `cap` says how many requests for the model a server is given at a time (None: as many as come),
+    and `waiting` how many wait for a slot before this one. Where nobody that is to take it has one,
+    there is no server and the reason is `NoSlot`: a request for the model is under way at one of
+    them, and its end is the moment to ask again.
+
+    PrefixAffinity follows the `conversation`, a key on the ring of `holders`, among the servers
+    where the model is in memory, those without a free slot included: a slot that is taken for a
+    moment is no reason to leave what the server remembers of the conversation, a load above 125 %
+    of the mean is. Without one, it is LeastLoad.
     """
     able = [server for server in holders if can_take(server, tried, now)]
     if not able:
         return Decision(None, _why_none(holders, tried), len(holders), 0, 0)
-    preferred = [server for server in able if is_steady(server, model, now)] or able
+    steady = [server for server in able if is_steady(server, model, now)] or able
+    preferred = steady
     if cap is not None:
-        preferred = [server for server in preferred if in_flight(server, model) < cap(server)]
+        preferred = [server for server in steady if in_flight(server, model) < cap(server)]
         if not preferred:
             return Decision(None, "NoSlot", len(holders), len(able), 0)
     preferred = [server for server in preferred if server.endpoint.weight] or preferred
+    counts = len(holders), len(able), len(preferred)
     if strategy == "Weighted":
-        chosen = by_weight(preferred, draw)
-        return Decision(chosen, strategy, len(holders), len(able), len(preferred))
+        return Decision(by_weight(preferred, draw), strategy, *counts)
     if strategy == "RoundRobin":
-        chosen = preferred[turn % len(preferred)]
-        return Decision(chosen, strategy, len(holders), len(able), len(preferred))
-    warm = [server for server in preferred if has_warm_slot(server, model)]
-    if warm:
-        reason, preferred = "Resident", warm
+        return Decision(preferred[turn % len(preferred)], strategy, *counts)
+    if not loads:
+        return Decision(least_loaded(preferred, draw), "LeastLoad", *counts)
+
+    warm: list[Server] = []
+    full: list[Server] = []
+    rest: list[Server] = []
+    for server in preferred:
+        load = server.load
+        if model not in server.resident or load.loading:
+            rest.append(server)
+        elif in_flight(server, model) < server.endpoint.parallel:
+            warm.append(server)
+        else:
+            full.append(server)
+    if warm or not rest:
+        if conversation is not None:
+            held = [*warm, *full, *(server for server in rest if holds(server, model))]
+            chosen, reason = by_conversation(held, model, *conversation), "Conversation"
+        elif warm:
+            chosen, reason = least_loaded(warm, draw), "Resident"
+        else:
+            chosen, reason = least_loaded(full, draw), "Waits"
+        return Decision(chosen, reason, *counts, len(warm))
+    if len(steady) == 1:
+        return Decision(steady[0], "OnlyOne", *counts)
+    return _wait_or_load(
+        steady, preferred, model, waiting, now, draw, conversation, estimates, counts
+    )
+
+
+def _wait_or_load(
+    steady: Sequence[Server],
+    preferred: Sequence[Server],
+    model: str,
+    waiting: int,
+    now: float,
+    draw: float,
+    conversation: tuple[Ring, int] | None,
+    estimates: Estimates,
+    counts: tuple[int, int, int],
+) -> Decision:
+    """No slot is free where the model is in memory: wait for one of them, or load it elsewhere."""
+    weighty = [server for server in steady if server.endpoint.weight] or steady
+    held = [server for server in weighty if holds(server, model)]
+    found = places((s for s in preferred if not holds(s, model)), model, now, estimates)
+    wait = wait_for(held, model, waiting, now, estimates) if held else None
+    load = None
+    if found:
+        best = min(place[:2] for place in found)
+        load = best[0]
+        loading = any(model in server.load.loading for server in held)
+        line = waiting + sum(
+            max(0, in_flight(server, model) - server.endpoint.parallel) for server in held
+        )
+        if wait is None or worth_loading(wait, line, load, loading=loading):
+            alike = [place.server for place in found if place[:2] == best]
+            return Decision(least_loaded(alike, draw), "Cold", *counts, 0, wait, load)
+    held = [server for server in preferred if holds(server, model)]
+    if not held:
+        return Decision(None, "NoSlot", *counts, 0, wait, load)
+    if conversation is not None:
+        chosen, reason = by_conversation(held, model, *conversation), "Conversation"
     else:
-        reason = "LeastLoad" if len(preferred) > 1 else "OnlyOne"
-    chosen = least_loaded(preferred, draw)
-    return Decision(chosen, reason, len(holders), len(able), len(preferred))
+        waits = [wait_for((server,), model, 0, now, estimates) for server in held]
+        least = min(waits)
+        chosen = least_loaded(
+            [server for server, its in zip(held, waits, strict=True) if its == least], draw
+        )
+        reason = "Loading" if model in chosen.load.loading else "Waits"
+    return Decision(chosen, reason, *counts, 0, wait, load)
 
 
 def can_take(server: Server, tried: Container[str], now: float) -> bool:
@@ -89,18 +182,6 @@ def is_steady(server: Server, model: str, now: float) -> bool:
     return fault is None or fault.state(now) is not BreakerState.OPEN
 
 
-def has_warm_slot(server: Server, model: str) -> bool:
-    """The model is loaded there and fewer requests run than it answers at a time."""
-    return model in server.resident and in_flight(server, model) < server.endpoint.parallel
-
-
-def in_flight(server: Server, model: str) -> int:
-    """Requests for the model that the server is working on, those of other replicas included."""
-    load = server.load
-    own = load.models.get(model, 0)
-    return own + load.others.get(model, 0) if load.others else own
-
-
 def by_weight(servers: Sequence[Server], draw: float) -> Server:
     """Each in proportion to its weight; all alike where none has any."""
     total = sum(server.endpoint.weight for server in servers)
@@ -115,7 +196,8 @@ def by_weight(servers: Sequence[Server], draw: float) -> Server:
 
 
 def least_loaded(servers: Sequence[Server], draw: float) -> Server:
-    """The less loaded of two picked at random, so that routers do not all pick the same one."""
+    """The less loaded of two picked at random, so that routers do not all pick the same one. What
+    a server has to do counts in time, as far as its pace is known."""
     count = len(servers)
     if count == 1:
         return servers[0]
@@ -126,7 +208,9 @@ def least_loaded(servers: Sequence[Server], draw: float) -> Server:
 
 
 def _burden(server: Server) -> float:
-    return (server.load.in_flight + server.load.elsewhere + 1) / (server.endpoint.weight or 1)
+    load = server.load
+    requests = load.in_flight + load.elsewhere + 1
+    return requests * load.pace / (server.endpoint.weight or 1)
 
 
 def _why_none(holders: Sequence[Server], tried: Container[str]) -> str:

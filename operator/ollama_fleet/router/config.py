@@ -61,8 +61,6 @@ class Settings:
     backends: tuple[Endpoint, ...] = field(default=())
     backend_secrets: tuple[SecretRefs, ...] = ()
     """The Secrets that each of the backends is reached by."""
-    unused: tuple[str, ...] = ()
-    """Fields that are set and have no effect in this version, for a warning."""
 
 
 def load(path: Path) -> Settings:
@@ -146,13 +144,7 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
         per_server=0 if spec.queue.per_server == "Auto" else int(spec.queue.per_server),
         backends=_backends(spec.backends),
         backend_secrets=tuple(backend.secrets for backend in spec.backends),
-        unused=tuple(_unused(spec)),
     )
-
-
-def _unused(spec: RouterSpec) -> Iterator[str]:
-    if spec.strategy.type == "PrefixAffinity":
-        yield f"strategy.type: {spec.strategy.type}"
 
 
 def _backends(backends: list[Backend]) -> tuple[Endpoint, ...]:

@@ -9,6 +9,7 @@ from ollama_fleet.router.accounting import tail_of, usage_of
 from ollama_fleet.router.call import Call
 from ollama_fleet.router.choose import Decision, choose
 from ollama_fleet.router.errors import Refusal
+from ollama_fleet.router.estimates import load_seconds_of
 from ollama_fleet.router.forward import request_head, response_head
 from ollama_fleet.router.framing import Field, Response
 from ollama_fleet.router.front import Front
@@ -76,10 +77,12 @@ class Exchange:
             self._ask(decision)
 
     def _choose(self) -> Decision:
-        relay, model = self._relay, self._call.model
-        holders = relay.fleet.snapshot.holders.get(model, ())
+        relay, call, model = self._relay, self._call, self._call.model
+        snapshot = relay.fleet.snapshot
+        holders = snapshot.holders.get(model, ())
         strategy = relay.settings.strategy
-        turn = relay.turn(model) if strategy == "RoundRobin" and holders else 0
+        key = call.conversation
+        line = relay.admission.lines.get(model)
         return choose(
             holders,
             model,
@@ -87,8 +90,12 @@ class Exchange:
             relay.loop.time(),
             random(),  # noqa: S311
             strategy,
-            turn,
-            cap=None if self._call.route.shows else relay.admission.cap,
+            relay.turn(model) if strategy == "RoundRobin" and holders else 0,
+            cap=None if call.route.shows else relay.admission.cap,
+            waiting=len(line) if line is not None else 0,
+            conversation=None if key is None else (snapshot.ring(model), key),
+            loads=not call.route.shows,
+            estimates=relay.estimates,
         )
 
     def _ask(self, decision: Decision) -> None:
@@ -103,8 +110,13 @@ class Exchange:
         self._tried += (server.name,)
         load = server.load
         load.acquire(call.model)
+        call.asked = relay.loop.time()
+        call.loads = False
+        if call.model not in server.loaded and not call.route.shows:
+            call.loads = call.model not in load.loading
+            load.loading.setdefault(call.model, call.asked)
         if load.breaker.row:
-            load.breaker.trying(relay.loop.time())
+            load.breaker.trying(call.asked)
         pool = relay.pool(server)
         upstream = pool.take()
         if upstream is None:
@@ -262,6 +274,9 @@ class Exchange:
         front, call = self._front, self._call
         call.status = response.status
         call.began = self._relay.loop.time()
+        server = self._server
+        if server is not None and server.load.loading and not call.route.shows:
+            self._relay.loaded(server, call.model, worked=response.status == 200)
         self._delimited = (
             response.length is not None
             or (response.chunked and self.rechunks)
@@ -289,15 +304,14 @@ class Exchange:
 
     def finished(self) -> None:
         """The answer is complete."""
-        relay, front, call = self._relay, self._front, self._call
+        front, call = self._front, self._call
         self._upstream = None
-        server = self._server
-        assert server is not None
         self._release()
         if call.status == 200 and not call.route.shows:
-            call.tokens_in, call.tokens_out = usage_of(tail_of(self._pieces))
-            if call.model not in server.loaded:
-                relay.fleet.learned_resident(server.name, call.model)
+            tail = tail_of(self._pieces)
+            call.tokens_in, call.tokens_out = usage_of(tail)
+            if call.loads:
+                call.load_seconds = load_seconds_of(tail)
         keep_alive = front.keeps_alive
         self._over()
         front.finish(keep_alive)

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import httpx
 
 from ollama_fleet.router.config import Settings
 from ollama_fleet.router.names import lookup_key
-from ollama_fleet.router.snapshot import Endpoint, Fleet, Model, Server, Snapshot, State
+from ollama_fleet.router.snapshot import Endpoint, Fleet, Loaded, Model, Server, Snapshot, State
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,7 @@ async def observe(client: httpx.AsyncClient, known: Server) -> Server:
         model = Model(str(entry["name"]), str(entry.get("digest", "")), entry)
         installed[lookup_key(model.name)] = model
     loaded = known.load.running = _models(resident)
+    known.load.remembers({lookup_key(str(entry["name"])): _loaded(entry) for entry in loaded})
     return replace(
         known,
         state=State.READY,
@@ -158,6 +160,15 @@ def _spilled(entry: dict[str, Any]) -> bool:
     """Partly on the CPU. A server without a GPU says 0 for every model: that is not spilled."""
     size, vram = entry.get("size"), entry.get("size_vram")
     return isinstance(size, int) and isinstance(vram, int) and 0 < vram < size
+
+
+def _loaded(entry: dict[str, Any]) -> Loaded:
+    size = entry.get("size_vram") or entry.get("size")
+    try:
+        leaves = datetime.fromisoformat(str(entry.get("expires_at"))).timestamp()
+    except (ValueError, OverflowError):
+        leaves = 0.0
+    return Loaded(size if isinstance(size, int) else 0, leaves)
 
 
 async def _get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from ollama_fleet.router.accounting import Accounting
 from ollama_fleet.router.admission import Admission
 from ollama_fleet.router.call import Call
 from ollama_fleet.router.config import Settings
+from ollama_fleet.router.estimates import Estimates
 from ollama_fleet.router.pool import Pool
 from ollama_fleet.router.sharing import Shares
 from ollama_fleet.router.snapshot import Fleet, Server, Snapshot
@@ -35,7 +36,9 @@ class Relay:
         self.settings = settings
         self.accounting = accounting
         self.exchanges = 0
-        self._listeners: list[Callable[[Call], None]] = []
+        self.estimates = Estimates()
+        self._listeners: list[Callable[[Call], None]] = [self.estimates.learn]
+        self._loaded_listeners: list[Callable[[str], None]] = []
         self._turns: dict[str, int] = {}
         self._pools: dict[str, Pool] = {}
         self._connecting: set[asyncio.Task[None]] = set()
@@ -53,6 +56,18 @@ class Relay:
     def on_over(self, listener: Callable[[Call], None]) -> None:
         """Call `listener` with every call that is over."""
         self._listeners.append(listener)
+
+    def on_loaded(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the name of every server that has loaded a model."""
+        self._loaded_listeners.append(listener)
+
+    def loaded(self, server: Server, model: str, *, worked: bool) -> None:
+        """An answer has begun, so `model` is not being loaded any longer."""
+        if server.load.loading.pop(model, None) is None or not worked:
+            return
+        self.fleet.learned_resident(server.name, model)
+        for listener in self._loaded_listeners:
+            listener(server.name)
 
     def over(self, call: Call) -> None:
         """A call is over, however it ended."""

@@ -40,6 +40,8 @@ class Router:
         self.replicas = Replicas(self.fleet, shares, admission.waiting, admission.freed_any)
         admission.held_back = self.replicas.ask_now
         self.prober = Prober(self.fleet, settings)
+        # A load may have put others out of memory.
+        self.relay.on_loaded(self.prober.poke)
         self.waiting_for = ""
         self._leaving = False
         self._frontage = self._new_frontage(Tenants(self.relay, self._not_ready))
@@ -65,8 +67,6 @@ class Router:
             frontage.header_bytes = settings.header_bytes
             frontage.body_bytes = settings.body_bytes
         self._frontage.connections = settings.connections
-        if settings.unused:
-            log.warning("set, but without effect in this version: %s", "; ".join(settings.unused))
 
     async def listen(self, host: str, port: int) -> int:
         """Serve tenants; returns the port, which the system picks where `port` is 0."""

@@ -4,9 +4,11 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import NamedTuple
 
 from ollama_fleet.api.tls import trust
 from ollama_fleet.router.breaker import Breaker
+from ollama_fleet.router.ring import Ring, ring_of
 
 MAX_IN_FLIGHT = 512
 DEPARTED_SECONDS = 600.0
@@ -21,16 +23,27 @@ class State(Enum):
     OFFLINE = "Offline"
 
 
+class Loaded(NamedTuple):
+    """A model in memory: bytes of the GPU's memory, or of the machine's where it uses no GPU, and
+    when it leaves if it is not used (Unix seconds)."""
+
+    size: int
+    leaves: float
+
+
 class Load:
     """What one server is doing right now; the only mutable part.
 
     `in_flight` and `models` count this router's own requests; `elsewhere` and `others` are the same
     of its other replicas, as they last told, and `before` what `models` was then. `running` is what
-    the server said of its models in memory when it was last probed (`/api/ps`). All but that is
-    changed by the relay alone.
+    the server said of its models in memory when it was last probed (`/api/ps`), `memory` what that
+    means. All but that is changed by the relay alone. `loading` are models that a request has to
+    wait for, since when on the loop's clock; `pace` is how long it takes for what takes the usual
+    server 1.
     """
 
     __slots__ = (
+        "_most",
         "_new_breaker",
         "before",
         "breaker",
@@ -38,8 +51,11 @@ class Load:
         "elsewhere",
         "faults",
         "in_flight",
+        "loading",
+        "memory",
         "models",
         "others",
+        "pace",
         "running",
         "served",
     )
@@ -56,6 +72,24 @@ class Load:
         self.busy_until = 0.0
         self.breaker = new_breaker()
         self.faults: dict[str, Breaker] = {}
+        self.loading: dict[str, float] = {}
+        self.memory: Mapping[str, Loaded] = {}
+        self._most = 0
+        self.pace = 1.0
+
+    def remembers(self, memory: Mapping[str, Loaded]) -> None:
+        """What is in memory now."""
+        self.memory = memory
+        self._most = max(self._most, self._used)
+
+    @property
+    def room(self) -> int:
+        """Bytes that are free now and have been in use: what fits there evicts nothing."""
+        return self._most - self._used
+
+    @property
+    def _used(self) -> int:
+        return sum(loaded.size for loaded in self.memory.values())
 
     def fault(self, model: str) -> Breaker:
         """The breaker for one model's own errors, such as a load that always fails."""
@@ -84,6 +118,8 @@ class Load:
             self.models[model] = left
         else:
             del self.models[model]
+            if self.loading:
+                self.loading.pop(model, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +167,12 @@ class Model:
     digest: str
     entry: Mapping[str, object] = field(default_factory=dict, compare=False)
 
+    @property
+    def size(self) -> int:
+        """Bytes of its files; 0 where the server does not tell."""
+        size = self.entry.get("size")
+        return size if isinstance(size, int) else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -170,6 +212,13 @@ class Server:
         return {name: model for name, model in self.installed.items() if name not in withheld}
 
 
+def in_flight(server: Server, model: str) -> int:
+    """Requests for the model that the server is working on, those of other replicas included."""
+    load = server.load
+    own = load.models.get(model, 0)
+    return own + load.others.get(model, 0) if load.others else own
+
+
 def _hex(digest: str) -> str:
     """Ollama lists digests without their algorithm."""
     return digest.removeprefix("sha256:")
@@ -182,6 +231,7 @@ class Snapshot:
     servers: tuple[Server, ...] = ()
     holders: Mapping[str, tuple[Server, ...]] = field(default_factory=dict)
     withheld: frozenset[str] = frozenset()
+    _rings: dict[str, Ring] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, servers: Iterable[Server]) -> "Snapshot":
@@ -196,6 +246,15 @@ class Snapshot:
             {name: tuple(found) for name, found in holders.items()},
             frozenset().union(*(server.withheld for server in ordered)),
         )
+
+    def ring(self, model: str) -> Ring:
+        """The servers that offer a model, on a ring; made when first asked for."""
+        ring = self._rings.get(model)
+        if ring is None:
+            servers = self.holders.get(model, ())
+            ring = ring_of(tuple((one.name, one.endpoint.weight) for one in servers))
+            self._rings[model] = ring
+        return ring
 
     @property
     def ready(self) -> tuple[Server, ...]:

@@ -6,6 +6,7 @@ from random import random
 from ollama_fleet.router.aliases import Alias, Target
 from ollama_fleet.router.body import read_body, write_body
 from ollama_fleet.router.call import Call
+from ollama_fleet.router.conversation import conversation_key
 from ollama_fleet.router.errors import Api, Refusal
 from ollama_fleet.router.exchange import Exchange
 from ollama_fleet.router.framing import Request
@@ -74,6 +75,8 @@ class Tenants:
             self._relay.accounting.rejected[refusal.reason] += 1
             raise
         call = Call(request, found, name, model, self._relay.loop.time())
+        if settings.strategy == "PrefixAffinity" and not (found.shows or found.embeds):
+            call.conversation = conversation_key(model, fields)
         Exchange(self._relay, front, call).start()
 
     def _expect(self, name: str, model: str, found: Route) -> None:

@@ -5,32 +5,15 @@ from typing import Any
 
 import pytest
 
-from ollama_fleet.router.breaker import Breaker, BreakerState
+from ollama_fleet.router.breaker import BreakerState
 from ollama_fleet.router.choose import choose
-from ollama_fleet.router.snapshot import MAX_IN_FLIGHT, Endpoint, Fleet, Load, Model, Server, State
+from ollama_fleet.router.estimates import Estimates
+from ollama_fleet.router.ring import ring_of
+from ollama_fleet.router.snapshot import MAX_IN_FLIGHT, Endpoint, Fleet, Model, Server, State
+from tests.unit.router.servers import M, breaker, server
 
-M = "m:latest"
-
-
-def breaker() -> Breaker:
-    return Breaker(failures=3, cooldown=5.0, max_cooldown=20.0)
-
-
-def server(
-    name: str,
-    *,
-    state: State = State.READY,
-    resident: bool = False,
-    in_flight: int = 0,
-    missed: int = 0,
-    **more: Any,
-) -> Server:
-    load = Load(breaker)
-    for _ in range(in_flight):
-        load.acquire(M)
-    loaded = frozenset({M} if resident else ())
-    endpoint = Endpoint(name, "127.0.0.1", 1, **more)
-    return Server(endpoint, load, state, "", {M: Model(M, "")}, loaded, loaded, missed)
+QUICK_LOAD = Estimates({M: 1.0}, {M: 10.0})
+SLOW_LOAD = Estimates({M: 100.0}, {M: 10.0})
 
 
 def picks(*servers: Server, tried: tuple[str, ...] = (), now: float = 0.0) -> set[str]:
@@ -59,8 +42,97 @@ def test_not_twice() -> None:
 def test_resident_with_a_free_slot_first() -> None:
     warm = server("warm", resident=True, in_flight=1, parallel=2)
     assert picks(warm, server("cold")) == {"warm"}
+    assert picks(server("idle", resident=True), warm, server("cold")) == {"idle"}
+
+
+def decides(*servers: Server, waiting: int = 0, **more: Any) -> tuple[str | None, str]:
+    decision = choose(servers, M, (), 5.0, 0.0, waiting=waiting, **more)
+    return decision.server.name if decision.server else None, decision.reason
+
+
+def test_all_warm_slots_taken_a_load_is_weighed_against_the_wait() -> None:
+    full, cold = server("full", resident=True, in_flight=1), server("cold")
+    assert decides(full, cold, estimates=QUICK_LOAD) == ("cold", "Cold")
+    assert decides(full, cold, estimates=SLOW_LOAD) == ("full", "Waits")
+    assert decides(full, cold, estimates=SLOW_LOAD, cap=parallel) == (None, "NoSlot")
+    # Ten that wait before it: eleven answers of 10 s each take longer than the load.
+    assert decides(full, cold, waiting=10, estimates=SLOW_LOAD, cap=parallel) == ("cold", "Cold")
+    assert decides(full, server("also", resident=True, in_flight=1))[1] == "Waits"
+
+
+def test_a_model_is_not_loaded_twice_at_a_time() -> None:
+    loading, cold = server("loading", in_flight=1, loading={M: 4.5}, parallel=2), server("cold")
+    assert decides(loading, cold, estimates=QUICK_LOAD) == ("loading", "Loading")
+    loading.load.acquire(M)
+    # Nobody waits longer than 100 s for the rest of the load and 5 s for a slot.
+    assert decides(loading, cold, estimates=SLOW_LOAD) == ("loading", "Loading")
+    assert decides(loading, cold, estimates=SLOW_LOAD, cap=parallel) == (None, "NoSlot")
+    # One server cannot serve the demand: the second copy comes.
+    assert decides(loading, cold, waiting=30, estimates=SLOW_LOAD) == ("cold", "Cold")
+
+
+def test_who_loads_something_else_is_not_asked_where_another_is_warm() -> None:
+    other = server("other", resident=True, loading={"x:latest": 0.0})
+    assert picks(other, server("warm", resident=True)) == {"warm"}
+    assert decides(other, server("cold"), estimates=SLOW_LOAD) == ("other", "Waits")
+
+
+def test_loaded_where_it_evicts_least() -> None:
+    empty = server("empty")
+    idle = server("idle", memory={"x:latest": (9, 50.0)})
+    soon = server("soon", memory={"x:latest": (9, 20.0)})
+    busy = server("busy", memory={"x:latest": (9, 10.0)})
+    busy.load.acquire("x:latest")
+    assert decides(busy, idle, empty, soon) == ("empty", "Cold")
+    assert decides(busy, idle, soon) == ("soon", "Cold")
+    assert decides(busy, idle) == ("idle", "Cold")
+
+
+def test_what_loads_nothing_goes_to_any_server() -> None:
+    servers = [server("warm", resident=True, in_flight=1), server("cold")]
+    assert choose(servers, M, (), 0.0, 0.0, loads=False).server is servers[1]
+
+
+def conversation(*servers: Server, key: int = 7, **more: Any) -> tuple[str, str]:
+    ring = ring_of(tuple((one.name, one.endpoint.weight) for one in servers))
+    decision = choose(servers, M, (), 0.0, 0.0, "PrefixAffinity", conversation=(ring, key), **more)
+    assert decision.server is not None
+    return decision.server.name, decision.reason
+
+
+def test_a_conversation_stays_while_its_server_has_not_more_than_its_share() -> None:
+    servers = [server(name, resident=True) for name in "abcd"]
+    home, reason = conversation(*servers)
+    assert reason == "Conversation"
+    (at,) = (one for one in servers if one.name == home)
+    rest = [one for one in servers if one is not at]
+    for one in rest:
+        one.load.acquire(M)
+    at.load.acquire(M)
+    # Its slot is taken, as are all: 5 requests, of which each server takes up to 2.
+    assert conversation(*servers)[0] == home
+    at.load.acquire(M)
+    away = conversation(*servers)[0]
+    assert away != home
+    assert conversation(*servers)[0] == away  # where the next ones that overflow go, too
+    at.load.release(M)
+    assert conversation(*servers)[0] == home
+
+
+def test_a_conversation_follows_the_model_and_causes_no_load() -> None:
+    servers = [server(name) for name in "abcd"]
+    warm = server("warm", resident=True)
+    assert {conversation(*servers, warm, key=key << 58) for key in range(64)} == {
+        ("warm", "Conversation")
+    }
     warm.load.acquire(M)
-    assert picks(warm, server("cold")) == {"cold"}
+    assert conversation(*servers, warm, estimates=SLOW_LOAD) == ("warm", "Conversation")
+    assert conversation(*servers, warm, estimates=QUICK_LOAD)[1] == "Cold"
+
+
+def test_without_a_conversation_affinity_is_least_load() -> None:
+    warm = server("warm", resident=True)
+    assert decides(warm, server("cold"), strategy="PrefixAffinity") == ("warm", "Resident")
 
 
 def test_a_slot_is_per_model() -> None:
@@ -201,7 +273,19 @@ def test_full() -> None:
 def test_the_decision_explains_itself() -> None:
     decision = choose([server("a", resident=True), server("b", state=State.OFFLINE)], M, (), 0, 0)
     told = decision.explain()
-    assert told == "a (Resident); 2 have the model, 1 can take it, 1 preferred"
+    assert (
+        told
+        == "a (Resident); 2 have the model, 1 can take it, 1 preferred, 1 warm with a free slot"
+    )
+
+
+def test_a_decision_tells_what_was_weighed() -> None:
+    servers = [server("full", resident=True, in_flight=1), server("cold")]
+    decision = choose(servers, M, (), 0.0, 0.0, estimates=SLOW_LOAD)
+    assert decision.explain() == (
+        "full (Waits); 2 have the model, 2 can take it, 2 preferred, 0 warm with a free slot, "
+        "10.0 s to wait, 100.0 s to load"
+    )
 
 
 def test_breaker_opens_doubles_and_closes() -> None:

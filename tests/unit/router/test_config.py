@@ -120,12 +120,6 @@ def test_names_for_models() -> None:
     alias = settings.aliases["fast:latest"]
     assert (alias.name, alias.defaults) == ("Fast", {"top_p": 0.5})
     assert settings.policy == ("Strip", "Allow")
-    assert settings.unused == ()
-
-
-def test_what_has_no_effect_is_told() -> None:
-    settings = parse({"strategy": {"type": "PrefixAffinity"}})
-    assert settings.unused == ("strategy.type: PrefixAffinity",)
 
 
 def test_the_queue() -> None:

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ollama_fleet.router.breaker import Breaker
-from ollama_fleet.router.choose import choose, in_flight
+from ollama_fleet.router.choose import choose
 from ollama_fleet.router.sharing import STALE_SECONDS, Counts, Shares
-from ollama_fleet.router.snapshot import Endpoint, Load, Model, Server, Snapshot, State
+from ollama_fleet.router.snapshot import Endpoint, Load, Model, Server, Snapshot, State, in_flight
 
 M = "m:latest"
 
