@@ -80,6 +80,10 @@ bench-update: tools ## chats lost while servers are updated, scaled and moved
 bench-distribution: .venv.stamp ## a model to 20 servers, with and without a mirror
 	@$(BIN)/python -m benchmarks.distribution
 
+.PHONY: bench-routing
+bench-routing: compiled ## first tokens, loads and failures by who chooses, against nginx
+	@$(BIN)/python -m benchmarks.routing
+
 .PHONY: demo
 demo: .venv.stamp ## from nothing to a chat answer
 	@$(BIN)/python -m dev.demo
