@@ -405,8 +405,9 @@ async def test_no_slot_is_idle_while_somebody_waits(start: Start, serve: Serve, 
     random = Random(seed)
     doors = Doors()
     caps = (1, 2)
+    models = ["m:latest", "n:latest"]  # in memory everywhere: nobody waits in place of a load
     backends = [
-        await serve(doors.answer, parallel=cap, models=["m:latest", "n:latest"]) for cap in caps
+        await serve(doors.answer, parallel=cap, models=models, resident=models) for cap in caps
     ]
     router = await start(*backends, health=RARELY, queue={"size": 6})
     admission, servers = router.router.relay.admission, router.router.fleet.snapshot.servers
