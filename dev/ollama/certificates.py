@@ -8,14 +8,28 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
+
+PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 _LIFETIME = timedelta(days=30)
 
 
 def server_context(host: str, directory: Path) -> ssl.SSLContext:
     """A TLS context that proves to be `host` to whoever trusts `directory`/ca.pem, made here."""
+    certificate, key = server_pair(host, directory)
+    chain = directory / "server.pem"
+    chain.touch(mode=0o600)
+    chain.write_text(key + certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    return context
+
+
+def server_pair(host: str, directory: Path, key: PrivateKey | None = None) -> tuple[str, str]:
+    """The certificate (of that key, or of one made here) and the private key, as PEM, of a server
+    that proves to be `host` to whoever trusts `directory`/ca.pem, made here."""
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = _name("ollama-fleet test authority")
     authority = (
@@ -27,7 +41,7 @@ def server_context(host: str, directory: Path) -> ssl.SSLContext:
         )
         .sign(authority_key, hashes.SHA256())
     )
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     certificate = (
         _certificate(_name(host), authority_name, key)
@@ -39,20 +53,13 @@ def server_context(host: str, directory: Path) -> ssl.SSLContext:
     )
     pem = serialization.Encoding.PEM
     (directory / "ca.pem").write_bytes(authority.public_bytes(pem))
-    chain = directory / "server.pem"
-    chain.touch(mode=0o600)
-    chain.write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(pem)
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain)
-    return context
+    return certificate.public_bytes(pem).decode(), private.decode()
 
 
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
-) -> x509.CertificateBuilder:
+def _certificate(subject: x509.Name, issuer: x509.Name, key: PrivateKey) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ollama_fleet.api.conditions import Reason
-from ollama_fleet.api.tls import BEGIN, trust
+from ollama_fleet.api.tls import BEGIN, Pair, serve, trust
 
 CA_KEY = "ca.crt"
+CERTIFICATE_KEY, PRIVATE_KEY = "tls.crt", "tls.key"
 
 _RESERVED = frozenset(
     (
@@ -69,7 +70,7 @@ class Access:
 def headers_in(secret: Mapping[str, Any], name: str) -> tuple[tuple[str, str], ...]:
     """The headers a Secret holds, an entry each; raises SecretError."""
     found: dict[str, tuple[str, str]] = {}
-    for key, value in _entries(secret).items():
+    for key, value in texts_in(secret).items():
         if (fault := header_fault(key, value)) is not None:
             raise _invalid(f"Secret {name}: {fault}. Correct that entry.")
         if key.lower() in found:
@@ -93,7 +94,7 @@ def header_fault(name: str, value: str) -> str | None:
 
 def authority_in(secret: Mapping[str, Any], name: str) -> str:
     """The certificates under ca.crt, as PEM; raises SecretError."""
-    pem = _entries(secret).get(CA_KEY)
+    pem = texts_in(secret).get(CA_KEY)
     if pem is None:
         raise _invalid(f"Secret {name} has no {CA_KEY}: put the authority's certificate there.")
     try:
@@ -106,7 +107,34 @@ def authority_in(secret: Mapping[str, Any], name: str) -> str:
     return pem
 
 
-def _entries(secret: Mapping[str, Any]) -> dict[str, str]:
+def certificate_in(secret: Mapping[str, Any], name: str) -> Pair:
+    """The certificate in a Secret of type kubernetes.io/tls; raises SecretError."""
+    entries = texts_in(secret)
+    for key, sign, what in (
+        (CERTIFICATE_KEY, BEGIN, "certificate"),
+        (PRIVATE_KEY, "PRIVATE KEY-----", "private key"),
+    ):
+        if sign not in entries.get(key, ""):
+            raise _invalid(f"Secret {name} has no {what} under {key}: put it there as PEM.")
+    pair = Pair(entries[CERTIFICATE_KEY], entries[PRIVATE_KEY])
+    try:
+        serve(pair)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            raise _invalid(
+                f"Secret {name}: {PRIVATE_KEY} is not the key of the certificate in "
+                f"{CERTIFICATE_KEY}. Put there the two that belong together, the server's own "
+                "certificate first."
+            ) from None
+        raise _invalid(
+            f"Secret {name}: {CERTIFICATE_KEY} and {PRIVATE_KEY} cannot be used "
+            f"({error.reason or 'no PEM'}). Put there a certificate, and its key without a "
+            "password, as PEM."
+        ) from None
+    return pair
+
+
+def texts_in(secret: Mapping[str, Any]) -> dict[str, str]:
     """What is not text comes out as text that no header takes."""
     data = secret.get("data") or {}
     return {key: base64.b64decode(data[key]).decode("utf-8", "replace") for key in sorted(data)}

@@ -1,21 +1,28 @@
 """Routers: kept as they are wanted."""
 
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
+
+from pydantic import ValidationError
 
 from ollama_fleet.api.access import SecretError
+from ollama_fleet.api.router import RouterSpec
 from ollama_fleet.api.servers import ROUTER_LABEL
 from ollama_fleet.controllers.carryout import NOT_YET, carry_out, fleet_known, living
 from ollama_fleet.controllers.context import Context
-from ollama_fleet.controllers.fleet import (
-    servers_in,
-)
+from ollama_fleet.controllers.feed import MANAGED
+from ollama_fleet.controllers.fleet import servers_in
 from ollama_fleet.controllers.loop import Result
 from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.stores import Stores
-from ollama_fleet.kube import Object
-from ollama_fleet.kube.access import read_access
+from ollama_fleet.kube import Kube, NotFound, Object
+from ollama_fleet.kube.access import read_access, read_certificate, read_good_clients
+from ollama_fleet.kube.errors import Forbidden
 from ollama_fleet.kube.kinds import (
     DEPLOYMENT,
+    HTTP_ROUTE,
+    INGRESS,
     OLLAMA_NODE,
     POD,
     ROUTER,
@@ -24,6 +31,11 @@ from ollama_fleet.kube.kinds import (
 from ollama_fleet.plan import router
 from ollama_fleet.plan.result import Plan
 from ollama_fleet.plan.troubles import Trouble
+
+ENTRANCES = {INGRESS: "ingress", HTTP_ROUTE: "httpRoute"}
+"""Kinds that lead to a router from outside, and the field of its spec that asks for one."""
+
+_Read = Callable[[Kube, str], Awaitable[object]]
 
 
 class Routers:
@@ -43,9 +55,12 @@ class Routers:
         if not fleet_known(context, self._probes, namespace):
             return Result(NOT_YET)
         troubles = await self._secret_troubles(wanted)
-        return await carry_out(context, wanted, lambda _: self._look(wanted, troubles))
+        unread = await self._unread(wanted)
+        return await carry_out(context, wanted, lambda _: self._look(wanted, troubles, unread))
 
-    def _look(self, wanted: Object, troubles: tuple[Trouble, ...]) -> Plan:
+    def _look(
+        self, wanted: Object, troubles: tuple[Trouble, ...], unread: Mapping[str, str]
+    ) -> Plan:
         context = self._context
         namespace, name = wanted["metadata"]["namespace"], wanted["metadata"]["name"]
         observed = router.Observed(
@@ -55,18 +70,62 @@ class Routers:
             servers=tuple(servers_in(context, self._probes, self._stores, namespace)),
             ollamanodes=tuple(context.store.list(OLLAMA_NODE, namespace)),
             secret_troubles=troubles,
+            entrances=tuple(
+                one
+                for kind in ENTRANCES
+                for one in context.store.list(kind, namespace, {ROUTER_LABEL: name})
+            ),
+            unread=unread,
         )
         program = router.Program(context.settings.image, context.settings.router_cluster_role)
         plan = router.plan_router(wanted, observed, program, context.clock.now())
-        if not router.backend_secrets(wanted["spec"]):
+        spec = RouterSpec.model_validate(wanted["spec"])
+        if not (router.backend_secrets(wanted["spec"]) or router.own_secrets(spec) or unread):
             return plan
         return replace(plan, requeue_after=context.settings.probe_interval)
 
     async def _secret_troubles(self, wanted: Object) -> tuple[Trouble, ...]:
+        kube, namespace = self._context.kube, wanted["metadata"]["namespace"]
+        reads: list[_Read] = [
+            partial(read_access, refs=refs) for refs in router.backend_secrets(wanted["spec"])
+        ]
         found = []
-        for refs in router.backend_secrets(wanted["spec"]):
+        for read in (*reads, *_own_reads(wanted)):
             try:
-                await read_access(self._context.kube, wanted["metadata"]["namespace"], refs)
+                await read(kube, namespace)
             except SecretError as error:
                 found.append(Trouble(error.reason, str(error)))
         return tuple(found)
+
+    async def _unread(self, wanted: Object) -> dict[str, str]:
+        """Why the kinds that it wants an object of, or has one of, cannot be had.
+
+        What was not there when the operator started is not watched, so it is listed here: whoever
+        installs it meanwhile need not restart the operator.
+        """
+        context, unread = self._context, {}
+        meta = wanted["metadata"]
+        for kind, field in ENTRANCES.items():
+            why = context.store.unread.get(kind)
+            mine = context.store.list(kind, meta["namespace"], {ROUTER_LABEL: meta["name"]})
+            if why is None or not (wanted["spec"].get(field) or mine):
+                continue
+            try:
+                found = await context.kube.list_all(kind, meta["namespace"], MANAGED)
+            except (Forbidden, NotFound):
+                unread[kind.kind] = why
+            else:
+                version = found.resource_version
+                context.store.replace_all(kind, found.items, version, meta["namespace"])
+        return unread
+
+
+def _own_reads(wanted: Object) -> Iterator[_Read]:
+    try:
+        spec = RouterSpec.model_validate(wanted["spec"])
+    except ValidationError:
+        return  # the plan says so
+    if spec.auth and spec.auth.keys_secret_ref:
+        yield partial(read_good_clients, name=spec.auth.keys_secret_ref.name)
+    if spec.tls:
+        yield partial(read_certificate, name=spec.tls.secret_name)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.ollamanode import PORT
 from ollama_fleet.api.router import RouterServers, RouterSpec, RouterStatus, Select
 from ollama_fleet.api.servers import ROUTER_LABEL, is_meant, labels, selector
-from ollama_fleet.plan import aliases, unsupported
+from ollama_fleet.plan import aliases, entrances, unsupported
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.result import Object, Plan, child
 from ollama_fleet.plan.servers import Server
@@ -47,7 +47,11 @@ class Observed:
     ollamanodes: tuple[Object, ...] = ()
     """Every OllamaNode of the namespace; one may have no server yet."""
     secret_troubles: tuple[Trouble, ...] = ()
-    """What is wrong with the Secrets of its backends."""
+    """What is wrong with the Secrets it names."""
+    entrances: tuple[Object, ...] = ()
+    """Its Ingress and its HTTPRoute, where there are any."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """Kinds that the cluster does not show, and why."""
 
 
 def selects(select: Select, name: str, labels: Mapping[str, str]) -> bool:
@@ -64,6 +68,13 @@ def backend_secrets(spec: Mapping[str, Any]) -> list[SecretRefs]:
     return sorted((refs for refs in found if refs.names), key=lambda refs: refs.names)
 
 
+def own_secrets(spec: RouterSpec) -> list[str]:
+    """The Secrets that concern its clients: their keys, and its certificate."""
+    keys = spec.auth.keys_secret_ref if spec.auth else None
+    found = {keys.name if keys else "", spec.tls.secret_name if spec.tls else ""}
+    return sorted(found - {""})
+
+
 def selected(select: Select, servers: Iterable[Server]) -> list[Server]:
     """The servers a Router means."""
     return [one for one in servers if selects(select, one.ollamanode, one.labels)]
@@ -74,6 +85,7 @@ def plan_router(router: Object, observed: Observed, program: Program, now: datet
     spec = RouterSpec.model_validate(router["spec"])
     refused = unsupported.router(router["spec"]) or aliases.fault(spec.models)
     servers = selected(spec.select, observed.servers)
+    _, all_labels = _names(router)
     deployment = _deployment(router, spec, program)
     verdict = refused or _verdict(spec, observed, servers, _template_of(deployment))
     objects: tuple[Object, ...] = ()
@@ -81,14 +93,16 @@ def plan_router(router: Object, observed: Observed, program: Program, now: datet
         objects = (
             _service_account(router),
             _role_binding(router, program),
-            _secrets_role(router, servers),
+            _secrets_role(router, spec, servers),
             _secrets_binding(router),
             _service(router, spec),
             deployment,
+            *entrances.served(router, spec, all_labels, observed.unread),
         )
     previous = router.get("status") or {}
     return Plan(
         apply=objects,
+        delete=entrances.given_up(router, spec, observed.entrances),
         status=_status(router, spec, observed, servers, verdict, now),
         notes=transition(previous.get("conditions") or (), verdict),
     )
@@ -110,11 +124,11 @@ def _role_binding(router: Object, program: Program) -> Object:
     return _binding(router, "router", {"kind": "ClusterRole", "name": program.cluster_role})
 
 
-def _secrets_role(router: Object, servers: Iterable[Server]) -> Object:
-    """To read the Secrets that its servers are reached by, and no other."""
+def _secrets_role(router: Object, spec: RouterSpec, servers: Iterable[Server]) -> Object:
+    """To read the Secrets that its servers are reached by, and its own, and no other."""
     name, all_labels = _names(router)
     of_backends = {one for refs in backend_secrets(router["spec"]) for one in refs.names}
-    secrets = of_backends.union(*(server.secrets for server in servers))
+    secrets = of_backends.union(own_secrets(spec), *(server.secrets for server in servers))
     made = child(router, f"{_RBAC}/v1", "Role", f"{name}-router-secrets", all_labels)
     # a rule without names would be a right to every Secret
     rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
@@ -146,12 +160,12 @@ def _service(router: Object, spec: RouterSpec) -> Object:
     made = child(router, "v1", "Service", name, all_labels)
     if spec.service.annotations:
         made["metadata"]["annotations"] = dict(spec.service.annotations)
+    # the pods' port keeps its name: pods of before and after must both be led to
+    port = {"name": "http", "port": spec.service.port, "targetPort": "http", "protocol": "TCP"}
     made["spec"] = {
         "type": spec.service.type,
         "selector": selector(ROUTER_LABEL, name),
-        "ports": [
-            {"name": "http", "port": spec.service.port, "targetPort": "http", "protocol": "TCP"}
-        ],
+        "ports": [port | ({"name": "https", "appProtocol": "https"} if spec.tls else {})],
     }
     return made
 
@@ -223,6 +237,7 @@ def _container(router: Object, spec: RouterSpec, program: Program) -> Object:
             f"--port={PORT}",
             f"--metrics-port={ADMIN_PORT}",
             f"--drain-timeout={DRAIN_SECONDS}",
+            *(["--tls"] if spec.tls else []),
         ],
         "ports": [
             {"name": "http", "containerPort": PORT, "protocol": "TCP"},
@@ -268,6 +283,8 @@ def _verdict(
     if observed.secret_troubles:
         trouble = observed.secret_troubles[0]
         return Verdict.stuck(trouble.reason, trouble.message)
+    if (lacking := entrances.lacking(spec, observed.unread)) is not None:
+        return Verdict.stuck(lacking.reason, lacking.message)
     ready_servers = sum(server.serving for server in servers)
     total = len(servers) + len(spec.backends)
     expected = any(
@@ -326,11 +343,14 @@ def _status(
 
 
 def _url(router: Object, spec: RouterSpec, service: Object | None) -> str:
-    """Where clients reach it: the load balancer's address where there is one."""
+    """Where clients reach it: by its Ingress, or the load balancer's address, or the Service's."""
+    if (public := entrances.url(spec)) is not None:
+        return public
+    scheme = "https" if spec.tls else "http"
     for one in ((service or {}).get("status", {}).get("loadBalancer") or {}).get("ingress") or ():
         host = one.get("hostname") or one.get("ip")
         ports = [port["port"] for port in one.get("ports") or ()]
         if host:
-            return f"http://{host}:{ports[0] if ports else spec.service.port}"
+            return f"{scheme}://{host}:{ports[0] if ports else spec.service.port}"
     meta = router["metadata"]
-    return f"http://{meta['name']}.{meta['namespace']}.svc:{spec.service.port}"
+    return f"{scheme}://{meta['name']}.{meta['namespace']}.svc:{spec.service.port}"

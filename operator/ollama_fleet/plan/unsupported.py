@@ -11,11 +11,7 @@ from ollama_fleet.api.conditions import Reason
 from ollama_fleet.plan.conditions import Verdict
 
 ROUTER = (
-    "auth",
     "fleetApi",
-    "ingress",
-    "httpRoute",
-    "tls",
 )
 
 

@@ -56,6 +56,8 @@ class Accounting:
         self.retries: Counter[str] = Counter()
         self.decisions: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
+        self.client_requests: Counter[tuple[str, int]] = Counter()
+        self.client_tokens: Counter[tuple[str, str]] = Counter()
 
     def over(self, call: Call) -> None:
         """Count a call that is over."""

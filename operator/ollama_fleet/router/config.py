@@ -26,10 +26,6 @@ class ConfigError(Exception):
     """A setting that cannot be used; the message is one line and names the field."""
 
 
-class UnsafeError(ConfigError):
-    """A setting that protects something and is not served: nothing may be served without it."""
-
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the router does, in seconds and bytes; a timeout of 0 is none."""
@@ -61,6 +57,19 @@ class Settings:
     backends: tuple[Endpoint, ...] = field(default=())
     backend_secrets: tuple[SecretRefs, ...] = ()
     """The Secrets that each of the backends is reached by."""
+    keys_secret: str | None = None
+    """The Secret with its clients' keys."""
+    anonymous: bool | None = None
+    """Whether those without a key may ask too; None: nothing is said of who may."""
+    tls_secret: str | None = None
+    """The Secret with its certificate."""
+    replicas: int = 1
+    """How many routers share what a client may."""
+
+    @property
+    def guarded(self) -> bool:
+        """Whether it matters who asks."""
+        return self.keys_secret is not None or self.anonymous is False
 
 
 def load(path: Path) -> Settings:
@@ -102,6 +111,12 @@ def parse(raw: object) -> Settings:
             if name is not None:
                 where = f"backends.{index}.{field_name}"
                 raise ConfigError(f"{where}: a file has no Secrets beside it; {remedy}")
+    for where, secret, remedy in (
+        ("auth.keysSecretRef", settings.keys_secret, "start with --keys FILE"),
+        ("tls.secretName", settings.tls_secret, "start with --tls-cert FILE --tls-key FILE"),
+    ):
+        if secret is not None:
+            raise ConfigError(f"{where}: a file has no Secrets beside it; {remedy}")
     return settings
 
 
@@ -113,12 +128,10 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
         first = error.errors(include_url=False, include_context=False)[0]
         message = first["msg"].removeprefix("Value error, ")
         raise ConfigError(f"{_dotted(first['loc'])}: {message}") from None
-    if spec.auth is not None and not spec.auth.anonymous:
-        raise UnsafeError("auth.keysSecretRef: keys are not checked by this version; remove auth")
-    if spec.tls is not None:
-        raise UnsafeError("tls: this version serves plain HTTP; terminate TLS in front of it")
     if (fault := alias.fault(spec.models)) is not None:
         raise ConfigError(fault)
+    auth = spec.auth
+    keys = auth.keys_secret_ref if auth else None
     return Settings(
         connect=seconds_of(spec.timeouts.connect),
         first_byte=seconds_of(spec.timeouts.first_byte),
@@ -144,6 +157,10 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
         per_server=0 if spec.queue.per_server == "Auto" else int(spec.queue.per_server),
         backends=_backends(spec.backends),
         backend_secrets=tuple(backend.secrets for backend in spec.backends),
+        keys_secret=keys.name if keys else None,
+        anonymous=auth.anonymous if auth else None,
+        tls_secret=spec.tls.secret_name if spec.tls else None,
+        replicas=spec.replicas,
     )
 
 

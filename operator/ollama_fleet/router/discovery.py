@@ -20,7 +20,8 @@ from ollama_fleet.api.servers import (
 )
 from ollama_fleet.kube.client import Kube
 from ollama_fleet.kube.kinds import OLLAMA_NODE, POD, ROUTER, Kind, Object
-from ollama_fleet.router.config import ConfigError, UnsafeError, endpoint_of, settings_of
+from ollama_fleet.router.config import ConfigError, endpoint_of, settings_of
+from ollama_fleet.router.ownsecrets import OwnSecrets
 from ollama_fleet.router.secrets import INTERVAL, Secrets
 from ollama_fleet.router.server import Router
 from ollama_fleet.router.snapshot import Endpoint, State
@@ -41,6 +42,7 @@ class Discovery:
     ) -> None:
         self._kube = kube
         self._secrets = Secrets(kube, namespace, self._apply, secrets_interval)
+        self._own_secrets = OwnSecrets(kube, namespace, router, self._apply, secrets_interval)
         self._router = router
         self._namespace = namespace
         self._name = name
@@ -60,6 +62,7 @@ class Discovery:
             group.create_task(self._watch(POD, self._pods, OLLAMANODE_LABEL))
             group.create_task(self._watch_replicas())
             group.create_task(self._secrets.run())
+            group.create_task(self._own_secrets.run())
 
     async def _watch(self, kind: Kind, store: dict[str, Object], label: str | None = None) -> None:
         async for event in self._kube.watch(kind, self._namespace, label):
@@ -106,11 +109,6 @@ class Discovery:
             return
         try:
             self._configure(own)
-        except UnsafeError as error:
-            log.error("Router %s: spec.%s; serving nothing until then", self._name, error)
-            self._router.waiting_for = f"another spec: {error}"
-            self._router.fleet.want(())
-            return
         except ConfigError as error:
             log.error("Router %s: spec.%s; the last good settings stay", self._name, error)
         if self._generation is None:
@@ -120,7 +118,7 @@ class Discovery:
         if self._router.waiting_for and not self._secrets.settled:
             self._router.waiting_for = "the Secrets of its servers"
             return
-        self._router.waiting_for = ""
+        self._router.waiting_for = self._own_secrets.waiting_for
         self._router.fleet.want(self._reachable(found))
 
     def _configure(self, own: Object) -> None:
@@ -128,7 +126,9 @@ class Discovery:
         if generation == self._generation:
             return
         spec = own.get("spec") or {}
-        self._router.configure(settings_of(spec))
+        settings = settings_of(spec)
+        self._router.configure(settings)
+        self._own_secrets.want(settings.keys_secret, settings.tls_secret)
         self._generation, self._spec = generation, spec
 
     def _reachable(self, found: Iterable[tuple[Endpoint, SecretRefs]]) -> Iterator[Endpoint]:

@@ -1,9 +1,12 @@
 """What a client is told when something is refused, in the words and shape of its own API."""
 
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
+
+if TYPE_CHECKING:
+    from ollama_fleet.router.framing import Field
 
 
 class Api(Enum):
@@ -18,7 +21,14 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault
     """An answer the router gives itself instead of a server's."""
 
     def __init__(
-        self, status: int, sentence: str, *, reason: str, retry_after: int = 0, allow: str = ""
+        self,
+        status: int,
+        sentence: str,
+        *,
+        reason: str,
+        retry_after: int = 0,
+        allow: str = "",
+        fields: "tuple[Field, ...]" = (),
     ) -> None:
         super().__init__(sentence)
         self.status = status
@@ -26,6 +36,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault
         self.reason = reason
         self.retry_after = retry_after
         self.allow = allow
+        self.fields = fields
 
 
 _OPENAI_TYPES = {
@@ -35,6 +46,7 @@ _OPENAI_TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+_OPENAI_CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
 _ANTHROPIC_TYPES = _OPENAI_TYPES | {413: "request_too_large", 503: "overloaded_error"}
 
 
@@ -43,7 +55,8 @@ def envelope(api: Api, status: int, sentence: str) -> bytes:
     body: dict[str, Any]
     if api is Api.OPENAI:
         kind = _OPENAI_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
-        body = {"error": {"message": sentence, "type": kind, "param": None, "code": None}}
+        code = _OPENAI_CODES.get(status)
+        body = {"error": {"message": sentence, "type": kind, "param": None, "code": code}}
     elif api is Api.ANTHROPIC:
         kind = _ANTHROPIC_TYPES.get(
             status, "api_error" if status >= 500 else "invalid_request_error"

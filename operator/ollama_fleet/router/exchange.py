@@ -13,6 +13,7 @@ from ollama_fleet.router.estimates import load_seconds_of
 from ollama_fleet.router.forward import request_head, response_head
 from ollama_fleet.router.framing import Field, Response
 from ollama_fleet.router.front import Front
+from ollama_fleet.router.gate import Counted
 from ollama_fleet.router.pool import Pool
 from ollama_fleet.router.relay import Relay
 from ollama_fleet.router.snapshot import Server
@@ -286,11 +287,16 @@ class Exchange:
             call.request.keep_alive = False
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         call.streamed = _is_stream(response)
-        head = response_head(
-            response, self._explanation(), chunked=self.rechunks, keep_alive=front.keeps_alive
-        )
+        extra = self._explanation()
+        gate = self._relay.gate
         # not before: many requests wait
-        self._pieces = deque((body,), _PIECES_FOR_USAGE)
+        if gate is None:
+            self._pieces = deque((body,), _PIECES_FOR_USAGE)
+        else:
+            extra = (*extra, *gate.fields(call))
+            self._pieces = Counted(call, _PIECES_FOR_USAGE)
+            self._pieces.append(body)
+        head = response_head(response, extra, chunked=self.rechunks, keep_alive=front.keeps_alive)
         front.write(head + body)
         self._wait(self._relay.settings.idle)
         if front.writing_paused:

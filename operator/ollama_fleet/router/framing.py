@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ollama_fleet.router.keys import Caller
     from ollama_fleet.router.routes import Route
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -72,10 +73,14 @@ class FramingError(Exception):
 
 
 class Request:
-    """A request as received: its head, what it means, and in time its body."""
+    """A request as received: its head, what it means, and in time its body.
+
+    `caller` is there only once a gate has set it: without keys it costs nothing.
+    """
 
     __slots__ = (
         "body",
+        "caller",
         "chunked",
         "expects",
         "explains",
@@ -89,6 +94,7 @@ class Request:
         "target",
         "upgrade",
     )
+    caller: "Caller"
 
     def __init__(self, method: bytes, target: bytes, minor: int, fields: list[Field]) -> None:
         self.method = method

@@ -341,7 +341,7 @@ class Front:
 
     def refuse(self, refusal: Refusal, *, close: bool = False) -> None:
         """Answer with a refusal, in the shape of the caller's API."""
-        fields: tuple[Field, ...] = ()
+        fields = refusal.fields
         if refusal.retry_after:
             fields += ((b"retry-after", str(refusal.retry_after).encode()),)
         if refusal.allow:

@@ -15,6 +15,7 @@ from ollama_fleet.kube.errors import KubeError
 from ollama_fleet.router import COMPILED
 from ollama_fleet.router.config import ConfigError, Settings, load, settings_of
 from ollama_fleet.router.discovery import Discovery
+from ollama_fleet.router.files import Files
 from ollama_fleet.router.server import Router
 
 log = logging.getLogger("ollama_fleet.router")
@@ -30,14 +31,17 @@ def main() -> None:
     for name in ("httpx", "httpcore", "kubernetes"):  # the last shows whole answers: Secrets too
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        settings = load(arguments.config) if arguments.config else settings_of({})
-        uvloop.run(_run(arguments, settings))
+        files = Files(arguments.keys, arguments.tls_cert, arguments.tls_key)
+        settings = settings_of({})
+        if arguments.config:
+            settings = files.guarded(load(arguments.config))
+        uvloop.run(_run(arguments, settings, files))
     except (ConfigError, KubeError, OSError) as error:
         print(f"ollama-fleet-router: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
 
 
-async def _run(arguments: argparse.Namespace, settings: Settings) -> None:
+async def _run(arguments: argparse.Namespace, settings: Settings, files: Files) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -49,13 +53,15 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> None:
     else:
         router.waiting_for = "Kubernetes"
     try:
-        port = await router.listen(arguments.host, arguments.port)
+        tls = arguments.tls or arguments.tls_cert is not None
+        port = await router.listen(arguments.host, arguments.port, tls=tls)
+        files.read(router)
         form = "compiled" if COMPILED else "interpreted"
         log.info("serving on %s port %d, %s", arguments.host, port, form)
         if arguments.metrics_port >= 0:
             port = await router.listen_for_operators(arguments.host, arguments.metrics_port)
             log.info("health and metrics on %s port %d", arguments.host, port)
-        await _until_stopped(arguments, router, stop)
+        await _until_stopped(arguments, router, files, stop)
         cut = await router.drain(arguments.drain_pause, arguments.drain_timeout)
         log.info("done; %d requests were cut off", cut)
     finally:
@@ -63,10 +69,10 @@ async def _run(arguments: argparse.Namespace, settings: Settings) -> None:
 
 
 async def _until_stopped(
-    arguments: argparse.Namespace, router: Router, stop: asyncio.Event
+    arguments: argparse.Namespace, router: Router, files: Files, stop: asyncio.Event
 ) -> None:
     if not arguments.router:
-        await stop.wait()
+        await files.follow(router, stop)
         return
     async with await Kube.connect() as kube:
         discovery = Discovery(kube, router, arguments.namespace, arguments.router)
@@ -96,8 +102,24 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--drain-timeout", type=float, default=300.0, help="seconds for requests under way"
     )
+    parser.add_argument(
+        "--tls", action="store_true", help="serve HTTPS with the Secret that the Router names"
+    )
+    beside = parser.add_argument_group("with --config", "files, taken over when they change")
+    beside.add_argument(
+        "--keys", type=Path, help="who may ask: YAML, or a folder, with an entry for each client"
+    )
+    beside.add_argument("--tls-cert", type=Path, help="serve HTTPS with this certificate (PEM)")
+    beside.add_argument("--tls-key", type=Path, help="and its private key (PEM)")
     parser.add_argument("--verbose", action="store_true")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.router and (given.keys or given.tls_cert or given.tls_key):
+        parser.error("--keys, --tls-cert and --tls-key are for --config: a Router names Secrets")
+    if given.config and given.tls:
+        parser.error("--tls is for --router: with --config give --tls-cert and --tls-key")
+    if (given.tls_cert is None) != (given.tls_key is None):
+        parser.error("give both --tls-cert and --tls-key")
+    return given
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ class Metrics:
         for (path, status), count in counts.requests.items():
             requests.add_metric((path.decode(), str(status)), count)
         yield requests
+        yield from self._by_client()
         yield GaugeMetricFamily(
             _PREFIX + "connections", "Open client connections.", value=self._connections()
         )
@@ -96,6 +97,21 @@ class Metrics:
         for model, waits in self._admission.waits.items():
             _add(wait, (model,), waits)
         yield from (length, wait)
+
+    def _by_client(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            _PREFIX + "client_requests",
+            "Requests for models by whose key; status 0: the client left.",
+            labels=("client", "status"),
+        )
+        for (client, status), count in self._accounting.client_requests.items():
+            requests.add_metric((client, str(status)), count)
+        tokens = CounterMetricFamily(
+            _PREFIX + "client_tokens", "Tokens by whose key.", labels=("client", "type")
+        )
+        for key, count in self._accounting.client_tokens.items():
+            tokens.add_metric(key, count)
+        yield from (requests, tokens)
 
     def _by_server(self) -> Iterator[Metric]:
         in_flight = GaugeMetricFamily(

@@ -10,6 +10,7 @@ from ollama_fleet.router.admission import Admission
 from ollama_fleet.router.call import Call
 from ollama_fleet.router.config import Settings
 from ollama_fleet.router.estimates import Estimates
+from ollama_fleet.router.gate import Gate
 from ollama_fleet.router.pool import Pool
 from ollama_fleet.router.sharing import Shares
 from ollama_fleet.router.snapshot import Fleet, Server, Snapshot
@@ -36,6 +37,8 @@ class Relay:
         self.settings = settings
         self.accounting = accounting
         self.exchanges = 0
+        self.gate: Gate | None = None
+        """None: whoever reaches the router may ask."""
         self.estimates = Estimates()
         self._listeners: list[Callable[[Call], None]] = [self.estimates.learn]
         self._loaded_listeners: list[Callable[[str], None]] = []
@@ -74,6 +77,8 @@ class Relay:
         self.exchanges -= 1
         call.ended = self.loop.time()
         self.accounting.over(call)
+        if self.gate is not None:
+            self.gate.over(call)
         for listener in self._listeners:
             listener(call)
 

@@ -7,9 +7,11 @@ from typing import cast
 
 from ollama_fleet.router.accounting import Accounting
 from ollama_fleet.router.breaker import Breaker
+from ollama_fleet.router.certificate import Certificate
 from ollama_fleet.router.config import Settings
 from ollama_fleet.router.front import Front
 from ollama_fleet.router.frontage import Frontage, Handler
+from ollama_fleet.router.gate import Gate
 from ollama_fleet.router.metrics import Metrics
 from ollama_fleet.router.operators import Operators
 from ollama_fleet.router.probe import Prober
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 0.25
 BACKLOG = 2048
 _OPERATOR_CONNECTIONS = 256
+_HANDSHAKE_SECONDS = 10.0
 
 
 class Router:
@@ -39,6 +42,9 @@ class Router:
         admission = self.relay.admission
         self.replicas = Replicas(self.fleet, shares, admission.waiting, admission.freed_any)
         admission.held_back = self.replicas.ask_now
+        self.gate = Gate(loop.time, self.accounting)
+        self.certificate: Certificate | None = None
+        """What tenants are served HTTPS with; None: plain HTTP."""
         self.prober = Prober(self.fleet, settings)
         # A load may have put others out of memory.
         self.relay.on_loaded(self.prober.poke)
@@ -67,10 +73,25 @@ class Router:
             frontage.header_bytes = settings.header_bytes
             frontage.body_bytes = settings.body_bytes
         self._frontage.connections = settings.connections
+        self._guard(settings)
 
-    async def listen(self, host: str, port: int) -> int:
-        """Serve tenants; returns the port, which the system picks where `port` is 0."""
-        return await self._listen(host, port, self._frontage)
+    def _guard(self, settings: Settings) -> None:
+        if settings.guarded:
+            self.gate.anonymous = bool(settings.anonymous)
+            self.gate.share(settings.replicas)
+            self.relay.gate = self.gate
+        else:
+            self.relay.gate = None
+            self.gate.forget()
+
+    async def listen(self, host: str, port: int, *, tls: bool = False) -> int:
+        """Serve tenants; returns the port, which the system picks where `port` is 0.
+
+        With `tls` by HTTPS: nobody is served before `certificate` has one to use.
+        """
+        if tls and self.certificate is None:
+            self.certificate = Certificate()
+        return await self._listen(host, port, self._frontage, self.certificate)
 
     async def listen_for_operators(self, host: str, port: int) -> int:
         """Serve health, readiness and metrics; returns the port."""
@@ -106,9 +127,17 @@ class Router:
         await self.replicas.close()
         await self.prober.close()
 
-    async def _listen(self, host: str, port: int, frontage: Frontage) -> int:
+    async def _listen(
+        self, host: str, port: int, frontage: Frontage, tls: Certificate | None = None
+    ) -> int:
         listener = await self._loop.create_server(
-            lambda: cast(asyncio.Protocol, Front(frontage)), host, port, backlog=BACKLOG
+            lambda: cast(asyncio.Protocol, Front(frontage)),
+            host,
+            port,
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=_HANDSHAKE_SECONDS if tls else None,
+            ssl_shutdown_timeout=_HANDSHAKE_SECONDS if tls else None,
         )
         self._listeners[frontage].append(listener)
         return int(listener.sockets[0].getsockname()[1])

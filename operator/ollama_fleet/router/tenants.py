@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from random import random
+from typing import TypeVar
 
 from ollama_fleet.router.aliases import Alias, Target
 from ollama_fleet.router.body import read_body, write_body
@@ -11,12 +12,15 @@ from ollama_fleet.router.errors import Api, Refusal
 from ollama_fleet.router.exchange import Exchange
 from ollama_fleet.router.framing import Request
 from ollama_fleet.router.front import TEXT, Front
+from ollama_fleet.router.gate import OPEN
 from ollama_fleet.router.listing import Listing
 from ollama_fleet.router.names import is_cloud, is_host_qualified, lookup_key
 from ollama_fleet.router.options import admitted, with_defaults
 from ollama_fleet.router.relay import Relay
 from ollama_fleet.router.routes import Action, Route, api_of_target, route
 from ollama_fleet.router.snapshot import State
+
+T = TypeVar("T")
 
 
 class Tenants:
@@ -33,7 +37,10 @@ class Tenants:
 
     def admit(self, request: Request) -> None:
         """Decide on the path and method; raises `Refusal`."""
-        request.route = self._route(request)
+        found = request.route = self._route(request)
+        gate = self._relay.gate
+        if gate is not None and found.path not in OPEN:
+            self._counted(gate.admit, request)
 
     def handle(self, front: Front, request: Request) -> None:
         """Answer, or hand over to an exchange; raises `Refusal`."""
@@ -42,7 +49,7 @@ class Tenants:
         if found.action is Action.RELAY:
             self._relayed(front, request, found)
         else:
-            self._answered(front, found)
+            self._answered(front, request, found)
 
     def _route(self, request: Request) -> Route:
         try:
@@ -55,10 +62,12 @@ class Tenants:
         return found
 
     def _relayed(self, front: Front, request: Request, found: Route) -> None:
-        settings = self._relay.settings
+        settings, gate = self._relay.settings, self._relay.gate
         try:
             name, fields = read_body(request.body, may_use_name=found.shows)
             model = lookup_key(name)
+            if gate is not None:
+                gate.allow(request, name, settings.aliases)
             sent = admitted(fields, settings.policy)
             alias = settings.aliases.get(model)
             if alias is None:
@@ -77,7 +86,16 @@ class Tenants:
         call = Call(request, found, name, model, self._relay.loop.time())
         if settings.strategy == "PrefixAffinity" and not (found.shows or found.embeds):
             call.conversation = conversation_key(model, fields)
+        if gate is not None:
+            self._counted(gate.enter, call)
         Exchange(self._relay, front, call).start()
+
+    def _counted(self, check: Callable[[T], None], subject: T) -> None:
+        try:
+            check(subject)
+        except Refusal as refusal:
+            self._relay.accounting.rejected[refusal.reason] += 1
+            raise
 
     def _expect(self, name: str, model: str, found: Route) -> None:
         """See that the model is one of the fleet's; raises `Refusal`."""
@@ -140,7 +158,7 @@ class Tenants:
             )
         return None
 
-    def _answered(self, front: Front, found: Route) -> None:
+    def _answered(self, front: Front, request: Request, found: Route) -> None:
         listing = self._listing
         snapshot, aliases = self._relay.fleet.snapshot, self._relay.settings.aliases
         if listing.snapshot is not snapshot or listing.aliases is not aliases:
@@ -151,16 +169,24 @@ class Tenants:
             case Action.VERSION:
                 front.answer(200, listing.version())
             case Action.TAGS:
-                front.answer(200, listing.tags())
+                front.answer(200, self._shown(request, listing.tags()))
             case Action.MODELS:
-                front.answer(200, listing.models())
+                front.answer(200, self._shown(request, listing.models()))
             case Action.MODEL:
+                if self._relay.gate is not None:
+                    self._relay.gate.allow(request, found.argument, aliases)
                 front.answer(200, listing.model(found.argument))
             case Action.HEALTHZ:
                 front.answer(200, b"ok\n", TEXT)
             case _:
                 waiting = self._ready()
                 front.answer(503 if waiting else 200, (waiting or "ok").encode() + b"\n", TEXT)
+
+    def _shown(self, request: Request, listing: bytes) -> bytes:
+        gate = self._relay.gate
+        if gate is None:
+            return listing
+        return gate.shown(request, listing, self._relay.settings.aliases)
 
 
 _ALWAYS = (b"/", b"/healthz", b"/readyz")

@@ -76,6 +76,8 @@ def test_the_operator_writes_only_what_it_makes(helm: Path) -> None:
         ("apps", "statefulsets"),
         ("apps", "daemonsets"),
         ("apps", "deployments"),
+        ("gateway.networking.k8s.io", "httproutes"),
+        ("networking.k8s.io", "ingresses"),
         ("networking.k8s.io", "networkpolicies"),
         ("policy", "poddisruptionbudgets"),
         ("rbac.authorization.k8s.io", "roles"),
@@ -84,7 +86,12 @@ def test_the_operator_writes_only_what_it_makes(helm: Path) -> None:
         ("resource.k8s.io", "resourceclaimtemplates"),
     }
     deleted = {key for key, verbs in granted.items() if "delete" in verbs}
-    assert deleted == {("", "pods"), ("resource.k8s.io", "resourceclaimtemplates")}
+    assert deleted == {
+        ("", "pods"),
+        ("gateway.networking.k8s.io", "httproutes"),
+        ("networking.k8s.io", "ingresses"),
+        ("resource.k8s.io", "resourceclaimtemplates"),
+    }
     assert granted["", "secrets"] == ["get"]
     assert granted["events.k8s.io", "events"] == ["list", "create", "patch"]
     assert not {"escalate", "deletecollection"} & everything

@@ -57,12 +57,13 @@ def servers(tmp_path: Path) -> Iterator[list[process.Server]]:
 
 
 @asynccontextmanager
-async def program(path: Path, urls: list[str]) -> AsyncIterator[Program]:
+async def program(path: Path, urls: list[str], *more: str) -> AsyncIterator[Program]:
     config = path / "router.yaml"
     config.write_text(yaml.safe_dump({"backends": [{"url": url} for url in urls]}))
     log = path / "log"
     arguments = ["--config", str(config), "--host", "127.0.0.1", "--port", "0"]
     arguments += ["--metrics-port", "0", "--drain-pause", "0", "--drain-timeout", "20"]
+    arguments += more
     with log.open("wb") as output:
         popen = subprocess.Popen(  # noqa: ASYNC220 - waited for below
             [sys.executable, "-m", "ollama_fleet.router.main", *arguments],

@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from dev.ollama.certificates import server_context
-from ollama_fleet.api.access import Access, SecretError, authority_in, header_fault, headers_in
-from ollama_fleet.api.tls import trust
+from dev.ollama.certificates import server_context, server_pair
+from ollama_fleet.api.access import (
+    Access,
+    SecretError,
+    authority_in,
+    certificate_in,
+    header_fault,
+    headers_in,
+)
+from ollama_fleet.api.tls import Pair, trust
 from ollama_fleet.router.framing import HOP_BY_HOP
 
 
@@ -75,6 +84,38 @@ def test_what_is_no_authority(entries: Any, words: str) -> None:
     with pytest.raises(SecretError, match=words) as wrong:
         authority_in(secret(**entries), "ca")
     assert wrong.value.reason == "InvalidSecret"
+
+
+def test_a_certificate_and_its_key(tmp_path: Path) -> None:
+    certificate, key = server_pair("localhost", tmp_path)
+    chain = certificate + (tmp_path / "ca.pem").read_text()
+    assert certificate_in(secret(**{"tls.crt": chain, "tls.key": key}), "x") == Pair(chain, key)
+    assert "PRIVATE" not in repr(Pair(chain, key))
+
+
+def test_what_is_no_certificate_and_its_key(tmp_path: Path) -> None:
+    certificate, key = server_pair("localhost", tmp_path)
+    authority = (tmp_path / "ca.pem").read_text()
+    locked = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"s3cret"),
+    )
+    _, other = server_pair("localhost", tmp_path)
+    broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
+    for crt, private, words in (
+        ("", key, "has no certificate under tls.crt: put it there as PEM"),
+        (certificate, "hello", "has no private key under tls.key: put it there as PEM"),
+        (key, certificate, "has no certificate under tls.crt"),
+        (certificate, other, "tls.key is not the key of the certificate in tls.crt"),
+        (authority + certificate, key, "the server's own certificate first"),
+        (certificate, locked, "its key without a password"),
+        (broken, key, "tls.crt and tls.key cannot be used"),
+    ):
+        with pytest.raises(SecretError, match=words) as wrong:
+            certificate_in(secret(**{"tls.crt": crt, "tls.key": private}), "x")
+        assert wrong.value.reason == "InvalidSecret"
+        assert "PRIVATE" not in str(wrong.value)
 
 
 def test_a_server_that_repeats_what_it_was_shown_is_not_repeated() -> None:

@@ -18,7 +18,16 @@ RUNNING = {
 def plan(spec: Object, deployment: Object | None = None, *servers: Any, **more: Any) -> Any:
     nodes, troubles = more.get("ollamanodes", ()), more.get("secret_troubles", ())
     pods = more.get("pods", ())
-    observed = Observed(deployment, more.get("service"), pods, servers, nodes, troubles)
+    observed = Observed(
+        deployment,
+        more.get("service"),
+        pods,
+        servers,
+        nodes,
+        troubles,
+        more.get("entrances", ()),
+        more.get("unread", {}),
+    )
     return plan_router(resource("Router", "chat", spec), observed, PROGRAM, NOW)
 
 
@@ -135,6 +144,14 @@ BACKENDS = [
         ({"backends": BACKENDS}, ["box", "box-ca", "other", "x", "x-ca"]),
         ({"select": {"ollamaNodes": ["box"]}}, ["box", "box-ca"]),
         ({"select": {"ollamaNodes": ["plain"]}}, None),
+        (
+            {
+                "select": {"ollamaNodes": ["plain"]},
+                "auth": {"keysSecretRef": {"name": "keys"}},
+                "tls": {"secretName": "cert"},
+            },
+            ["cert", "keys"],
+        ),
     ],
 )
 def test_a_router_may_read_the_secrets_of_its_servers_by_name(
@@ -161,15 +178,96 @@ def test_a_backend_without_its_secret_stalls_and_the_others_are_served() -> None
     assert found == [SecretRefs("x", "x-ca"), SecretRefs(None, "x-ca")]
 
 
+def test_https_is_a_flag_a_port_and_the_url() -> None:
+    spec = {"tls": {"secretName": "cert"}}
+    made = plan(spec, RUNNING, server())
+    service, deployment = made.apply[-2:]
+    (port,) = service["spec"]["ports"]
+    assert (port["name"], port["appProtocol"], port["targetPort"]) == ("https", "https", "http")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert "--tls" in container["args"]
+    assert container["readinessProbe"]["httpGet"]["port"] == "metrics"
+    assert made.status["url"] == "https://chat.llm.svc:11434"
+    (plain,) = plan({}, RUNNING, server()).apply[-1]["spec"]["template"]["spec"]["containers"]
+    assert "--tls" not in plain["args"]
+
+
+INGRESS = {"host": "chat.example.com"}
+GATEWAY = {"parentRefs": [{"name": "public", "sectionName": "https"}]}
+
+
+def entrance(spec: Object, **more: Any) -> Object:
+    made: Object = plan(spec, RUNNING, server(), **more).apply[-1]
+    return made
+
+
+def test_an_ingress_leads_to_the_service() -> None:
+    made = entrance({"ingress": INGRESS, "service": {"port": 80}})
+    assert (made["kind"], made["metadata"]["name"]) == ("Ingress", "chat-router")
+    assert made["metadata"]["ownerReferences"][0]["kind"] == "Router"
+    backend = {"service": {"name": "chat", "port": {"number": 80}}}
+    path = {"path": "/", "pathType": "Prefix", "backend": backend}
+    assert made["spec"] == {"rules": [{"host": "chat.example.com", "http": {"paths": [path]}}]}
+    annotations = {"nginx.ingress.kubernetes.io/proxy-buffering": "off"}
+    more = {"className": "nginx", "tlsSecretName": "chat-tls", "annotations": annotations}
+    made = entrance({"ingress": INGRESS | more})
+    assert made["metadata"]["annotations"] == annotations
+    assert made["spec"]["ingressClassName"] == "nginx"
+    assert made["spec"]["tls"] == [{"hosts": ["chat.example.com"], "secretName": "chat-tls"}]
+
+
+def test_an_http_route_leads_to_the_service() -> None:
+    made = entrance({"httpRoute": GATEWAY | {"hostnames": ["chat.example.com"]}})
+    assert (made["kind"], made["metadata"]["name"]) == ("HTTPRoute", "chat-router")
+    assert made["spec"]["parentRefs"] == GATEWAY["parentRefs"]
+    assert made["spec"]["hostnames"] == ["chat.example.com"]
+    (rule,) = made["spec"]["rules"]
+    assert rule["backendRefs"] == [{"name": "chat", "port": 11434}]
+    assert rule["timeouts"] == {"request": "0s"}
+    assert "hostnames" not in entrance({"httpRoute": GATEWAY})["spec"]
+
+
+def test_entrances_that_are_wanted_no_more_go_and_others_stay() -> None:
+    mine = [entrance({"ingress": INGRESS}), entrance({"httpRoute": GATEWAY})]
+    for one in mine:
+        one["metadata"]["uid"] = one["kind"]
+    foreign: Object = {"kind": "Ingress", "metadata": {"name": "x", "ownerReferences": []}}
+
+    def deleted(spec: Object) -> list[str]:
+        made = plan(spec, RUNNING, server(), entrances=(*mine, foreign))
+        return [one["metadata"]["uid"] for one in made.delete]
+
+    assert deleted({"ingress": INGRESS, "httpRoute": GATEWAY}) == []
+    assert deleted({"ingress": INGRESS}) == ["HTTPRoute"]
+    assert deleted({}) == ["Ingress", "HTTPRoute"]
+
+
 @pytest.mark.parametrize(
-    ("spec", "field"),
+    ("kind", "spec", "remedy"),
     [
-        ({"auth": {"keysSecretRef": {"name": "keys"}}}, "spec.auth"),
-        ({"tls": {"secretName": "x"}}, "spec.tls"),
+        ("HTTPRoute", {"httpRoute": GATEWAY}, "Install the Gateway API, v1.2 or newer"),
+        ("Ingress", {"ingress": INGRESS}, "Apply this version of the chart"),
     ],
 )
-def test_authentication_that_is_not_served_is_never_passed_over(spec: Object, field: str) -> None:
-    made = plan(spec, RUNNING, server())
-    assert made.apply == ()
+def test_an_entrance_that_the_cluster_does_not_have(kind: str, spec: Object, remedy: str) -> None:
+    unread = {kind: "the cluster has no such kind"}
+    made = plan(spec, RUNNING, server(), unread=unread)
     assert ready(made) == ("False", "Unsupported")
-    assert field in made.status["conditions"][0]["message"]
+    assert remedy in made.status["conditions"][0]["message"]
+    kinds = [one["kind"] for one in made.apply]
+    assert kind not in kinds
+    assert "Deployment" in kinds
+    assert ready(plan({}, RUNNING, server(), unread=unread)) == ("True", "Ready")
+
+
+@pytest.mark.parametrize(
+    ("spec", "url"),
+    [
+        ({"ingress": INGRESS}, "http://chat.example.com"),
+        ({"ingress": INGRESS | {"tlsSecretName": "x"}}, "https://chat.example.com"),
+        ({"ingress": {"host": "*.example.com"}}, "http://chat.llm.svc:11434"),
+        ({"httpRoute": GATEWAY}, "http://chat.llm.svc:11434"),
+    ],
+)
+def test_the_url(spec: Object, url: str) -> None:
+    assert plan(spec, RUNNING, server()).status["url"] == url

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ollama_fleet.router.config import ConfigError, UnsafeError, load, parse
+from ollama_fleet.router.config import ConfigError, load, parse, settings_of
 
 BY_SECRET = {"url": "http://b", "headersSecretRef": {"name": "key"}}
 BY_AUTHORITY = {"url": "https://b", "caSecretRef": {"name": "ca"}}
@@ -107,11 +107,32 @@ def test_mistakes(raw: Any, field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [{"auth": {"keysSecretRef": {"name": "k"}}}, {"tls": {"secretName": "t"}}]
+    ("raw", "told"),
+    [
+        ({"auth": {"keysSecretRef": {"name": "k"}}}, "auth.keysSecretRef: .* start with --keys"),
+        ({"tls": {"secretName": "t"}}, "tls.secretName: .* start with --tls-cert FILE --tls-key"),
+    ],
 )
-def test_nothing_is_served_without_the_protection_asked_for(raw: Any) -> None:
-    with pytest.raises(UnsafeError):
+def test_a_file_has_no_secrets(raw: Any, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
         parse(raw)
+    settings = settings_of(raw)
+    assert (settings.keys_secret, settings.tls_secret) in [("k", None), (None, "t")]
+
+
+@pytest.mark.parametrize(
+    ("raw", "guarded", "anonymous"),
+    [
+        ({}, False, None),
+        ({"auth": {"anonymous": True}}, False, True),
+        ({"auth": {"keysSecretRef": {"name": "k"}}}, True, False),
+        ({"auth": {"keysSecretRef": {"name": "k"}, "anonymous": True}}, True, True),
+        ({"auth": {}}, True, False),
+    ],
+)
+def test_who_may_ask(raw: Any, guarded: bool, anonymous: bool | None) -> None:
+    settings = settings_of(raw)
+    assert (settings.guarded, settings.anonymous) == (guarded, anonymous)
 
 
 def test_names_for_models() -> None:

@@ -301,22 +301,6 @@ async def test_settings_follow_the_router() -> None:
     await world.close()
 
 
-async def test_nothing_is_served_without_the_protection_asked_for() -> None:
-    world = World()
-    await world.say("Router", router())
-    await world.say("OllamaNode", ollamanode("a"))
-    await world.say("Pod", pod("a-0", "a"))
-    await world.synced()
-    assert world.servers
-    auth = {"auth": {"keysSecretRef": {"name": "keys"}}}
-    await world.say("Router", router(auth, 2), "MODIFIED")
-    assert not world.servers
-    assert "auth" in world.router._not_ready()
-    await world.say("Router", router({}, 3), "MODIFIED")
-    assert world.servers
-    await world.close()
-
-
 async def test_a_router_that_is_not_there() -> None:
     world = World()
     await world.synced()
