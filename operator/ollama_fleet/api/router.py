@@ -228,9 +228,15 @@ class Auth(Model):
         )
     )
     keys_secret_ref: SecretRef | None = Field(
-        default=None, description="Secret with one entry per client."
+        default=None,
+        description="Secret with an entry for each client: {sha256, models, requestsPerMinute, "
+        "tokensPerMinute, maxConcurrent, weight}; a changed one is taken over within seconds.",
     )
-    anonymous: bool = Field(default=False, description="Also callers without a key.")
+    anonymous: bool = Field(
+        default=False,
+        description="Also callers without a key or with an unknown one, for every model and "
+        "without limit.",
+    )
 
 
 class Limits(Model):
@@ -273,12 +279,14 @@ class RouterService(Model):
 
 
 class Ingress(Model):
-    """An Ingress for the router."""
+    """An Ingress for the router, named NAME-router."""
 
     class_name: Name | None = Field(default=None, description="Absent: the cluster's default.")
     host: Host = Field(description="The host name clients use.")
     annotations: Annotated[dict[Key, Value], Field(max_length=64)] = Field(
-        default={}, description="Of the Ingress, for its controller."
+        default={},
+        description="Of the Ingress, for its controller: turn its buffering off, raise its time "
+        "limits, and with spec.tls have it speak HTTPS to the router.",
     )
     tls_secret_name: Name | None = Field(
         default=None, description="Secret with the certificate; absent: plain HTTP."
@@ -294,7 +302,7 @@ class ParentRef(Model):
 
 
 class HttpRoute(Model):
-    """An HTTPRoute for the router."""
+    """An HTTPRoute for the router, named NAME-router; needs the Gateway API, v1.2 or newer."""
 
     parent_refs: Annotated[list[ParentRef], Field(min_length=1, max_length=16)] = Field(
         description="Gateways that lead to the router."
@@ -305,9 +313,12 @@ class HttpRoute(Model):
 
 
 class Tls(Model):
-    """Serve HTTPS with the certificate of a Secret."""
+    """Serve HTTPS, and no HTTP, with the certificate of a Secret."""
 
-    secret_name: Name = Field(description="Secret with tls.crt and tls.key.")
+    secret_name: Name = Field(
+        description="Secret with tls.crt and tls.key (PEM); a changed one is taken over within "
+        "seconds, by new connections."
+    )
 
 
 class RouterImage(Image):

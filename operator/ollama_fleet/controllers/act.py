@@ -104,7 +104,8 @@ async def _apply(context: Context, wanted: Object) -> bool:
     except Invalid as error:
         raise RefusedError(f"{wanted['kind']} {meta['name']}: {error.message}") from error
     except KubeError as error:
-        if error.status == 403 and "exceeded quota" in error.message:
+        # webhooks, as those of Ingress controllers, answer 400 or 403 as they please
+        if "exceeded quota" in error.message or "denied the request" in error.message:
             raise RefusedError(f"{wanted['kind']} {meta['name']}: {error.message}") from error
         raise
     context.store.put(applied)

@@ -14,12 +14,16 @@ from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.kube import Kind, NotFound, Object
 from ollama_fleet.kube.kinds import OLLAMA_NODE
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
-from ollama_fleet.plan.result import Plan
+from ollama_fleet.plan.result import Plan, soonest
 
 log = logging.getLogger(__name__)
 
 NOT_YET = 0.5
 """Seconds until it is looked again whether a fresh operator has met every server."""
+
+AGAIN = 60.0
+"""Seconds until what was refused is tried again: a quota or another's Ingress, which nobody tells
+of, may no longer be in the way."""
 
 
 def living(context: Context, kind: Kind, namespace: str, name: str) -> Object | None:
@@ -61,6 +65,7 @@ async def carry_out(
     except RefusedError as error:
         verdict = Verdict.stuck(Reason.APPLY_REFUSED, f"{error}. Correct the spec.")
         await report(context, obj, stalled(context, obj, plan, verdict))
+        return Result(soonest(plan.requeue_after, AGAIN))
     except NotFound:
         # deleted while it was reconciled: the watch tells
         log.debug("%s is gone", obj["metadata"]["name"])

@@ -1,10 +1,14 @@
 """Entries of a keys Secret: what they say, and what is wrong with them; no value is shown."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ollama_fleet.api.keys import clients_in
+from ollama_fleet.api.router import RouterSpec
 from ollama_fleet.kube.access import value_of
 
 A, B = "a" * 64, "b" * 64
@@ -55,3 +59,30 @@ def test_no_two_clients_have_one_key() -> None:
     found = read(b=f"sha256: {A}", a=f"sha256: {A}")
     assert list(found.good) == ["a"]
     assert found.faults["b"].message.startswith("entry b: it has the same key as a")
+
+
+ROOT = Path(__file__).parents[3]
+SHOWN = [
+    document
+    for text in (
+        (ROOT / "manifests/samples/keys.yaml").read_text(),
+        *re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/guides/keys.md").read_text(), re.DOTALL),
+    )
+    for document in yaml.safe_load_all(text)
+]
+
+
+def test_what_the_guide_and_the_sample_show_is_valid() -> None:
+    secrets = [one["stringData"] for one in SHOWN if one.get("kind") == "Secret"]
+    files = [
+        {name: yaml.safe_dump(value) for name, value in one.items()}
+        for one in SHOWN
+        if "team-a" in one
+    ]
+    assert len(secrets) == 2
+    assert len(files) == 1
+    for entries in secrets + files:
+        assert not clients_in(entries, value_of).faults
+    for one in SHOWN:
+        if "spec" in one:
+            RouterSpec.model_validate(one["spec"])

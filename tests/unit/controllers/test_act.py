@@ -56,6 +56,9 @@ class FakeApi:
         self.events.append(reason)
 
 
+DENIED = 'admission webhook "validate.nginx.ingress.kubernetes.io" denied the request: '
+
+
 def workload(**template: Any) -> Object:
     return {
         "apiVersion": "apps/v1",
@@ -134,6 +137,15 @@ async def test_a_status_that_is_the_same_is_not_written(context: Any, api: FakeA
 async def test_a_refusal_is_for_the_user(context: Any, api: FakeApi) -> None:
     api.refuses = Invalid(422, "Invalid", "spec.replicas: must not be negative")
     with pytest.raises(RefusedError, match=r"^StatefulSet a: spec\.replicas"):
+        await carry_out(context, workload())
+
+
+@pytest.mark.parametrize("refuses", [KubeError(400, "", DENIED), Forbidden(403, "", DENIED)])
+async def test_a_webhooks_refusal_is_for_the_user(
+    context: Any, api: FakeApi, refuses: KubeError
+) -> None:
+    api.refuses = refuses
+    with pytest.raises(RefusedError, match="denied the request"):
         await carry_out(context, workload())
 
 
