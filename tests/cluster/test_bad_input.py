@@ -119,8 +119,7 @@ def test_a_registry_that_does_not_answer_is_asked_again(fleet: Fleet) -> None:
 
 
 UNSERVED: dict[str, Any] = {
-    "auth": {"auth": {"keysSecretRef": {"name": "keys"}}},
-    "tls": {"tls": {"secretName": "tls"}},
+    "fleetApi": {"fleetApi": True},
 }
 
 

@@ -28,6 +28,7 @@ from ollama_fleet.kube.kinds import (
     Object,
 )
 from tests.cluster.fleet import OPERATOR, SMALL, Api, Fleet, distribution, ollama_node, router
+from tests.cluster.operating import operating
 from tests.cluster.waiting import eventually
 
 BODY = {"model": SMALL, "messages": [{"role": "user", "content": "hi"}], "stream": False}
@@ -238,3 +239,19 @@ def test_an_http_route_waits_for_the_gateway_api(fleet: Fleet, later: Any) -> No
     fleet.gone(HTTP_ROUTE, "chat-router")
     (pod,) = fleet.api.all(POD, OPERATOR)
     assert all(one["restartCount"] == 0 for one in pod["status"]["containerStatuses"])
+
+
+def test_an_http_route_is_kept_as_it_is_wanted(
+    fleet: Fleet, alone: None, later: Any, tmp_path: Path
+) -> None:
+    later()
+    fleet.apply(ollama_node(), router(httpRoute={"parentRefs": [{"name": "public"}]}))
+    with operating(fleet, tmp_path):
+        fleet.until(ROUTER, "chat", lambda _: fleet.get(HTTP_ROUTE, "chat-router"))
+        fleet.patch(HTTP_ROUTE, "chat-router", {"spec": {"parentRefs": [{"name": "other"}]}})
+        fleet.until(
+            HTTP_ROUTE, "chat-router", lambda obj: obj["spec"]["parentRefs"][0]["name"] == "public"
+        )
+    fleet.patch(ROUTER, "chat", {"spec": {"httpRoute": None}})
+    with operating(fleet, tmp_path):
+        fleet.gone(HTTP_ROUTE, "chat-router")

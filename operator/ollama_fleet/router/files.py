@@ -4,7 +4,6 @@ import asyncio
 import logging
 import ssl
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -29,16 +28,15 @@ class Files:
         self._clients: Clients | None = None
         self._pair: Pair | None = None
 
-    def guarded(self, settings: Settings) -> Settings:
-        """The settings with what the files add; raises `ConfigError` where nobody could ask."""
-        if self._keys is not None:
-            return replace(settings, keys_secret=str(self._keys))
-        if settings.guarded:
+    def check(self, settings: Settings) -> None:
+        """Raises `ConfigError` where nobody could ask."""
+        if settings.guarded and self._keys is None:
             raise ConfigError("auth: nobody could ask: start with --keys FILE, or remove it")
-        return settings
 
     def read(self, router: Router) -> None:
         """Take over what there is now; raises `ConfigError` where that is of no use."""
+        if self._keys is not None:
+            router.guard()
         self._read_keys(router)
         self._read_certificate(router)
 
@@ -55,12 +53,12 @@ class Files:
                 log.warning("%s: %s; what was good of it last stays", self._keys, fault.message)
 
     def _read_certificate(self, router: Router) -> None:
-        if self._certificate is None or self._key is None or router.certificate is None:
+        if self._certificate is None or self._key is None:
             return
         pair = Pair(_text(self._certificate), _text(self._key))
         if pair != self._pair:
             try:
-                router.certificate.use(serve(pair))
+                router.use(serve(pair))
             except ssl.SSLError as error:
                 told = f"{self._certificate} and {self._key}: no certificate and its key"
                 raise ConfigError(f"{told} ({error.reason})") from None

@@ -32,9 +32,8 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         files = Files(arguments.keys, arguments.tls_cert, arguments.tls_key)
-        settings = settings_of({})
-        if arguments.config:
-            settings = files.guarded(load(arguments.config))
+        settings = load(arguments.config) if arguments.config else settings_of({})
+        files.check(settings)
         uvloop.run(_run(arguments, settings, files))
     except (ConfigError, KubeError, OSError) as error:
         print(f"ollama-fleet-router: {error}", file=sys.stderr)  # noqa: T201
@@ -53,9 +52,9 @@ async def _run(arguments: argparse.Namespace, settings: Settings, files: Files) 
     else:
         router.waiting_for = "Kubernetes"
     try:
+        files.read(router)
         tls = arguments.tls or arguments.tls_cert is not None
         port = await router.listen(arguments.host, arguments.port, tls=tls)
-        files.read(router)
         form = "compiled" if COMPILED else "interpreted"
         log.info("serving on %s port %d, %s", arguments.host, port, form)
         if arguments.metrics_port >= 0:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from contextlib import suppress
 from typing import cast
 
@@ -50,6 +51,7 @@ class Router:
         self.relay.on_loaded(self.prober.poke)
         self.waiting_for = ""
         self._leaving = False
+        self._guarded = False
         self._frontage = self._new_frontage(Tenants(self.relay, self._not_ready))
         metrics = Metrics(
             self.accounting, self.fleet, loop.time, lambda: len(self._frontage.fronts), admission
@@ -73,10 +75,21 @@ class Router:
             frontage.header_bytes = settings.header_bytes
             frontage.body_bytes = settings.body_bytes
         self._frontage.connections = settings.connections
-        self._guard(settings)
+        self._keep_gate(settings)
 
-    def _guard(self, settings: Settings) -> None:
-        if settings.guarded:
+    def guard(self) -> None:
+        """Ask for keys from now on, whatever the settings say."""
+        self._guarded = True
+        self._keep_gate(self.settings)
+
+    def use(self, certificate: ssl.SSLContext) -> None:
+        """Serve new connections of tenants with this, where they are served by HTTPS."""
+        if self.certificate is None:
+            self.certificate = Certificate()
+        self.certificate.use(certificate)
+
+    def _keep_gate(self, settings: Settings) -> None:
+        if settings.guarded or self._guarded:
             self.gate.anonymous = bool(settings.anonymous)
             self.gate.share(settings.replicas)
             self.relay.gate = self.gate
@@ -91,7 +104,7 @@ class Router:
         """
         if tls and self.certificate is None:
             self.certificate = Certificate()
-        return await self._listen(host, port, self._frontage, self.certificate)
+        return await self._listen(host, port, self._frontage, self.certificate if tls else None)
 
     async def listen_for_operators(self, host: str, port: int) -> int:
         """Serve health, readiness and metrics; returns the port."""

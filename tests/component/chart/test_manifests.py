@@ -80,6 +80,8 @@ def test_an_overlay_moves_everything_to_another_namespace(
 def test_a_sample_is_read_as_it_was_meant(sample: Path) -> None:
     models = {resource.model.__name__: resource.model for resource in RESOURCES}
     for found in yaml.safe_load_all(sample.read_text()):
+        if found["kind"] == "Secret":  # Kubernetes' own
+            continue
         read = models[found["kind"]].model_validate(found)
         written = read.model_dump(mode="json", by_alias=True, exclude_unset=True)
         assert written["spec"].keys() == found["spec"].keys()
