@@ -8,12 +8,12 @@ from random import random
 from ollama_fleet.router.accounting import tail_of, usage_of
 from ollama_fleet.router.call import Call
 from ollama_fleet.router.choose import Decision, choose
+from ollama_fleet.router.counted import Counted
 from ollama_fleet.router.errors import Refusal
 from ollama_fleet.router.estimates import load_seconds_of
 from ollama_fleet.router.forward import request_head, response_head
 from ollama_fleet.router.framing import Field, Response
 from ollama_fleet.router.front import Front
-from ollama_fleet.router.gate import Counted
 from ollama_fleet.router.pool import Pool
 from ollama_fleet.router.relay import Relay
 from ollama_fleet.router.snapshot import Server

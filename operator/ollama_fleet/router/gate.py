@@ -1,10 +1,9 @@
 """The gate: who may ask, for which models, and how much."""
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -18,12 +17,12 @@ from ollama_fleet.router.keys import ANONYMOUS, Caller, Keys
 from ollama_fleet.router.names import lookup_key
 from ollama_fleet.router.quota import Usage, Window
 
-OPEN = (b"/", b"/healthz", b"/readyz")
+OPEN: Final = (b"/", b"/healthz", b"/readyz")
 """Paths that need no key: they tell that a router runs, and nothing of its models or servers."""
 
-_BEARER: tuple[Field, ...] = ((b"www-authenticate", b"Bearer"),)
-_BYTES_PER_TOKEN = 4
-_CONTEXT = 4096
+_BEARER: Final[tuple[Field, ...]] = ((b"www-authenticate", b"Bearer"),)
+_BYTES_PER_TOKEN: Final = 4
+_CONTEXT: Final = 4096
 
 
 class Gate:
@@ -180,21 +179,6 @@ class Gate:
         return told
 
 
-class Counted(deque[bytes]):
-    """The last pieces of an answer; counts in its call the events of all of them: lines, or blocks
-    of lines before an empty one. A chunk's own lines end with CR LF."""
-
-    def __init__(self, call: Call, maxlen: int) -> None:
-        super().__init__((), maxlen)
-        self._call = call
-
-    def append(self, piece: bytes) -> None:
-        """Keep a piece, and count."""
-        lines = piece.count(b"\n\n") or piece.count(b"\n") - piece.count(b"\r\n")
-        self._call.events += lines
-        super().append(piece)
-
-
 def _tokens_of(call: Call) -> int:
     """What a call is charged. Streams of OpenAI tell no usage unless asked to, and answers that
     were left early none at all: then an event counts as a token, as Ollama sends one in each, and
@@ -223,13 +207,13 @@ def _as_openai(kind: bytes, window: Window, limit: int, now: float) -> tuple[Fie
     return (
         (b"x-ratelimit-limit-" + kind, b"%d" % limit),
         (b"x-ratelimit-remaining-" + kind, b"%d" % max(0, limit - window.used(now))),
-        (b"x-ratelimit-reset-" + kind, b"%ds" % ceil(window.wait(1, now))),
+        (b"x-ratelimit-reset-" + kind, b"%ds" % ceil(window.empty_in(now))),
     )
 
 
 def _as_anthropic(kind: bytes, window: Window, limit: int, now: float) -> tuple[Field, ...]:
     prefix = b"anthropic-ratelimit-" + kind
-    reset = datetime.now(UTC) + timedelta(seconds=ceil(window.wait(1, now)))
+    reset = datetime.now(UTC) + timedelta(seconds=ceil(window.empty_in(now)))
     return (
         (prefix + b"-limit", b"%d" % limit),
         (prefix + b"-remaining", b"%d" % max(0, limit - window.used(now))),

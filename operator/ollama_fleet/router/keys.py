@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Final
 
 from ollama_fleet.api.keys import Client, Clients
 from ollama_fleet.router.framing import Field
@@ -27,7 +28,7 @@ class Caller:
         return bool(behind) and self.models.issuperset(behind)
 
 
-ANONYMOUS = Caller("", None, Limits(), 1.0)
+ANONYMOUS: Final = Caller("", None, Limits(), 1.0)
 
 
 class Keys:

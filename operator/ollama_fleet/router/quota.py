@@ -3,9 +3,9 @@
 from collections import deque
 from dataclasses import dataclass
 from math import floor
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-MINUTE = 60
+MINUTE: Final = 60
 
 
 class Limits(NamedTuple):
@@ -17,7 +17,15 @@ class Limits(NamedTuple):
 
     def shared(self, replicas: int) -> "Limits":
         """What each of so many routers gives of these, rounded down, and at least 1."""
-        return Limits(*(one if one is None else max(1, one // replicas) for one in self))
+        return Limits(
+            _share(self.requests, replicas),
+            _share(self.tokens, replicas),
+            _share(self.concurrent, replicas),
+        )
+
+
+def _share(limit: int | None, replicas: int) -> int | None:
+    return None if limit is None else max(1, limit // replicas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +73,12 @@ class Window:
             if left < limit:
                 break
             left -= amount
-            until = second + MINUTE + 1
+            until = float(second + MINUTE + 1)
         return until - now
+
+    def empty_in(self, now: float) -> float:
+        """Seconds until nothing is used, if nothing is added."""
+        return self._seconds[-1][0] + MINUTE + 1 - now if self.used(now) else 0.0
 
 
 class Usage:

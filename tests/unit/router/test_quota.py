@@ -62,8 +62,9 @@ def test_the_wait_is_for_the_oldest_use_that_makes_room() -> None:
     assert window.wait(11, 30.0) == 0
     assert window.wait(10, 30.0) == 41  # from second 71 on, what was used in second 10 is gone
     assert window.wait(5, 30.0) == 51
-    assert window.wait(1, 30.0) == 51
-    assert [window.used(now) for now in (70.99, 71.0, 80.9, 81.0)] == [10, 5, 5, 0]
+    assert window.wait(1, 30.0) == window.empty_in(30.0) == 51
+    assert [window.used(now) for now in (70.99, 71.0, 80.9)] == [10, 5, 5]
+    assert (window.empty_in(80.5), window.empty_in(81.0), window.used(81.0)) == (0.5, 0, 0)
 
 
 def test_requests_at_once() -> None:
