@@ -225,7 +225,7 @@ def later(api: Api) -> Iterator[Any]:
 def test_an_http_route_waits_for_the_gateway_api(fleet: Fleet, later: Any) -> None:
     fleet.apply(ollama_node(), router(httpRoute={"parentRefs": [{"name": "public"}]}))
     message = fleet.stalls(ROUTER, "chat", "Unsupported")
-    assert "spec.httpRoute needs HTTPRoutes, which cannot be had" in message
+    assert "spec.httpRoute needs HTTPRoute objects, which cannot be had: the cluster has" in message
     assert "Install the Gateway API" in message
     eventually(
         "the router itself is up", lambda: fleet.status(ROUTER, "chat").get("readyReplicas") == 1

@@ -37,6 +37,7 @@ from ollama_fleet.kube.kinds import (
     STATEFUL_SET,
     STORAGE_CLASS,
 )
+from ollama_fleet.plan.entrances import NO_SUCH_KIND
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class Feed:
         except KubeError as error:
             if error.transient:
                 raise
-            why = "the cluster has no such kind" if isinstance(error, NotFound) else str(error)
+            why = NO_SUCH_KIND if isinstance(error, NotFound) else str(error)
             self.kinds.pop(kind, None)
             self._store.unread[kind] = why
             log.warning("%s cannot be read (%s): %s", kind.plural, why, loss)

@@ -29,6 +29,7 @@ from ollama_fleet.kube.kinds import (
     SERVICE,
 )
 from ollama_fleet.plan import router
+from ollama_fleet.plan.entrances import NO_SUCH_KIND
 from ollama_fleet.plan.result import Plan
 from ollama_fleet.plan.troubles import Trouble
 
@@ -106,14 +107,15 @@ class Routers:
         context, unread = self._context, {}
         meta = wanted["metadata"]
         for kind, field in ENTRANCES.items():
-            why = context.store.unread.get(kind)
             mine = context.store.list(kind, meta["namespace"], {ROUTER_LABEL: meta["name"]})
-            if why is None or not (wanted["spec"].get(field) or mine):
+            if kind not in context.store.unread or not (wanted["spec"].get(field) or mine):
                 continue
             try:
                 found = await context.kube.list_all(kind, meta["namespace"], MANAGED)
-            except (Forbidden, NotFound):
-                unread[kind.kind] = why
+            except NotFound:
+                unread[kind.kind] = NO_SUCH_KIND
+            except Forbidden as error:
+                unread[kind.kind] = error.message
             else:
                 version = found.resource_version
                 context.store.replace_all(kind, found.items, version, meta["namespace"])

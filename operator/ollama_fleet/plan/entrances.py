@@ -8,6 +8,13 @@ from ollama_fleet.api.router import RouterSpec
 from ollama_fleet.plan.result import Object, child
 from ollama_fleet.plan.troubles import Trouble
 
+NO_SUCH_KIND = "the cluster has no such kind"
+_GATEWAY_API = (
+    "Install the Gateway API, v1.2 or newer (https://gateway-api.sigs.k8s.io), and a controller "
+    "for it"
+)
+_CHART = "Apply this version of the chart, which grants them"
+
 
 def served(
     router: Object, spec: RouterSpec, labels: Mapping[str, str], unread: Mapping[str, str]
@@ -36,18 +43,18 @@ def given_up(router: Object, spec: RouterSpec, live: Iterable[Object]) -> tuple[
 
 def lacking(spec: RouterSpec, unread: Mapping[str, str]) -> Trouble | None:
     """What is asked for and not to be had in this cluster."""
-    if spec.http_route is not None and "HTTPRoute" in unread:
+    for kind, field, asked in (
+        ("HTTPRoute", "httpRoute", spec.http_route),
+        ("Ingress", "ingress", spec.ingress),
+    ):
+        if asked is None or kind not in unread:
+            continue
+        why = unread[kind]
+        remedy = _GATEWAY_API if kind == "HTTPRoute" and why == NO_SUCH_KIND else _CHART
         return Trouble(
             Reason.UNSUPPORTED,
-            f"spec.httpRoute needs HTTPRoutes, which cannot be had ({unread['HTTPRoute']}). "
-            "Install the Gateway API, v1.2 or newer (https://gateway-api.sigs.k8s.io), and a "
-            "controller for it, or remove spec.httpRoute.",
-        )
-    if spec.ingress is not None and "Ingress" in unread:
-        return Trouble(
-            Reason.UNSUPPORTED,
-            f"spec.ingress needs Ingresses, which cannot be had ({unread['Ingress']}). Apply this "
-            "version of the chart, or remove spec.ingress.",
+            f"spec.{field} needs {kind} objects, which cannot be had: {why}. {remedy}, or remove "
+            f"spec.{field}.",
         )
     return None
 

@@ -4,6 +4,7 @@ import pytest
 
 from ollama_fleet.api.access import SecretRefs
 from ollama_fleet.api.conditions import Reason
+from ollama_fleet.plan.entrances import NO_SUCH_KIND
 from ollama_fleet.plan.router import Observed, Program, backend_secrets, plan_router
 from ollama_fleet.plan.troubles import Trouble
 from tests.unit.plan.objects import DIGEST, NOW, Object, pod, probe, resource, server
@@ -243,14 +244,17 @@ def test_entrances_that_are_wanted_no_more_go_and_others_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "spec", "remedy"),
+    ("kind", "why", "spec", "remedy"),
     [
-        ("HTTPRoute", {"httpRoute": GATEWAY}, "Install the Gateway API, v1.2 or newer"),
-        ("Ingress", {"ingress": INGRESS}, "Apply this version of the chart"),
+        ("HTTPRoute", NO_SUCH_KIND, {"httpRoute": GATEWAY}, "Install the Gateway API, v1.2"),
+        ("HTTPRoute", "may not list", {"httpRoute": GATEWAY}, "Apply this version of the chart"),
+        ("Ingress", "may not list", {"ingress": INGRESS}, "Apply this version of the chart"),
     ],
 )
-def test_an_entrance_that_the_cluster_does_not_have(kind: str, spec: Object, remedy: str) -> None:
-    unread = {kind: "the cluster has no such kind"}
+def test_an_entrance_that_the_cluster_does_not_have(
+    kind: str, why: str, spec: Object, remedy: str
+) -> None:
+    unread = {kind: why}
     made = plan(spec, RUNNING, server(), unread=unread)
     assert ready(made) == ("False", "Unsupported")
     assert remedy in made.status["conditions"][0]["message"]
