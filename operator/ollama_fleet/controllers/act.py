@@ -104,9 +104,13 @@ async def _apply(context: Context, wanted: Object) -> bool:
     except Invalid as error:
         raise RefusedError(f"{wanted['kind']} {meta['name']}: {error.message}") from error
     except KubeError as error:
+        told = f"{wanted['kind']} {meta['name']}: {error.message}"
         # webhooks, as those of Ingress controllers, answer 400 or 403 as they please
         if "exceeded quota" in error.message or "denied the request" in error.message:
-            raise RefusedError(f"{wanted['kind']} {meta['name']}: {error.message}") from error
+            raise RefusedError(told) from error
+        if "field not declared in schema" in error.message:
+            newer = f"install a newer definition of {wanted['kind']}, as this cluster's lacks that"
+            raise RefusedError(f"{told}: {newer}") from error
         raise
     context.store.put(applied)
     return True

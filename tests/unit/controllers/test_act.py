@@ -140,12 +140,22 @@ async def test_a_refusal_is_for_the_user(context: Any, api: FakeApi) -> None:
         await carry_out(context, workload())
 
 
-@pytest.mark.parametrize("refuses", [KubeError(400, "", DENIED), Forbidden(403, "", DENIED)])
-async def test_a_webhooks_refusal_is_for_the_user(
-    context: Any, api: FakeApi, refuses: KubeError
+UNKNOWN = ".spec.rules[0].timeouts: field not declared in schema"
+
+
+@pytest.mark.parametrize(
+    ("refuses", "told"),
+    [
+        (KubeError(400, "", DENIED), "denied the request"),
+        (Forbidden(403, "", DENIED), "denied the request"),
+        (Unavailable(500, "", UNKNOWN), "install a newer definition of StatefulSet"),
+    ],
+)
+async def test_what_only_the_user_can_change_is_told(
+    context: Any, api: FakeApi, refuses: KubeError, told: str
 ) -> None:
     api.refuses = refuses
-    with pytest.raises(RefusedError, match="denied the request"):
+    with pytest.raises(RefusedError, match=told):
         await carry_out(context, workload())
 
 
