@@ -117,9 +117,7 @@ class Gate:
         caller = getattr(call.request, "caller", None)
         return () if caller is None else self._quota(caller, call.route.api)
 
-    def shown(
-        self, request: Request, listing: bytes, aliases: Mapping[str, Alias]
-    ) -> bytes:
+    def shown(self, request: Request, listing: bytes, aliases: Mapping[str, Alias]) -> bytes:
         """Of a listing of models, those that the client may use."""
         caller = self._of(request)
         if caller.models is None:

@@ -7,7 +7,11 @@ from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
+import anthropic
+import openai
 import pytest
+from anthropic import AsyncAnthropic
+from openai import AsyncOpenAI
 
 from ollama_fleet.api.keys import clients_in
 from tests.component.router.conftest import Running, Serve, Start
@@ -26,6 +30,7 @@ from tests.component.router.peers import (
 )
 
 USAGE = say(b'{"model":"m","done":true,"prompt_eval_count":30,"eval_count":70}')
+KEYS_OF_THREE = ("one", "two", "three")
 Guard = Callable[..., Awaitable[Running]]
 
 
@@ -132,6 +137,32 @@ async def test_a_key_sees_and_uses_its_models_alone(guard: Guard, serve: Serve) 
         body = json.dumps({"model": model}).encode()
         assert (await chat(router.port, body, more=bearer("one"))).status == status
     assert len(backend.exchanges) == 2
+
+
+async def test_a_name_is_for_whoever_may_use_all_it_stands_for(guard: Guard, serve: Serve) -> None:
+    backend = await serve(models=["m:latest", "n:latest"])
+    both = [{"name": "fast", "targets": [{"model": "m"}], "fallbacks": ["n"]}]
+    router = await guard(
+        backend,
+        {"models": both},
+        by_name=entry("one", models=["fast"]),
+        by_models=entry("two", models=["m", "n"]),
+        by_one=entry("three", models=["m"]),
+    )
+    body = json.dumps({"model": "fast"}).encode()
+    seen = {key: (await chat(router.port, body, more=bearer(key))).status for key in KEYS_OF_THREE}
+    assert seen == {"one": 200, "two": 200, "three": 403}
+    shown = {}
+    for key in KEYS_OF_THREE:
+        client = await Client.connect(router.port)
+        client.send(f"GET /api/tags HTTP/1.1\r\nHost: f\r\n{bearer(key)}\r\n".encode())
+        tags = json.loads((await client.reply()).body)["models"]
+        shown[key] = sorted(one["name"] for one in tags)
+    assert shown == {
+        "one": ["fast"],
+        "two": ["fast", "m:latest", "n:latest"],
+        "three": ["m:latest"],
+    }
 
 
 async def test_keys_change_while_it_serves(guard: Guard, serve: Serve) -> None:
@@ -295,3 +326,31 @@ async def test_without_keys_nothing_is_asked_and_nothing_told(start: Start, serv
     reply = await chat(router.port, more=bearer("anything"))
     assert reply.status == 200
     assert not [name for name in reply.fields if "ratelimit" in name]
+
+
+async def test_the_clients_that_people_have_understand(guard: Guard, serve: Serve) -> None:
+    done = say(b'{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}')
+    router = await guard(await serve(done), a=entry("one", models=["m"], requestsPerMinute=1))
+    url = f"http://127.0.0.1:{router.port}"
+    hi: Any = [{"role": "user", "content": "hi"}]
+
+    async def by_openai(key: str, model: str = "m") -> None:
+        async with AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as client:
+            await client.chat.completions.create(model=model, messages=hi)
+
+    async def by_anthropic(key: str, model: str = "m") -> None:
+        async with AsyncAnthropic(base_url=url, api_key=key, max_retries=0) as client:
+            await client.messages.create(model=model, max_tokens=1, messages=hi)
+
+    await by_openai("one")
+    for ask, known in ((by_openai, openai), (by_anthropic, anthropic)):
+        with pytest.raises(known.AuthenticationError):
+            await ask("two")
+        with pytest.raises(known.PermissionDeniedError):
+            await ask("one", "n")
+        with pytest.raises(known.RateLimitError) as limited:
+            await ask("one")
+        assert 1 <= int(limited.value.response.headers["retry-after"]) <= 61
+    with pytest.raises(openai.RateLimitError) as told:
+        await by_openai("one")
+    assert (told.value.code, told.value.type) == ("rate_limit_exceeded", "rate_limit_error")
