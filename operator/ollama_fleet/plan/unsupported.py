@@ -10,9 +10,7 @@ from typing import Any
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.plan.conditions import Verdict
 
-ROUTER = (
-    "fleetApi",
-)
+ROUTER = ("fleetApi",)
 
 
 def router(spec: Mapping[str, Any]) -> Verdict | None:
