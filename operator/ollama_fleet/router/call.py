@@ -16,13 +16,13 @@ class Call:
     loop's clock: `started` when the request was whole, `began` when its answer began (0: never),
     `ended` when it was over. `status` is what the client was answered (0: nothing), `reason` why
     no server's answer reached it whole (empty where one did). `tokens_in` and `tokens_out` are
-    None where the answer did not tell. `client` is the name of whose key it came with (empty: without one),
-    `weight` its share against others. `waited` are the seconds spent waiting for slots, `position`
+    None where the answer did not tell. `client` is the name of whose key it came
+    with (empty: without one), `weight` its share against others. `waited` are the seconds spent waiting for slots, `position`
     the place it began to wait at (0: not at all, or nobody wants to know), `queued_as` who paid
     there, `estimate` the tokens paid in advance. `conversation` is the key of what stays the same
     over its turns (None: it does not count), `asked` when the last server was asked, `loads`
-    whether that had it load the model, `load_seconds` how long it says that took (0: it does not). `events` are those
-    of a streamed answer, counted only where there are quotas.
+    whether that had it load the model, `load_seconds` how long it says that took (0: it does not).
+    `events` are those of a streamed answer, counted only where there are quotas.
     """
 
     __slots__ = (
