@@ -84,6 +84,10 @@ bench-distribution: .venv.stamp ## a model to 20 servers, with and without a mir
 bench-routing: compiled ## first tokens, loads and failures by who chooses, against nginx
 	@$(BIN)/python -m benchmarks.routing
 
+.PHONY: bench-parallel
+bench-parallel: .venv.stamp ## three models on three servers, against one that takes turns
+	@$(BIN)/python -m benchmarks.parallel
+
 .PHONY: demo
 demo: .venv.stamp ## from nothing to a chat answer
 	@$(BIN)/python -m dev.demo
