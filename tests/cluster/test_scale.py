@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from dev.cluster import Cluster
-from ollama_fleet.kube.kinds import NODE, OLLAMA_NODE, Kind, Object
+from ollama_fleet.kube.kinds import NODE, OLLAMA_NODE, ROUTER, Kind, Object
 from tests.cluster.conftest import Kubectl
-from tests.cluster.fleet import Api, Fleet, ollama_node, standing
+from tests.cluster.fleet import Api, Fleet, ollama_node, router, standing
 from tests.cluster.waiting import eventually
 
 SCALER = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
@@ -55,8 +55,8 @@ def metrics(cluster: Cluster, api: Api) -> Iterator[None]:
         api.call("DELETE", f"{SERVICES}/metrics")
 
 
-def scale_of(api: Api, fleet: Fleet) -> Object:
-    return api.call("GET", OLLAMA_NODE.path(fleet.namespace, "a", "scale"))
+def scale_of(api: Api, fleet: Fleet, kind: Kind = OLLAMA_NODE, name: str = "a") -> Object:
+    return api.call("GET", kind.path(fleet.namespace, name, "scale"))
 
 
 def test_the_scale_subresource_drives_servers(fleet: Fleet, api: Api, kubectl: Kubectl) -> None:
@@ -80,6 +80,30 @@ def test_the_scale_subresource_drives_servers(fleet: Fleet, api: Api, kubectl: K
     now = standing(fleet.ready(OLLAMA_NODE, "a"))
     assert now is not None
     assert now.message == "0 of 0 servers ready"
+
+
+def test_a_router_tells_its_scale_without_a_number_of_its_own(
+    fleet: Fleet, api: Api, kubectl: Kubectl
+) -> None:
+    fleet.apply(ollama_node(replicas=1), router())
+    fleet.ready(ROUTER, "chat")
+    fleet.until(ROUTER, "chat", lambda obj: obj["status"]["ready"] == "1/1")
+    scale = scale_of(api, fleet, ROUTER, "chat")
+    assert scale["spec"]["replicas"] == scale["status"]["replicas"] == 1
+    assert scale["status"]["selector"] == "ollamafleet.dev/router=chat"
+
+    # what an autoscaler sets stays when the author applies the same again
+    kubectl("scale", "router/chat", "--replicas=2", "-n", fleet.namespace)
+    fleet.apply(router())
+    fleet.until(ROUTER, "chat", lambda obj: obj["status"]["ready"] == "2/2")
+    assert scale_of(api, fleet, ROUTER, "chat")["spec"]["replicas"] == 2
+
+
+def test_servers_that_follow_machines_have_no_scale(fleet: Fleet, api: Api) -> None:
+    fleet.apply(ollama_node(perNode={}))
+    refused = api.http.get(OLLAMA_NODE.path(fleet.namespace, "a", "scale"))
+    assert refused.status_code == 500
+    assert "replicas" in refused.json()["message"]
 
 
 def test_an_autoscaler_scales_servers_whose_use_is_told(

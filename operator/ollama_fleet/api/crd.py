@@ -126,6 +126,7 @@ def crd(resource: Resource) -> Schema:
             "statusReplicasPath": ".status.replicas",
             "labelSelectorPath": ".status.selector",
         }
+        _fill_in_replicas(schema["properties"]["spec"], resource.model)
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -153,6 +154,20 @@ def crd(resource: Resource) -> Schema:
             ],
         },
     }
+
+
+def _fill_in_replicas(spec: Schema, model: type[BaseModel]) -> None:
+    """Have the API server write `spec.replicas` where it is missing and every object has some.
+
+    It is the one default of the definitions: the scale subresource shows what is stored, and fails
+    where nothing is.
+    """
+    annotation = model.model_fields["spec"].annotation
+    assert isinstance(annotation, type)
+    assert issubclass(annotation, BaseModel)
+    default = annotation.model_fields["replicas"].default
+    if default is not None:
+        spec["properties"]["replicas"]["default"] = default
 
 
 def structural(model: type[BaseModel]) -> Schema:

@@ -371,6 +371,11 @@ class RouterSpec(Model):
             description="APIs it speaks; absent: all of them.",
         )
     )
+    access_log: bool = Field(
+        default=False,
+        description="Write a line of JSON for each call to the pods' standard output: who asked "
+        "what and what came of it, without bodies, headers and keys.",
+    )
     fleet_api: bool = Field(default=False, description="Hand the fleet API on to the console.")
     service: RouterService = RouterService()
     ingress: Ingress | None = None

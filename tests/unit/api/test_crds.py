@@ -59,6 +59,8 @@ def test_every_field_has_a_type(resource: Resource) -> None:
 def test_nothing_that_a_structural_schema_cannot_say(resource: Resource) -> None:
     foreign = {"$ref", "$defs", "title", "nullable", "allOf", "oneOf", "const", "default"}
     for path, schema in schemas(resource).items():
+        if (resource.model.__name__, path) == ("Router", ".spec.replicas"):
+            assert schema.pop("default") == 1  # the scale subresource fails without one
         assert not foreign & schema.keys(), path
         if "anyOf" in schema:
             assert schema["anyOf"] == [{"type": "integer"}, {"type": "string"}], path
