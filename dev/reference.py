@@ -1,9 +1,11 @@
 """The pages of docs/reference that tell every field: from the definitions the API server gets."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dev import metrics
+from dev.tables import cell, table
 from ollama_fleet.api import GROUP, VERSION
 from ollama_fleet.api.crd import RESOURCES, Resource, Schema, crd
 from ollama_fleet.api.pattern import VALIDATIONS
@@ -42,7 +44,7 @@ def page(resource: Resource) -> str:
         "",
         f"{root['description']}",
         "",
-        *_table(
+        *table(
             ("apiVersion", "kind", "kubectl get", "scope"),
             [(f"`{GROUP}/{VERSION}`", f"`{kind}`", _kubectl(names), definition["scope"].lower())],
         ),
@@ -63,14 +65,15 @@ def page(resource: Resource) -> str:
         "",
         "How texts are written that have a form; what has another is refused.",
         "",
-        *_table(("Type", "Form"), sorted(forms.items())),
+        *table(("Type", "Form"), sorted(forms.items())),
     ]
     return "\n".join(lines) + "\n"
 
 
 def pages() -> dict[str, str]:
     """Every page by the name of its file."""
-    return {f"{one.model.__name__.lower()}.md": page(one) for one in RESOURCES}
+    kinds = {f"{one.model.__name__.lower()}.md": page(one) for one in RESOURCES}
+    return kinds | {"metrics.md": metrics.page()}
 
 
 def _kubectl(names: Schema) -> str:
@@ -107,7 +110,7 @@ def _section(section: Section, forms: dict[str, str]) -> list[str]:
         f"{level} {section.path}",
         "",
         *([schema["description"], ""] if "description" in schema else []),
-        *(_table(head, rows) if rows else ["No fields: `{}`."]),
+        *(table(head, rows) if rows else ["No fields: `{}`."]),
         "",
         *_refusals(schema, forms),
     ]
@@ -188,7 +191,7 @@ def _refusals(schema: Schema, forms: dict[str, str] | None = None) -> list[str]:
             ]
     if not told:
         return []
-    return ["Refused by the API server:", "", *(f"- {_cell(one)}" for one in told), ""]
+    return ["Refused by the API server:", "", *(f"- {cell(one)}" for one in told), ""]
 
 
 def _scale(version: Schema) -> list[str]:
@@ -210,7 +213,7 @@ def _columns(version: Schema) -> list[str]:
         )
         for one in version["additionalPrinterColumns"]
     ]
-    return ["## Columns", "", *_table(("Column", "Shown", "Is"), rows), ""]
+    return ["## Columns", "", *table(("Column", "Shown", "Is"), rows), ""]
 
 
 def _conditions() -> list[str]:
@@ -222,29 +225,8 @@ def _conditions() -> list[str]:
     return [
         "## Conditions",
         "",
-        *_table(("Condition", "True while"), rows),
+        *table(("Condition", "True while"), rows),
         "",
         "[reasons.md](reasons.md) explains every reason they give.",
         "",
     ]
-
-
-def _table(head: tuple[str, ...], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table that reads well as text too: all columns but the last are of one width."""
-    cells: list[Sequence[str]] = [head, *([_cell(text) for text in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head) - 1)]
-
-    def line(row: Sequence[str]) -> str:
-        padded = [text.ljust(width) for text, width in zip(row, widths, strict=False)]
-        return f"| {' | '.join([*padded, row[-1]])} |"
-
-    rule = "|".join(["-" * (width + 2) for width in widths] + ["---"])
-    return [line(cells[0]), f"|{rule}|", *(line(row) for row in cells[1:])]
-
-
-def _cell(text: str) -> str:
-    """Text as a cell: on one line, and nothing in it that ends the cell or is taken for a tag."""
-    parts = " ".join(text.split()).replace("|", "\\|").split("`")
-    return "`".join(
-        part if odd % 2 else part.replace("<", "&lt;") for odd, part in enumerate(parts)
-    )

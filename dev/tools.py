@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dev import chart
+from dev import chart, promtool
 from dev.cluster import ClusterError, binary
 from dev.ollama import binary as ollama
 
@@ -30,6 +30,10 @@ def main() -> int:
     except (ClusterError, ollama.CannotBuild) as error:
         print(f"tools: {error}", file=sys.stderr)
         return 1
+    try:
+        print(f"promtool: {promtool.ensure()}", flush=True)
+    except promtool.NoPromtool as error:
+        print(f"promtool: not here, so one test is skipped; {error}", flush=True)
     return 0
 
 

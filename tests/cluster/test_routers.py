@@ -22,6 +22,7 @@ from ollama_fleet.kube.kinds import (
     SERVICE,
     SERVICE_ACCOUNT,
 )
+from tests.cluster.conftest import Kubectl
 from tests.cluster.fleet import SMALL, Fleet, distribution, ollama_node, router
 from tests.cluster.waiting import eventually
 
@@ -66,6 +67,22 @@ def test_chats_in_both_forms_and_what_tenants_may_not(fleet: Fleet) -> None:
     fleet.tells(ROUTER, "chat", "Ready")
     (pod,) = fleet.pods("a")
     assert set(fleet.emulator(pod).installed()) == {SMALL}
+
+
+def test_the_access_log_is_switched_on_without_a_new_pod(fleet: Fleet, kubectl: Kubectl) -> None:
+    with serving(fleet) as client:
+        (before,) = fleet.all(POD, "ollamafleet.dev/router=chat")
+        name = before["metadata"]["name"]
+        fleet.patch(ROUTER, "chat", {"spec": {"accessLog": True}})
+
+        def logged() -> bool:
+            ask(client, stream=False)
+            return f'"resolved":"{SMALL}"' in kubectl("logs", name, "-n", fleet.namespace)
+
+        eventually("a call is in the log", logged)
+        (after,) = fleet.all(POD, "ollamafleet.dev/router=chat")
+        assert after["metadata"]["uid"] == before["metadata"]["uid"]
+        assert MESSAGES[0]["content"] not in kubectl("logs", name, "-n", fleet.namespace)
 
 
 def _owned(fleet: Fleet, url: str) -> None:

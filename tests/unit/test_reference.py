@@ -7,6 +7,7 @@ import pytest
 
 from dev.reference import page, pages
 from ollama_fleet.api.crd import RESOURCES, Resource
+from ollama_fleet.router.accesslog import EMPTY
 from tests.unit.api.test_crds import schemas
 
 ROOT = Path(__file__).parents[2]
@@ -57,3 +58,9 @@ def test_tables_are_as_wide_in_every_row() -> None:
         for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
             counts = {len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}
             assert len(counts) == 1, (name, table)
+
+
+def test_the_keys_of_the_access_log_are_told_and_no_others() -> None:
+    text = (ROOT / "docs" / "reference" / "observing.md").read_text()
+    section = text.partition("## The access log")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` ", section, re.MULTILINE) == list(EMPTY)

@@ -9,8 +9,9 @@ from math import ceil
 from time import time
 from typing import TYPE_CHECKING, Final
 
-from ollama_fleet.router.accounting import SECONDS, Histogram
+from ollama_fleet.router.accounting import SECONDS
 from ollama_fleet.router.errors import Refusal
+from ollama_fleet.router.histogram import Histogram
 from ollama_fleet.router.sharing import TURN_SECONDS, Shares
 from ollama_fleet.router.waiting import FairQueue, Rate
 

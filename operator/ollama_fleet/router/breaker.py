@@ -27,11 +27,21 @@ class Breaker:
         self.row = 0
         self.open_until = 0.0
 
+    def retune(self, failures: int, cooldown: float, max_cooldown: float) -> None:
+        """Go by other numbers from now on; what was counted stays."""
+        self._failures, self._cooldown, self._max_cooldown = failures, cooldown, max_cooldown
+        self._next = min(max(self._next, cooldown), max_cooldown) if self.row else cooldown
+
     def state(self, now: float) -> BreakerState:
         """The state at `now`, in seconds of the clock that `failed` is told."""
         if self.row < self._failures:
             return BreakerState.CLOSED
         return BreakerState.OPEN if now < self.open_until else BreakerState.HALF_OPEN
+
+    @property
+    def next_cooldown(self) -> float:
+        """Seconds it will stay open the next time."""
+        return self._next
 
     def failed(self, now: float) -> None:
         """Count a failure."""

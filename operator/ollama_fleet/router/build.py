@@ -35,6 +35,7 @@ HOT = (
     "frontage",
     "gate",
     "keys",
+    "histogram",
     "loading",
     "names",
     "options",

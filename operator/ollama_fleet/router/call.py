@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ollama_fleet.router.choose import Decision
     from ollama_fleet.router.framing import Request
+    from ollama_fleet.router.front import Front
     from ollama_fleet.router.routes import Route
     from ollama_fleet.router.snapshot import Server
 
@@ -16,13 +17,14 @@ class Call:
     loop's clock: `started` when the request was whole, `began` when its answer began (0: never),
     `ended` when it was over. `status` is what the client was answered (0: nothing), `reason` why
     no server's answer reached it whole (empty where one did). `tokens_in` and `tokens_out` are
-    None where the answer did not tell. `client` is the name of whose key it came
-    with (empty: without one), `weight` its share against others. `waited` are the seconds spent waiting for slots, `position`
-    the place it began to wait at (0: not at all, or nobody wants to know), `queued_as` who paid
-    there, `estimate` the tokens paid in advance. `conversation` is the key of what stays the same
-    over its turns (None: it does not count), `asked` when the last server was asked, `loads`
-    whether that had it load the model, `load_seconds` how long it says that took (0: it does not).
-    `events` are those of a streamed answer, counted only where there are quotas.
+    None where the answer did not tell. `client` is the name of whose key it came with (empty:
+    without one), `weight` its share against others. `waited` are the seconds spent waiting for
+    slots, `position` the place it began to wait at (0: not at all, or nobody wants to know),
+    `queued_as` who paid there, `estimate` the tokens paid in advance. `conversation` is the key of
+    what stays the same over its turns (None: it does not count), `asked` when the last server was
+    asked, `loads` whether that had it load the model, `load_seconds` how long it says that took
+    (0: it does not). `events` are those of a streamed answer, counted only where there are quotas.
+    `front` is the connection, `sent` are bytes of the answer's body.
     """
 
     __slots__ = (
@@ -35,6 +37,7 @@ class Call:
         "ended",
         "estimate",
         "events",
+        "front",
         "load_seconds",
         "loads",
         "model",
@@ -44,6 +47,7 @@ class Call:
         "reason",
         "request",
         "route",
+        "sent",
         "server",
         "started",
         "status",
@@ -64,6 +68,9 @@ class Call:
         self.started = started
         self.began = 0.0
         self.ended = 0.0
+        self.waited = 0.0
+        self.client = ""
+        self.front: Front | None = None
         self.attempts = 0
         self.conversation: int | None = None
         self.asked = 0.0
@@ -74,6 +81,7 @@ class Call:
         self.status = 0
         self.reason = ""
         self.streamed = False
+        self.sent = 0
         self.tokens_in: int | None = None
         self.tokens_out: int | None = None
         self.client = ""

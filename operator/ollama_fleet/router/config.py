@@ -54,6 +54,7 @@ class Settings:
     queue_timeout: float = 60.0
     per_server: int = 0
     """Requests for a model at a server at a time; 0: as many as the server answers."""
+    access_log: bool = False
     backends: tuple[Endpoint, ...] = field(default=())
     backend_secrets: tuple[SecretRefs, ...] = ()
     """The Secrets that each of the backends is reached by."""
@@ -155,6 +156,7 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
         queue_size=spec.queue.size,
         queue_timeout=seconds_of(spec.queue.timeout),
         per_server=0 if spec.queue.per_server == "Auto" else int(spec.queue.per_server),
+        access_log=spec.access_log,
         backends=_backends(spec.backends),
         backend_secrets=tuple(backend.secrets for backend in spec.backends),
         keys_secret=keys.name if keys else None,

@@ -61,7 +61,24 @@ class Exchange:
         self.waiting_since = 0.0
         self.rechunks = call.request.minor == 1
         front.exchange = self
+        call.front = front
         relay.exchanges += 1
+
+    @property
+    def call(self) -> Call:
+        """What is asked."""
+        return self._call
+
+    @property
+    def phase(self) -> str:
+        """What it waits for, in a word."""
+        if self._call.began:
+            return "answering"
+        if self._upstream is not None:
+            return "asked"
+        if self.waiting_since:
+            return "queued"
+        return "connecting" if self._server is not None else "choosing"
 
     # choosing and asking
 
@@ -102,9 +119,8 @@ class Exchange:
     def _ask(self, decision: Decision) -> None:
         server = decision.server
         assert server is not None
-        relay = self._relay
-        relay.accounting.decisions[decision.reason] += 1
-        call = self._call
+        relay, call = self._relay, self._call
+        relay.accounting.decided(server, decision.reason, call.started)
         call.decision = decision
         call.server = self._server = server
         call.attempts += 1
@@ -182,7 +198,7 @@ class Exchange:
             decision.reason == "NoSlot" and self._relay.admission.may_wait_again(self._call)
         ):
             return None
-        self._relay.accounting.retries[cause] += 1
+        self._relay.accounting.retried(self._call, cause)
         return decision
 
     def _proceed(self, decision: Decision) -> None:
@@ -200,11 +216,6 @@ class Exchange:
         if server is None or call.route.shows or self._relay.admission.may_take(server, call.model):
             return decision
         return decision._replace(server=None, reason="NoSlot")
-
-    @property
-    def call(self) -> Call:
-        """What is asked."""
-        return self._call
 
     @property
     def address(self) -> str:
@@ -297,6 +308,7 @@ class Exchange:
             self._pieces = Counted(call, _PIECES_FOR_USAGE)
             self._pieces.append(body)
         head = response_head(response, extra, chunked=self.rechunks, keep_alive=front.keeps_alive)
+        call.sent = len(body)
         front.write(head + body)
         self._wait(self._relay.settings.idle)
         if front.writing_paused:
@@ -305,6 +317,7 @@ class Exchange:
     def relay_piece(self, piece: bytes) -> None:
         """Send a piece of the body on."""
         self._pieces.append(piece)
+        self._call.sent += len(piece)
         self._front.write(piece)
         self._wait(self._relay.settings.idle)
 
@@ -390,12 +403,13 @@ class Exchange:
         self._relay.over(self._call)
 
     def _explanation(self) -> Sequence[Field]:
-        server = self._server
-        if not self._call.request.explains or self._call.decision is None or server is None:
+        server, call = self._server, self._call
+        if not call.request.explains or call.decision is None or server is None:
             return ()
+        told = f"{call.decision.explain()}; attempt {call.attempts}, queued {call.waited:.3f} s"
         fields = (
             (b"x-ollama-fleet-server", server.name.encode()),
-            (b"x-ollama-fleet-decision", self._call.decision.explain().encode()),
+            (b"x-ollama-fleet-decision", told.encode()),
         )
         if not self._call.position:
             return fields

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import ssl
-from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -11,7 +10,7 @@ import yaml
 from ollama_fleet.api.keys import ENTRY, Clients, clients_in
 from ollama_fleet.api.tls import Pair, serve
 from ollama_fleet.kube.access import value_of
-from ollama_fleet.router.config import ConfigError, Settings
+from ollama_fleet.router.config import ConfigError, Settings, load
 from ollama_fleet.router.ownsecrets import INTERVAL
 from ollama_fleet.router.server import Router
 
@@ -27,6 +26,12 @@ class Files:
         self._key = key
         self._clients: Clients | None = None
         self._pair: Pair | None = None
+
+    def settings(self, path: Path) -> Settings:
+        """What the file of settings says; raises `ConfigError`."""
+        settings = load(path)
+        self.check(settings)
+        return settings
 
     def check(self, settings: Settings) -> None:
         """Raises `ConfigError` where nobody could ask."""
@@ -64,13 +69,11 @@ class Files:
                 raise ConfigError(f"{told} ({error.reason})") from None
             self._pair = pair
 
-    async def follow(self, router: Router, stop: asyncio.Event) -> None:
-        """Look for changes until `stop`; what cannot be used is told, and changes nothing."""
+    async def follow(self, router: Router) -> None:
+        """Look for changes for ever; what cannot be used is told, and changes nothing."""
         told: dict[str, str] = {}
-        while not stop.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL):
-                    await stop.wait()
+        while True:
+            await asyncio.sleep(INTERVAL)
             for what, read in (("keys", self._read_keys), ("tls", self._read_certificate)):
                 try:
                     read(router)

@@ -215,6 +215,7 @@ class Front:
             self._frontage.handler.admit(request)
         except Refusal as refusal:
             if request.expects or request.chunked or request.length > SMALL_BODY:
+                self._frontage.handler.refused(self, request, refusal)
                 self.refuse(refusal, close=True)
                 return
             self._refusal = refusal
@@ -278,6 +279,7 @@ class Front:
                 return
             except Refusal as raised:
                 refusal = raised
+        self._frontage.handler.refused(self, request, refusal)
         self.refuse(refusal)
 
     # answers

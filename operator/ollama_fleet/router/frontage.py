@@ -3,7 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from ollama_fleet.router.errors import Api
+from ollama_fleet.router.errors import Api, Refusal
 from ollama_fleet.router.framing import Request
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ class Handler(Protocol):
 
     def handle(self, front: "Front", request: Request) -> None:
         """Answer a whole request, now or later; may raise `Refusal`."""
+
+    def refused(self, front: "Front", request: Request, refusal: Refusal) -> None:
+        """Hear of a refusal that either of the two raised."""
 
 
 class Frontage:

@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import errno
 import logging
 import os
 import signal
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 
 import uvloop
@@ -13,6 +15,7 @@ import uvloop
 from ollama_fleet.kube.client import Kube
 from ollama_fleet.kube.errors import KubeError
 from ollama_fleet.router import COMPILED
+from ollama_fleet.router.alone import Following, checked, say_who_answers, url_of
 from ollama_fleet.router.config import ConfigError, Settings, load, settings_of
 from ollama_fleet.router.discovery import Discovery
 from ollama_fleet.router.files import Files
@@ -34,6 +37,9 @@ def main() -> None:
         files = Files(arguments.keys, arguments.tls_cert, arguments.tls_key)
         settings = load(arguments.config) if arguments.config else settings_of({})
         files.check(settings)
+        if arguments.check:
+            print(checked(arguments.config, settings))  # noqa: T201
+            return
         uvloop.run(_run(arguments, settings, files))
     except (ConfigError, KubeError, OSError) as error:
         print(f"ollama-fleet-router: {error}", file=sys.stderr)  # noqa: T201
@@ -54,24 +60,48 @@ async def _run(arguments: argparse.Namespace, settings: Settings, files: Files) 
     try:
         files.read(router)
         tls = arguments.tls or arguments.tls_cert is not None
-        port = await router.listen(arguments.host, arguments.port, tls=tls)
+        listening = router.listen(arguments.host, arguments.port, tls=tls)
+        port = await _free(arguments.port, listening)
         form = "compiled" if COMPILED else "interpreted"
         log.info("serving on %s port %d, %s", arguments.host, port, form)
         if arguments.metrics_port >= 0:
-            port = await router.listen_for_operators(arguments.host, arguments.metrics_port)
-            log.info("health and metrics on %s port %d", arguments.host, port)
-        await _until_stopped(arguments, router, files, stop)
+            wanted = arguments.metrics_port
+            listening = router.listen_for_operators(arguments.host, wanted)
+            operators_port = await _free(wanted, listening, "--metrics-port")
+            log.info("health and metrics on %s port %d", arguments.host, operators_port)
+        await _until_stopped(arguments, router, files, stop, port)
         cut = await router.drain(arguments.drain_pause, arguments.drain_timeout)
         log.info("done; %d requests were cut off", cut)
     finally:
         await router.close()
 
 
+async def _free(port: int, listening: Awaitable[int], option: str = "--port") -> int:
+    try:
+        return await listening
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        told = f"port {port} is taken, perhaps by an Ollama: choose another with {option}"
+        raise ConfigError(told) from None
+
+
 async def _until_stopped(
-    arguments: argparse.Namespace, router: Router, files: Files, stop: asyncio.Event
+    arguments: argparse.Namespace, router: Router, files: Files, stop: asyncio.Event, port: int
 ) -> None:
     if not arguments.router:
-        await files.follow(router, stop)
+        following = Following(router, arguments.config, files.settings)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, following.reload)
+        url = url_of(arguments.host, port, tls=arguments.tls_cert is not None)
+        tasks = [
+            asyncio.create_task(following.run()),
+            asyncio.create_task(files.follow(router)),
+            asyncio.create_task(say_who_answers(router, url)),
+        ]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         return
     async with await Kube.connect() as kube:
         discovery = Discovery(kube, router, arguments.namespace, arguments.router)
@@ -89,6 +119,9 @@ def _arguments() -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", type=Path, help="YAML with the fields of a Router's spec")
     source.add_argument("--router", help="name of a Router, found by KUBECONFIG or in the cluster")
+    parser.add_argument(
+        "--check", action="store_true", help="read the file of --config, say what is wrong, and end"
+    )
     parser.add_argument("--namespace", default="default", help="of the Router; default: default")
     parser.add_argument("--host", default=os.environ.get("OLLAMA_FLEET_HOST", "0.0.0.0"))  # noqa: S104
     parser.add_argument("--port", type=int, default=11434, help="default 11434; 0 picks one")
@@ -118,6 +151,8 @@ def _arguments() -> argparse.Namespace:
         parser.error("--tls is for --router: with --config give --tls-cert and --tls-key")
     if (given.tls_cert is None) != (given.tls_key is None):
         parser.error("give both --tls-cert and --tls-key")
+    if given.check and not given.config:
+        parser.error("--check is for --config: the API server checks a Router")
     return given
 
 

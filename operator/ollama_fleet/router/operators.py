@@ -1,4 +1,4 @@
-"""What operators may ask, on a listener of their own: health, metrics, servers, resident models."""
+"""What operators may ask, on a listener of their own: health, metrics, servers, models, state."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,16 @@ from ollama_fleet.router.front import JSON, TEXT, Front
 from ollama_fleet.router.snapshot import Fleet
 
 _METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-_PATHS = (b"/healthz", b"/readyz", b"/metrics", b"/servers", b"/inflight", b"/api/ps", b"/")
+_PATHS = (
+    b"/healthz",
+    b"/readyz",
+    b"/metrics",
+    b"/servers",
+    b"/inflight",
+    b"/api/ps",
+    b"/debug/state",
+    b"/",
+)
 
 
 class Operators:
@@ -23,11 +32,13 @@ class Operators:
         metrics: Callable[[], bytes],
         fleet: Fleet,
         told: Callable[[], bytes],
+        state: Callable[[], dict[str, Any]],
     ) -> None:
         self._ready = ready
         self._metrics = metrics
         self._fleet = fleet
         self._told = told
+        self._state = state
 
     def api_of(self, request: Request) -> Api:
         """Errors are told as Ollama tells them."""
@@ -36,10 +47,14 @@ class Operators:
     def admit(self, request: Request) -> None:
         """Refuse all but the few paths; raises `Refusal`."""
         if request.target not in _PATHS:
-            told = "here are /healthz, /readyz, /metrics, /servers, /inflight and /api/ps"
+            told = "here are /healthz, /readyz, /metrics, /servers, /inflight, /api/ps and "
+            told += "/debug/state"
             raise Refusal(404, told, reason="Path")
         if request.method not in (b"GET", b"HEAD"):
             raise Refusal(405, "405 method not allowed", reason="Method", allow="GET, HEAD")
+
+    def refused(self, front: Front, request: Request, refusal: Refusal) -> None:
+        """Nobody keeps a log of these."""
 
     def handle(self, front: Front, request: Request) -> None:
         """Answer."""
@@ -58,6 +73,9 @@ class Operators:
             return
         if request.target == b"/inflight":
             front.answer(200, self._told(), JSON)
+            return
+        if request.target == b"/debug/state":
+            front.answer(200, orjson.dumps(self._state(), option=orjson.OPT_INDENT_2), JSON)
             return
         waiting = self._ready() if request.target == b"/readyz" else ""
         front.answer(503 if waiting else 200, (waiting or "ok").encode() + b"\n", TEXT)

@@ -26,6 +26,11 @@ class Pool:
         self.connections: set[Upstream] = set()
         self.closed = False
 
+    @property
+    def idle(self) -> int:
+        """Connections that wait for a request."""
+        return len(self._idle)
+
     def serves(self, endpoint: "Endpoint") -> bool:
         """Whether connections from here are connections to `endpoint`, with its credentials."""
         mine = self.endpoint

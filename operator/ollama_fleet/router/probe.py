@@ -87,6 +87,7 @@ class _Probe:
         async with _client(self.endpoint, settings.probe_timeout) as client:
             while True:
                 self.now.clear()
+                client.timeout = httpx.Timeout(self._prober.settings.probe_timeout)
                 await self._round(client)
                 self.rounds += 1
                 try:

@@ -56,9 +56,18 @@ class Relay:
             pool = self._pools[server.name] = Pool(self.loop, server.endpoint)
         return pool
 
+    def connections(self, server: Server) -> tuple[int, int]:
+        """How many connections to `server` are open, and how many of these idle."""
+        pool = self._pools.get(server.name)
+        return (len(pool.connections), pool.idle) if pool is not None else (0, 0)
+
     def on_over(self, listener: Callable[[Call], None]) -> None:
         """Call `listener` with every call that is over."""
         self._listeners.append(listener)
+
+    def off_over(self, listener: Callable[[Call], None]) -> None:
+        """Call `listener` no more."""
+        self._listeners.remove(listener)
 
     def on_loaded(self, listener: Callable[[str], None]) -> None:
         """Call `listener` with the name of every server that has loaded a model."""

@@ -3,23 +3,27 @@
 import asyncio
 import logging
 import ssl
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import cast
+from typing import Any, cast
 
+from ollama_fleet.router.accesslog import AccessLog
 from ollama_fleet.router.accounting import Accounting
 from ollama_fleet.router.breaker import Breaker
 from ollama_fleet.router.certificate import Certificate
 from ollama_fleet.router.config import Settings
+from ollama_fleet.router.exposition import Served
 from ollama_fleet.router.front import Front
 from ollama_fleet.router.frontage import Frontage, Handler
 from ollama_fleet.router.gate import Gate
-from ollama_fleet.router.metrics import Metrics
+from ollama_fleet.router.metrics import CONNECTIONS, LOG_LOST, Metrics, queues
 from ollama_fleet.router.operators import Operators
 from ollama_fleet.router.probe import Prober
 from ollama_fleet.router.relay import Relay
 from ollama_fleet.router.replicas import Replicas, new_name
 from ollama_fleet.router.sharing import Shares
 from ollama_fleet.router.snapshot import Fleet
+from ollama_fleet.router.state import shown, state_of
 from ollama_fleet.router.tenants import Tenants
 
 log = logging.getLogger(__name__)
@@ -28,6 +32,7 @@ TICK_SECONDS = 0.25
 BACKLOG = 2048
 _OPERATOR_CONNECTIONS = 256
 _HANDSHAKE_SECONDS = 10.0
+_LOG_SECONDS = 2.0
 
 
 class Router:
@@ -52,12 +57,14 @@ class Router:
         self.waiting_for = ""
         self._leaving = False
         self._guarded = False
-        self._frontage = self._new_frontage(Tenants(self.relay, self._not_ready))
+        self._log: AccessLog | None = None
+        self._tenants = Tenants(self.relay, self._not_ready)
+        self._frontage = self._new_frontage(self._tenants)
         metrics = Metrics(
-            self.accounting, self.fleet, loop.time, lambda: len(self._frontage.fronts), admission
+            self.accounting, self.fleet, loop.time, self._own_metrics, queues(admission)
         )
         self._operators = self._new_frontage(
-            Operators(self._not_ready, metrics.render, self.fleet, self.replicas.told)
+            Operators(self._not_ready, metrics.render, self.fleet, self.replicas.told, self._state)
         )
         self._operators.connections = _OPERATOR_CONNECTIONS
         self._listeners: dict[Frontage, list[asyncio.Server]] = {
@@ -76,6 +83,9 @@ class Router:
             frontage.body_bytes = settings.body_bytes
         self._frontage.connections = settings.connections
         self._keep_gate(settings)
+        for server in self.fleet.snapshot.servers:
+            server.load.retune(settings.failures, settings.cooldown, settings.max_cooldown)
+        self._keep_log(settings.access_log)
 
     def guard(self) -> None:
         """Ask for keys from now on, whatever the settings say."""
@@ -139,6 +149,8 @@ class Router:
         self.relay.close()
         await self.replicas.close()
         await self.prober.close()
+        if self._log is not None:
+            self._log.close(_LOG_SECONDS)
 
     async def _listen(
         self, host: str, port: int, frontage: Frontage, tls: Certificate | None = None
@@ -164,6 +176,30 @@ class Router:
             body_bytes=settings.body_bytes,
             connections=settings.connections,
         )
+
+    def _keep_log(self, wanted: bool) -> None:
+        if wanted and self._log is None:
+            self._log = AccessLog(self._loop.time)
+            self.relay.on_over(self._log.over)
+        elif not wanted and self._log is not None:
+            self.relay.off_over(self._log.over)
+            self._log.close()
+            self._log = None
+        self._tenants.log = self._log
+
+    def _own_metrics(self) -> Iterator[Served]:
+        yield CONNECTIONS, [((), len(self._frontage.fronts))]
+        if self._log is not None:
+            yield LOG_LOST, [((), self._log.lost)]
+
+    def _state(self) -> dict[str, Any]:
+        about = {
+            "waitingFor": self._not_ready(),
+            "leaving": self._leaving,
+            "connections": len(self._frontage.fronts),
+            "settings": shown(self.settings),
+        }
+        return about | state_of(self.relay, self._frontage.fronts, self._loop.time())
 
     def _new_breaker(self) -> Breaker:
         settings = self.settings

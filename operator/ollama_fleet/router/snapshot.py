@@ -98,6 +98,11 @@ class Load:
             found = self.faults[model] = self._new_breaker()
         return found
 
+    def retune(self, failures: int, cooldown: float, max_cooldown: float) -> None:
+        """Have every breaker go by other numbers."""
+        for breaker in (self.breaker, *self.faults.values()):
+            breaker.retune(failures, cooldown, max_cooldown)
+
     def succeeded(self, model: str) -> None:
         """The server answered, and `model` works there."""
         if self.breaker.row:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from random import random
 from typing import TypeVar
 
+from ollama_fleet.router.accesslog import AccessLog
 from ollama_fleet.router.aliases import Alias, Target
 from ollama_fleet.router.body import read_body, write_body
 from ollama_fleet.router.call import Call
@@ -30,6 +31,7 @@ class Tenants:
         self._relay = relay
         self._ready = ready
         self._listing = Listing(relay.fleet.snapshot, relay.settings.aliases)
+        self.log: AccessLog | None = None
 
     def api_of(self, request: Request) -> Api:
         """The API the request's path belongs to."""
@@ -50,6 +52,11 @@ class Tenants:
             self._relayed(front, request, found)
         else:
             self._answered(front, request, found)
+
+    def refused(self, front: Front, request: Request, refusal: Refusal) -> None:
+        """Have the access log say so, where there is one."""
+        if self.log is not None:
+            self.log.refused(front, request, refusal)
 
     def _route(self, request: Request) -> Route:
         try:

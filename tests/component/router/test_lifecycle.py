@@ -129,16 +129,17 @@ async def test_what_is_counted(start: Start, serve: Serve) -> None:
     await chat(router.port, b'{"model":"nope"}')
     told = await metrics()
     assert in_flight not in told
-    label = 'gen_ai_request_model="m:latest"'
+    model, server = 'gen_ai_request_model="m:latest"', f'server="{backend.name}"'
     for line in (
-        f"gen_ai_server_request_duration_seconds_count{{{label}}} 1.0",
-        f"gen_ai_server_time_to_first_token_seconds_count{{{label}}} 1.0",
-        f"gen_ai_server_time_per_output_token_seconds_count{{{label}}} 1.0",
-        f'gen_ai_client_token_usage_sum{{{label},gen_ai_token_type="input"}} 26.0',
-        f'gen_ai_client_token_usage_sum{{{label},gen_ai_token_type="output"}} 290.0',
-        'ollama_fleet_router_decisions_total{reason="OnlyOne"} 1.0',
+        f"gen_ai_server_request_duration_seconds_count{{{model},{server}}} 1",
+        f"gen_ai_server_time_to_first_token_seconds_count{{{model},{server}}} 1",
+        f'gen_ai_server_time_to_first_token_seconds_bucket{{{model},{server},le="1200.0"}} 1',
+        f"gen_ai_server_time_per_output_token_seconds_count{{{model},{server}}} 1",
+        f'gen_ai_client_token_usage_sum{{{model},gen_ai_token_type="input",{server}}} 26.0',
+        f'gen_ai_client_token_usage_sum{{{model},gen_ai_token_type="output",{server}}} 290.0',
+        f'ollama_fleet_router_decisions_total{{reason="OnlyOne",{server}}} 1.0',
         'ollama_fleet_router_rejected_total{reason="NoModel"} 1.0',
-        'ollama_fleet_router_requests_total{path="/api/chat",status="200"} 1.0',
+        f'ollama_fleet_router_requests_total{{path="/api/chat",{server},status="200"}} 1.0',
         f'ollama_fleet_router_breaker_state{{server="{backend.name}"}} 0.0',
     ):
         assert line in told, line

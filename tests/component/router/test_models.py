@@ -42,8 +42,8 @@ async def test_requests_are_spread_by_weight_and_counted_as_what_answers(
     assert answered["m"] > answered["n"]  # once in 10¹³ runs it is not
     metrics = await counted(router)
     for model in ("m", "n"):
-        line = f'duration_seconds_count{{gen_ai_request_model="{model}:latest"}}'
-        assert f"{line} {float(answered[model])}" in metrics
+        labels = f'gen_ai_request_model="{model}:latest",server="{backend.name}"'
+        assert f"duration_seconds_count{{{labels}}} {answered[model]}\n" in metrics
     assert 'request_model="fast' not in metrics
 
 

@@ -203,7 +203,9 @@ async def test_the_decision_is_explained_on_request(start: Start, serve: Serve) 
     assert "x-ollama-fleet-server" not in (await chat(router.port)).fields
     reply = await chat(router.port, more="X-Ollama-Fleet-Decision: 1\r\n")
     assert reply.fields["x-ollama-fleet-server"] == backend.name
-    assert "(Resident); 1 have the model" in reply.fields["x-ollama-fleet-decision"]
+    told = reply.fields["x-ollama-fleet-decision"]
+    assert "(Resident); 1 have the model" in told
+    assert told.endswith("; attempt 1, queued 0.000 s")
     assert backend.exchanges[-1].field("x-ollama-fleet-decision") is None
 
 
