@@ -1,14 +1,18 @@
 """What a scrape gets: everything that is documented and nothing else, within bounds."""
 
 import asyncio
+import json
 import re
 import subprocess
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dev import promtool
+from ollama_fleet.api.keys import clients_in
 from ollama_fleet.router.accounting import KEPT_SECONDS
 from tests.component.router.conftest import Running, Serve, Start
 from tests.component.router.peers import (
@@ -44,7 +48,12 @@ async def everything(start: Start, serve: Serve) -> str:
     broken = await serve(say(b"{}", "503 Service Unavailable"), resident=["m:latest"])
     failing = await serve(say(b"{}", "500 Internal Server Error"), models=["f:latest"])
     router = await start(slow, broken, failing, accessLog=True)
-    assert (await chat(router.port)).status == 200
+    settings = router.router.settings
+    router.router.configure(replace(settings, keys_secret="keys", anonymous=True))
+    key = f'{{"sha256": "{sha256(b"one").hexdigest()}"}}'
+    router.router.gate.take(clients_in({"team-a": key}, json.loads))
+    with_key = "Authorization: Bearer one\r\n"
+    assert (await chat(router.port, more=with_key)).status == 200
     assert (await chat(router.port, b'{"model":"f"}')).status == 500
     assert (await chat(router.port, b'{"model":"nope"}')).status == 404
     waiting = asyncio.Event()
