@@ -94,7 +94,7 @@ class AccessLog:
                 "tokensIn": call.tokens_in,
                 "tokensOut": call.tokens_out,
                 "bytesIn": len(request.body),
-                "bytesOut": call.sent,
+                "bytesOut": call.bytes_out,
                 "traceId": trace_id(request),
             }
         )

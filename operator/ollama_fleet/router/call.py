@@ -24,13 +24,14 @@ class Call:
     what stays the same over its turns (None: it does not count), `asked` when the last server was
     asked, `loads` whether that had it load the model, `load_seconds` how long it says that took
     (0: it does not). `events` are those of a streamed answer, counted only where there are quotas.
-    `front` is the connection, `sent` are bytes of the answer's body.
+    `front` is the connection, `bytes_out` are bytes of the answer's body.
     """
 
     __slots__ = (
         "asked",
         "attempts",
         "began",
+        "bytes_out",
         "client",
         "conversation",
         "decision",
@@ -47,7 +48,6 @@ class Call:
         "reason",
         "request",
         "route",
-        "sent",
         "server",
         "started",
         "status",
@@ -81,7 +81,7 @@ class Call:
         self.status = 0
         self.reason = ""
         self.streamed = False
-        self.sent = 0
+        self.bytes_out = 0
         self.tokens_in: int | None = None
         self.tokens_out: int | None = None
         self.client = ""

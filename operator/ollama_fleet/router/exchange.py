@@ -308,7 +308,7 @@ class Exchange:
             self._pieces = Counted(call, _PIECES_FOR_USAGE)
             self._pieces.append(body)
         head = response_head(response, extra, chunked=self.rechunks, keep_alive=front.keeps_alive)
-        call.sent = len(body)
+        call.bytes_out = len(body)
         front.write(head + body)
         self._wait(self._relay.settings.idle)
         if front.writing_paused:
@@ -317,7 +317,7 @@ class Exchange:
     def relay_piece(self, piece: bytes) -> None:
         """Send a piece of the body on."""
         self._pieces.append(piece)
-        self._call.sent += len(piece)
+        self._call.bytes_out += len(piece)
         self._front.write(piece)
         self._wait(self._relay.settings.idle)
 

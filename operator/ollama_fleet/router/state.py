@@ -107,7 +107,7 @@ def _exchange(exchange: Exchange, now: float) -> dict[str, Any]:
         "decision": call.decision.explain() if call.decision is not None else "",
         "queueSeconds": round(call.waited, 3),
         "bytesIn": len(call.request.body),
-        "bytesOut": call.sent,
+        "bytesOut": call.bytes_out,
     }
 
 
