@@ -14,17 +14,18 @@ class Call:
     """Filled in on the way, and shown to whoever counts when it is over.
 
     `name` is the model as the client wrote it, `model` its lookup key. Moments are seconds on the
-    loop's clock: `started` when the request was whole, `began` when its answer began (0: never),
-    `ended` when it was over. `status` is what the client was answered (0: nothing), `reason` why
-    no server's answer reached it whole (empty where one did). `tokens_in` and `tokens_out` are
-    None where the answer did not tell. `client` is the name of whose key it came with (empty:
-    without one), `weight` its share against others. `waited` are the seconds spent waiting for
-    slots, `position` the place it began to wait at (0: not at all, or nobody wants to know),
-    `queued_as` who paid there, `estimate` the tokens paid in advance. `conversation` is the key of
-    what stays the same over its turns (None: it does not count), `asked` when the last server was
-    asked, `loads` whether that had it load the model, `load_seconds` how long it says that took
-    (0: it does not). `events` are those of a streamed answer, counted only where there are quotas.
-    `front` is the connection, `bytes_out` are bytes of the answer's body.
+    loop's clock: `started` when the request was whole, `sent` when its last server was sent it,
+    `began` when its answer began (both 0: never), `ended` when it was over. `status` is what the
+    client was answered (0: nothing), `reason` why no server's answer reached it whole (empty where
+    one did). `tokens_in` and `tokens_out` are None where the answer did not tell. `client` is the
+    name of whose key it came with (empty: without one), `weight` its share against others.
+    `waited` are the seconds spent waiting for slots, `position` the place it began to wait at (0:
+    not at all, or nobody wants to know), `queued_as` who paid there, `estimate` the tokens paid in
+    advance. `conversation` is the key of what stays the same over its turns (None: it does not
+    count), `asked` when the last server was chosen, `loads` whether that had it load the model,
+    `load_seconds` how long it says that took (0: it does not). `events` are those of a streamed
+    answer, counted only where there are quotas. `front` is the connection,
+    `bytes_out` are bytes of the answer's body.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class Call:
         "reason",
         "request",
         "route",
+        "sent",
         "server",
         "started",
         "status",
@@ -66,6 +68,7 @@ class Call:
         self.name = name
         self.model = model
         self.started = started
+        self.sent = 0.0
         self.began = 0.0
         self.ended = 0.0
         self.waited = 0.0

@@ -75,9 +75,13 @@ def choose(
     moment is no reason to leave what the server remembers of the conversation, a load above 125 %
     of the mean is. Without one, it is LeastLoad.
     """
-    able = [server for server in holders if can_take(server, tried, now)]
+    able = [
+        server
+        for server in holders
+        if can_take(server, tried, now) and model not in server.load.wedged
+    ]
     if not able:
-        return Decision(None, _why_none(holders, tried), len(holders), 0, 0)
+        return Decision(None, _why_none(holders, model, tried), len(holders), 0, 0)
     steady = [server for server in able if is_steady(server, model, now)] or able
     preferred = steady
     if cap is not None:
@@ -213,12 +217,14 @@ def _burden(server: Server) -> float:
     return requests * load.pace / (server.endpoint.weight or 1)
 
 
-def _why_none(holders: Sequence[Server], tried: Container[str]) -> str:
+def _why_none(holders: Sequence[Server], model: str, tried: Container[str]) -> str:
     if not holders:
         return "NoModel"
     ready = [server for server in holders if server.state is State.READY]
     if not ready:
         return "NoneReady"
+    if all(model in server.load.wedged for server in ready):
+        return "AllWedged"
     untried = [server for server in ready if server.name not in tried]
     if not untried:
         return "AllTried"

@@ -80,6 +80,11 @@ class Exchange:
             return "queued"
         return "connecting" if self._server is not None else "choosing"
 
+    @property
+    def at(self) -> Server | None:
+        """The server that has been sent the request, while it has it."""
+        return self._server if self._upstream is not None else None
+
     # choosing and asking
 
     def start(self) -> None:
@@ -94,11 +99,11 @@ class Exchange:
         else:
             self._ask(decision)
 
-    def _choose(self) -> Decision:
+    def _choose(self, strategy: str = "") -> Decision:
         relay, call, model = self._relay, self._call, self._call.model
         snapshot = relay.fleet.snapshot
         holders = snapshot.holders.get(model, ())
-        strategy = relay.settings.strategy
+        strategy = strategy or relay.settings.strategy
         key = call.conversation
         line = relay.admission.lines.get(model)
         return choose(
@@ -150,6 +155,7 @@ class Exchange:
         """There is a connection: send the request on it."""
         assert self._server is not None
         self._upstream = upstream
+        self._call.sent = self._relay.loop.time()
         self._wait(self._relay.settings.first_byte)
         head = request_head(self._call.request, self._call.route.path, upstream.opening)
         upstream.send(self, head, self._call.request.body)
@@ -177,6 +183,19 @@ class Exchange:
             return
         server.load.breaker.failed(self._relay.loop.time())
         self._elsewhere("ConnectFailure")
+
+    def wedged(self) -> None:
+        """The server will never answer: ask another one, if possible where the model is in memory.
+
+        With no other there is nothing to lose by waiting on.
+        """
+        if self._relay.settings.attempts < 2:
+            return
+        decision = self._choose("LeastLoad")
+        if decision.server is not None:
+            self._relay.accounting.retried(self._call, "Wedged")
+            self._stop()
+            self._ask(decision)
 
     def _elsewhere(self, cause: str) -> None:
         """The server is out of the question: another one, or the end."""
@@ -425,6 +444,10 @@ class Exchange:
             return Refusal(
                 503, f"{servers} with '{name}' {verb} busy", reason="Busy", retry_after=1
             )
+        if decision.reason == "AllWedged":
+            told = "does not answer" if count == 1 else "do not answer"
+            sentence = f"{servers} with '{name}' {told} with it any more and must be restarted"
+            return Refusal(503, sentence, reason="Wedged", retry_after=30)
         if decision.reason == "AllFailing":
             wait = max(1, round(settings.cooldown))
             sentence = f"{servers} with '{name}' {fails}; try again in {wait} s"

@@ -88,6 +88,12 @@ MODEL_BREAKER = Family(
 SERVER_READY = Family(
     _PREFIX + "server_ready", "gauge", "1 where requests may go, else 0.", ("server", "state")
 )
+WEDGED = Family(
+    _PREFIX + "wedged",
+    "gauge",
+    "1 where a model never answers though all else does; absent elsewhere.",
+    ("model", "server"),
+)
 CLIENT_REQUESTS = Family(
     _PREFIX + "client_requests_total",
     "counter",
@@ -124,6 +130,7 @@ FAMILIES = (
     BREAKER,
     MODEL_BREAKER,
     SERVER_READY,
+    WEDGED,
     QUEUE_LENGTH,
     QUEUE_WAIT,
     CLIENT_REQUESTS,
@@ -238,6 +245,10 @@ class Metrics:
             ),
         )
         yield SERVER_READY, (_readiness(server) for server in servers)
+        yield (
+            WEDGED,
+            (((model, server.name), 1) for server in servers for model in server.load.wedged),
+        )
 
 
 def _readiness(server: Server) -> tuple[Values, int]:

@@ -94,7 +94,8 @@ def servers(fleet: Fleet) -> list[dict[str, Any]]:
     """Every server with its state and the requests there, and those that left with some.
 
     Whoever stops a server learns from it when that cuts nobody off: it takes no new requests
-    (its state is not Ready), and none are under way.
+    (its state is not Ready), and none are under way but of models that are `wedged`, which never
+    answer there. `heard` are models that have answered lately.
     """
     known = [
         {
@@ -103,10 +104,20 @@ def servers(fleet: Fleet) -> list[dict[str, Any]]:
             "state": server.state.value,
             "inFlight": server.load.in_flight,
             "models": server.load.models,
+            "wedged": sorted(server.load.wedged),
+            "heard": fleet.heard(server.load),
         }
         for server in fleet.snapshot.servers
     ]
     return known + [
-        {"name": "", "url": url, "state": "Gone", "inFlight": load.in_flight, "models": load.models}
+        {
+            "name": "",
+            "url": url,
+            "state": "Gone",
+            "inFlight": load.in_flight,
+            "models": load.models,
+            "wedged": sorted(load.wedged),
+            "heard": fleet.heard(load),
+        }
         for url, load in fleet.left
     ]

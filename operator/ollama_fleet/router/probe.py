@@ -84,7 +84,7 @@ class _Probe:
 
     async def _run(self) -> None:
         settings = self._prober.settings
-        async with _client(self.endpoint, settings.probe_timeout) as client:
+        async with client_of(self.endpoint, settings.probe_timeout) as client:
             while True:
                 self.now.clear()
                 client.timeout = httpx.Timeout(self._prober.settings.probe_timeout)
@@ -191,7 +191,8 @@ async def _get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
     return body
 
 
-def _client(endpoint: Endpoint, seconds: float) -> httpx.AsyncClient:
+def client_of(endpoint: Endpoint, seconds: float) -> httpx.AsyncClient:
+    """A client that shows the server what it asks for, and waits so long for any answer."""
     verify = endpoint.trust() if endpoint.tls else False
     return httpx.AsyncClient(
         base_url=endpoint.url,

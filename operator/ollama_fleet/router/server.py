@@ -12,6 +12,7 @@ from ollama_fleet.router.accounting import Accounting
 from ollama_fleet.router.breaker import Breaker
 from ollama_fleet.router.certificate import Certificate
 from ollama_fleet.router.config import Settings
+from ollama_fleet.router.exchange import Exchange
 from ollama_fleet.router.exposition import Served
 from ollama_fleet.router.front import Front
 from ollama_fleet.router.frontage import Frontage, Handler
@@ -25,6 +26,7 @@ from ollama_fleet.router.sharing import Shares
 from ollama_fleet.router.snapshot import Fleet
 from ollama_fleet.router.state import shown, state_of
 from ollama_fleet.router.tenants import Tenants
+from ollama_fleet.router.wedges import Wedges
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,8 @@ class Router:
         self._log: AccessLog | None = None
         self._tenants = Tenants(self.relay, self._not_ready)
         self._frontage = self._new_frontage(self._tenants)
+        self.wedges = Wedges(loop, self.fleet, self._exchanges)
+        self.relay.on_over(self.wedges.over)
         metrics = Metrics(
             self.accounting, self.fleet, loop.time, self._own_metrics, queues(admission)
         )
@@ -142,6 +146,7 @@ class Router:
     async def close(self) -> None:
         """End now."""
         self._tick_handle.cancel()
+        self.wedges.close()
         for frontage, listeners in self._listeners.items():
             for listener in listeners:
                 listener.close()
@@ -213,10 +218,15 @@ class Router:
             return f"waiting for {self.waiting_for}"
         return "" if self.prober.settled else "waiting for the first probes"
 
+    def _exchanges(self) -> Iterator[Exchange]:
+        fronts = list(self._frontage.fronts)
+        return (front.exchange for front in fronts if front.exchange is not None)
+
     def _tick(self) -> None:
         now = self._loop.time()
         self._frontage.expire(now)
         self._operators.expire(now)
         self.relay.expire(now)
         self.relay.admission.tick(now)
+        self.wedges.look(now)
         self._tick_handle = self._loop.call_later(TICK_SECONDS, self._tick)

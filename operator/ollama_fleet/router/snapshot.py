@@ -12,6 +12,7 @@ from ollama_fleet.router.ring import Ring, ring_of
 
 MAX_IN_FLIGHT = 512
 DEPARTED_SECONDS = 600.0
+HEARD_SECONDS = 60.0
 
 
 class State(Enum):
@@ -39,7 +40,8 @@ class Load:
     the server said of its models in memory when it was last probed (`/api/ps`), `memory` what that
     means. All but that is changed by the relay alone. `loading` are models that a request has to
     wait for, since when on the loop's clock; `pace` is how long it takes for what takes the usual
-    server 1.
+    server 1. `heard` is when a model last sent a byte, `wedged` since when
+    one does not answer any more.
     """
 
     __slots__ = (
@@ -50,6 +52,7 @@ class Load:
         "busy_until",
         "elsewhere",
         "faults",
+        "heard",
         "in_flight",
         "loading",
         "memory",
@@ -58,6 +61,7 @@ class Load:
         "pace",
         "running",
         "served",
+        "wedged",
     )
 
     def __init__(self, new_breaker: Callable[[], Breaker]) -> None:
@@ -72,6 +76,8 @@ class Load:
         self.busy_until = 0.0
         self.breaker = new_breaker()
         self.faults: dict[str, Breaker] = {}
+        self.heard: dict[str, float] = {}
+        self.wedged: dict[str, float] = {}
         self.loading: dict[str, float] = {}
         self.memory: Mapping[str, Loaded] = {}
         self._most = 0
@@ -296,6 +302,11 @@ class Fleet:
         """URLs of servers that are wanted no longer and still answer requests, with their load."""
         self._left = [(url, load) for url, load in self._left if load.in_flight]
         return self._left
+
+    def heard(self, load: Load) -> list[str]:
+        """The models that a server has answered with within the last minute."""
+        now = self._clock()
+        return sorted(model for model, at in load.heard.items() if now - at < HEARD_SECONDS)
 
     def want(self, endpoints: Iterable[Endpoint]) -> None:
         """Route to exactly these servers; what is known of those that stay is kept."""

@@ -1,0 +1,279 @@
+"""Finds models that are wedged on a server, and has requests go elsewhere."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import httpx
+import orjson
+
+from ollama_fleet.router import wedge
+from ollama_fleet.router.call import Call
+from ollama_fleet.router.errors import Api
+from ollama_fleet.router.exchange import Exchange
+from ollama_fleet.router.names import lookup_key
+from ollama_fleet.router.probe import client_of
+from ollama_fleet.router.snapshot import Fleet, Load, Server
+from ollama_fleet.router.usual import History
+from ollama_fleet.router.wedge import Sight, Stage, Usual, Waiting
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+_ONE_TOKEN = {"stream": False, "options": {"num_predict": 1}}
+FIRST_PAUSE, LAST_PAUSE = 30.0, 600.0
+"""Seconds between tries of a wedged model; less and less often, as each keeps it in memory."""
+
+
+class _Place:
+    """A model on a server."""
+
+    __slots__ = (
+        "check",
+        "checked",
+        "embeds",
+        "left",
+        "model",
+        "pause",
+        "proven",
+        "server",
+        "try_at",
+    )
+
+    def __init__(self, server: Server, model: str) -> None:
+        self.server = server
+        self.model = model
+        self.left = 0.0
+        self.proven = 0.0  # when it first answered since it is in memory; 0: it has not
+        self.embeds = False
+        self.check: asyncio.Task[None] | None = None
+        self.checked = 0.0
+        self.pause = FIRST_PAUSE
+        self.try_at = 0.0
+
+    def forget_check(self) -> None:
+        if self.check is not None:
+            self.check.cancel()
+            self.check = None
+
+
+class Wedges:
+    """Watches what becomes of requests; `exchanges` gives those under way."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fleet: Fleet,
+        exchanges: Callable[[], Iterable[Exchange]],
+    ) -> None:
+        self._loop = loop
+        self._fleet = fleet
+        self._exchanges = exchanges
+        self._places: dict[tuple[Load, str], _Place] = {}
+        self._histories: dict[str, History] = {}
+        self._streams: dict[Exchange, bool] = {}
+        self._next = 0.0
+
+    def over(self, call: Call) -> None:
+        """A call has ended."""
+        server = call.server
+        if server is None or not call.sent or call.route.shows:
+            return
+        left = call.reason == "ClientLeft"
+        if not left and call.status != 200:
+            return
+        place = self._place(server, call.model)
+        place.embeds = call.route.embeds
+        now = call.ended
+        if left:
+            place.left = now
+        if not call.began:
+            return
+        server.load.heard[call.model] = now
+        if not place.proven:
+            place.proven = now
+        elif call.sent >= place.proven and not call.reason:
+            history = self._histories.get(call.model)
+            if history is None:
+                history = self._histories[call.model] = History(now)
+            size = len(call.request.body)
+            history.answered(now, call.began - call.sent, now - call.sent, size, call.streamed)
+
+    def look(self, now: float) -> None:
+        """Called often; looks at what waits once a second."""
+        if now < self._next:
+            return
+        self._next = now + LOOK_SECONDS
+        waiting, streams = self._under_way(now)
+        self._forget()
+        for (_, model), found in waiting.items():
+            if (server := found[0].at) is not None:
+                self._place(server, model)
+        loading = {
+            load for load, model in waiting if model not in self._places[load, model].server.loaded
+        }
+        for (load, model), place in list(self._places.items()):
+            found = waiting.get((load, model), [])
+            if model in load.wedged:
+                self._try_again(place, now)
+                continue
+            sight = self._sight(place, found, streams[load, model], load in loading, now)
+            usual = self._usual(model, now)
+            match wedge.stage(sight, usual, now):
+                case Stage.WEDGED:
+                    self._accuse(place, found, now)
+                case Stage.SUSPECT if place.check is None:
+                    log.info("%s is slow to answer with %s: checking", place.server.name, model)
+                    self._check(place, now)
+                case Stage.CALM if place.check is not None and not sight.loaded:
+                    place.forget_check()
+
+    def close(self) -> None:
+        """Stop checking."""
+        for place in self._places.values():
+            place.forget_check()
+
+    def _place(self, server: Server, model: str) -> _Place:
+        place = self._places.get((server.load, model))
+        if place is None:
+            place = self._places[server.load, model] = _Place(server, model)
+        return place
+
+    def _usual(self, model: str, now: float) -> Usual:
+        history = self._histories.get(model)
+        return Usual() if history is None else history.usual(now)
+
+    def _under_way(
+        self, now: float
+    ) -> tuple[dict[tuple[Load, str], list[Exchange]], dict[tuple[Load, str], int]]:
+        """By server and model, the requests that wait for a first byte, and how many answer."""
+        waiting: dict[tuple[Load, str], list[Exchange]] = defaultdict(list)
+        streams: dict[tuple[Load, str], int] = defaultdict(int)
+        for exchange in self._exchanges():
+            server, call = exchange.at, exchange.call
+            if server is None or call.route.shows:
+                continue
+            key = (server.load, call.model)
+            if call.began:
+                streams[key] += 1
+                server.load.heard[call.model] = now
+            else:
+                waiting[key].append(exchange)
+        known = self._streams
+        self._streams = {
+            one: known[one] if one in known else _streams(one.call)
+            for found in waiting.values()
+            for one in found
+            if now - one.call.sent >= wedge.LEAST / 4  # reading a body takes a while
+        }
+        return waiting, streams
+
+    def _forget(self) -> None:
+        """What is out of memory is neither wedged nor proven; what has left is nobody's concern."""
+        for (load, model), place in list(self._places.items()):
+            current = self._fleet.get(place.server.name)
+            if current is None or current.load is not load:
+                place.forget_check()
+                del self._places[load, model]
+                continue
+            place.server = current
+            if model not in current.loaded:
+                place.proven = place.left = 0.0
+                load.heard.pop(model, None)
+                if model in load.wedged:
+                    self._clear(place, "is out of memory")
+
+    def _sight(
+        self, place: _Place, found: list[Exchange], streams: int, blocked: bool, now: float
+    ) -> Sight:
+        waits = [
+            Waiting(one.call.sent, len(one.call.request.body), self._streams.get(one, True))
+            for one in found
+        ]
+        checking = None
+        if place.check is not None:
+            checking = now - place.checked
+            waits.append(Waiting(place.checked, 0, streams=True))
+        server = place.server
+        return Sight(
+            loaded=place.model in server.loaded and not server.missed,
+            answered=bool(place.proven),
+            heard=server.load.heard.get(place.model, 0.0),
+            left=place.left,
+            waiting=tuple(waits),
+            streams=streams,
+            blocked=blocked,
+            checking=checking,
+        )
+
+    def _accuse(self, place: _Place, found: list[Exchange], now: float) -> None:
+        place.forget_check()
+        place.pause, place.try_at = FIRST_PAUSE, now + FIRST_PAUSE
+        place.server.load.wedged[place.model] = now
+        log.warning(
+            "%s does not answer with %s any more, though it is in memory and all else answers: no "
+            "more requests go there for it. Restart that server, if nobody does.",
+            place.server.name,
+            place.model,
+        )
+        for exchange in found:
+            exchange.wedged()
+
+    def _try_again(self, place: _Place, now: float) -> None:
+        if place.check is not None:
+            usual = self._usual(place.model, now)
+            if now - place.checked >= max(wedge.CHECK, wedge.patience((), usual)):
+                place.forget_check()
+                place.try_at = now + place.pause
+                place.pause = min(2 * place.pause, LAST_PAUSE)
+        elif now >= place.try_at:
+            self._check(place, now)
+
+    def _clear(self, place: _Place, why: str) -> None:
+        if place.server.load.wedged.pop(place.model, None) is not None:
+            log.info("%s: %s %s; requests go there again", place.server.name, place.model, why)
+
+    def _check(self, place: _Place, now: float) -> None:
+        place.checked = now
+        place.check = self._loop.create_task(self._ask(place))
+
+    async def _ask(self, place: _Place) -> None:
+        """The smallest request there is; whatever it is answered, the model is not wedged."""
+        answered = False
+        with suppress(httpx.HTTPError, OSError, ValueError):
+            answered = await asks(place.server, place.model, place.embeds)
+        place.check = None
+        if answered:
+            place.server.load.heard[place.model] = self._loop.time()
+            self._clear(place, "answers again")
+
+
+async def asks(server: Server, model: str, embeds: bool) -> bool:
+    """Have a model in a server's memory work a little; returns when it answers, if ever.
+
+    False where the model is out of memory, so that this never starts a load. Raises
+    httpx.HTTPError and ValueError.
+    """
+    body: dict[str, object]
+    installed = server.installed.get(model)
+    name = installed.name if installed is not None else model
+    async with client_of(server.endpoint, wedge.CHECK) as client:
+        listed = (await client.get("/api/ps")).json().get("models") or ()
+        if not any(lookup_key(str(one.get("name"))) == model for one in listed):
+            return False
+        path, body = "/api/embed", {"model": name, "input": "a"}
+        if not embeds:
+            path = "/api/generate"
+            body = {"model": name, "prompt": "a", "raw": True, **_ONE_TOKEN}
+        await client.post(path, json=body, timeout=httpx.Timeout(wedge.CHECK, read=None))
+    return True
+
+
+def _streams(call: Call) -> bool:
+    """Whether its answer comes piece by piece, or is as short as an embedding."""
+    if call.route.embeds:
+        return True
+    told = orjson.loads(call.request.body).get("stream")
+    return told if isinstance(told, bool) else call.route.api is Api.OLLAMA
