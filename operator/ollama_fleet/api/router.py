@@ -172,7 +172,13 @@ class Queue(Model):
 class RetryPolicy(Model):
     """When another server is tried; never after the first byte of an answer."""
 
-    attempts: int = Field(default=2, ge=1, le=10, description="Servers tried, the first included.")
+    attempts: int = Field(
+        default=2,
+        ge=1,
+        le=10,
+        description="Servers asked, the first included; those that cannot be connected to do not "
+        "count.",
+    )
     # not `on`: YAML 1.1, and so kubectl, reads that key as true
     causes: Annotated[list[RetryCause], Field(max_length=8, json_schema_extra=_unique)] = Field(
         default=list(_CAUSES), description="What another server is tried after; absent: all four."

@@ -139,7 +139,12 @@ class Discovery:
                 headers = dict(endpoint.headers) | {
                     name.lower().encode(): value.encode() for name, value in access.headers
                 }
-                yield replace(endpoint, headers=tuple(headers.items()), ca=access.ca)
+                yield replace(
+                    endpoint,
+                    headers=tuple(headers.items()),
+                    ca=access.ca,
+                    secret=refs.headers or "",
+                )
 
     def _endpoints(self) -> list[tuple[Endpoint, SecretRefs]]:
         """Every server, and the Secrets it is reached by."""

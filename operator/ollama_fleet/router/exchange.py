@@ -9,6 +9,7 @@ from ollama_fleet.router.accounting import tail_of, usage_of
 from ollama_fleet.router.call import Call
 from ollama_fleet.router.choose import Decision, choose
 from ollama_fleet.router.counted import Counted
+from ollama_fleet.router.denial import denies, told_to_clients, told_to_operators
 from ollama_fleet.router.errors import Refusal
 from ollama_fleet.router.estimates import load_seconds_of
 from ollama_fleet.router.forward import request_head, response_head
@@ -39,6 +40,7 @@ class Exchange:
         "_relay",
         "_server",
         "_tried",
+        "_unreached",
         "_upstream",
         "attempt",
         "rechunks",
@@ -53,6 +55,7 @@ class Exchange:
         self._upstream: Upstream | None = None
         self._tried: tuple[str, ...] = ()
         self._fresh_tried = False
+        self._unreached = 0
         self._pieces: deque[bytes]
         self._delimited = True
         total = relay.settings.total
@@ -139,6 +142,8 @@ class Exchange:
             load.loading.setdefault(call.model, call.asked)
         if load.breaker.row:
             load.breaker.trying(call.asked)
+        if load.faults and (fault := load.faults.get(call.model)) is not None:
+            fault.trying(call.asked)
         pool = relay.pool(server)
         upstream = pool.take()
         if upstream is None:
@@ -164,6 +169,7 @@ class Exchange:
         """The server cannot be reached."""
         assert self._server is not None
         self._server.load.breaker.failed(self._relay.loop.time())
+        self._unreached += 1
         self._elsewhere("ConnectFailure")
 
     def lost(self, why: str, *, untouched: bool) -> None:
@@ -210,7 +216,8 @@ class Exchange:
 
     def _retry(self, cause: str) -> Decision | None:
         settings = self._relay.settings
-        if len(self._tried) >= settings.attempts or cause not in settings.retry_on:
+        asked = len(self._tried) - self._unreached
+        if asked >= settings.attempts or cause not in settings.retry_on:
             return None
         decision = self.choose()
         if decision.server is None and not (
@@ -268,7 +275,9 @@ class Exchange:
         server = self._server
         assert server is not None
         load = server.load
-        if status < 500:
+        if status < 400 or (
+            status < 500 and not denies(status, self._call.request, server.endpoint)
+        ):
             load.succeeded(self._call.model)
             return True
         load.breaker.succeeded()
@@ -277,15 +286,19 @@ class Exchange:
             load.busy_until = now + BUSY_SECONDS
         else:
             load.fault(self._call.model).failed(now)
-        if status not in (502, 503):
+        denied = status < 500
+        if denied:
+            log.warning("%s", told_to_operators(server.name, status, server.endpoint))
+        elif status not in (502, 503):
             return True
-        decision = self._retry("502") if status == 502 else self._retry_busy()
-        if decision is None:
+        decision = self._retry_busy() if status == 503 else self._retry("502")
+        if decision is None and not denied:
             return True
         self._upstream = None
         self._release()
         # The server's connection is dealt with first, then the request goes on.
-        self._relay.loop.call_soon(self._go_on, self._mark())
+        after = self._denied if decision is None else self._go_on
+        self._relay.loop.call_soon(after, self._mark())
         return False
 
     def _retry_busy(self) -> Decision | None:
@@ -299,6 +312,10 @@ class Exchange:
     def _go_on(self, mark: int) -> None:
         if self.attempt == mark:
             self._proceed(self.choose())  # the slot found before may have been taken since
+
+    def _denied(self, mark: int) -> None:
+        if self.attempt == mark:
+            self._refuse(told_to_clients(self._call.name))
 
     def begin(self, response: Response, pieces: list[bytes]) -> None:
         """Send the head to the client, and with it what has come of the body."""

@@ -137,9 +137,10 @@ class Load:
 class Endpoint:
     """How to reach a server and how to count it.
 
-    `headers` are its own credentials, `ca` the authorities (PEM) that sign its certificate where
-    not every system trusts them, `prefix` a path that comes before every other, `held` a
-    state imposed from outside, `pins` the only digests that some models may have there.
+    `headers` are its own credentials, `secret` the name of the Secret they are from, `ca` the
+    authorities (PEM) that sign its certificate where not every system trusts them, `prefix` a path
+    that comes before every other, `held` a state imposed from outside, `pins` the only digests that
+    some models may have there.
     """
 
     name: str
@@ -153,6 +154,7 @@ class Endpoint:
     prefix: str = ""
     held: State | None = None
     pins: tuple[tuple[str, str], ...] = ()
+    secret: str = ""
 
     @property
     def url(self) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ollama_fleet.router.breaker import BreakerState
 from ollama_fleet.router.snapshot import State
 from tests.component.router.conftest import Running, Serve, Start
 from tests.component.router.peers import (
@@ -108,6 +109,91 @@ async def test_a_server_that_refuses_at_once_attracts_little(start: Start, serve
     replies = [await chat(router.port) for _ in range(100)]
     assert {reply.status for reply in replies} == {200}
     assert len(busy.exchanges) <= 3
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "407 Proxy"])
+async def test_a_server_that_refuses_the_router_is_not_the_clients_fault(
+    start: Start, serve: Serve, caplog: pytest.LogCaptureFixture, status: str
+) -> None:
+    denied = say(b'{"error":"wrong key"}', status, more="WWW-Authenticate: Bearer\r\n")
+    router = await start(await serve(denied, headers={"Authorization": "Bearer s3cret"}))
+    client = await Client.connect(router.port)
+    for _ in range(2):
+        client.ask(path="/v1/chat/completions")
+        reply = await client.reply()
+        assert (reply.status, reply.fields.get("www-authenticate")) == (502, None)
+        told = json.loads(reply.body)["error"]
+        assert told["message"].startswith("the server with 'm' refuses the router's credentials")
+    assert "Correct its headers" in caplog.text
+    assert "s3cret" not in caplog.text
+    assert router.in_flight == 0
+
+
+async def test_another_server_answers_where_one_refuses_the_router(
+    start: Start, serve: Serve
+) -> None:
+    denying, good = await serve(say(b"{}", "401 Unauthorized")), await serve()
+    router = await start(denying, good, health=RARELY)
+    for _ in range(30):
+        await prefer(router, denying)
+        assert (await chat(router.port)).body == b"hello"
+    assert len(denying.exchanges) == 3
+
+
+async def test_a_foreign_origin_is_the_clients_own(start: Start, serve: Serve) -> None:
+    forbidding = say(b"", "403 Forbidden")
+    ours, theirs = await serve(forbidding), await serve(forbidding, headers={"X-Key": "k"})
+    more = "Origin: http://evil.example\r\n"
+    assert (await chat((await start(ours)).port, more=more)).status == 403
+    assert (await chat((await start(theirs)).port, more=more)).status == 502
+
+
+async def test_a_model_that_failed_is_tried_by_one_request_at_a_time(
+    start: Start, serve: Serve
+) -> None:
+    go = asyncio.Event()
+
+    async def answer(exchange: Exchange) -> None:
+        if len(broken.exchanges) > 3:
+            await go.wait()
+        await say(b'{"error":"load failed"}', "500 Internal Server Error")(exchange)
+
+    broken, good = await serve(answer), await serve()
+    router = await start(broken, good, health=RARELY | {"breaker": {"cooldown": "300ms"}})
+    for _ in range(3):
+        await prefer(router, broken)
+        await chat(router.port)
+    fault = router.router.fleet.snapshot.servers
+    (load,) = [one.load for one in fault if one.name == broken.name]
+    clock = asyncio.get_running_loop().time
+    assert load.fault("m:latest").state(clock()) is BreakerState.OPEN
+    await eventually(lambda: load.fault("m:latest").state(clock()) is BreakerState.HALF_OPEN)
+    await prefer(router, broken)
+    trying = asyncio.create_task(chat(router.port))
+    await eventually(lambda: len(broken.exchanges) == 4)
+    assert (await chat(router.port)).body == b"hello"
+    go.set()
+    assert (await trying).status == 500
+    assert len(broken.exchanges) == 4
+
+
+async def test_a_dead_and_a_busy_server_fail_nobody_and_attract_nothing(
+    start: Start, serve: Serve
+) -> None:
+    dead, busy, good = await serve(), await serve(BUSY), await serve()
+    router = await start(dead, busy, good, health=RARELY)
+    await dead.stop()
+    statuses: list[int] = []
+
+    async def one_after_another() -> None:
+        client = await Client.connect(router.port)
+        for _ in range(100):
+            client.ask()
+            statuses.append((await client.reply()).status)
+
+    await asyncio.gather(*(one_after_another() for _ in range(12)))
+    assert statuses == [200] * 1200
+    assert len(busy.exchanges) <= 24  # 2 %
 
 
 async def test_a_stale_connection_is_no_failure(start: Start, serve: Serve) -> None:
