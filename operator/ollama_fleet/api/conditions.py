@@ -37,6 +37,7 @@ class Reason(StrEnum):
     APPLY_REFUSED = "ApplyRefused"
     LOAD_FAILED = "LoadFailed"
     UNREACHABLE = "Unreachable"
+    WEDGED = "Wedged"
     SECRET_MISSING = "SecretMissing"  # noqa: S105 (a reason, not a secret)
     INVALID_SECRET = "InvalidSecret"  # noqa: S105
     SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105

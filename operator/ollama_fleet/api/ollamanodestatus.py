@@ -72,6 +72,17 @@ class ServerStatus(Model):
     preloaded: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] = Field(
         default=[], description="Models that are kept in its memory, as distributions ask for."
     )
+    wedged: Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=64)] = Field(
+        default=[],
+        description="Models that it does not answer with any more, as routers found; it is "
+        "replaced for that.",
+    )
+    wedged_restarts: int | None = Field(
+        default=None, ge=1, description="How often it was replaced for that lately."
+    )
+    wedged_restarted_at: Annotated[str | None, Field(max_length=64)] = Field(
+        default=None, description="When it last was."
+    )
     active_requests: int | None = Field(
         default=None, ge=0, description="Requests that routers have under way there."
     )

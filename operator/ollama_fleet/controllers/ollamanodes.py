@@ -165,6 +165,7 @@ class OllamaNodes:
             unloaded=self._loads.failures(f"{meta['namespace']}/{meta['name']}"),
             routers=routers,
             active=self._traffic.active(meta["namespace"]),
+            wedged=self._traffic.wedged(meta["namespace"]),
             volumes=volumes,
             neighbours=neighbours_of(self._context, node),
             events=events,

@@ -11,7 +11,7 @@ from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.store import Store
 from ollama_fleet.kube import Object
 from ollama_fleet.kube.kinds import POD
-from ollama_fleet.plan.drain import Report, Use
+from ollama_fleet.plan.drain import Report, Use, wedged_in
 from ollama_fleet.plan.router import ADMIN_PORT
 
 TIMEOUT = 2.0
@@ -32,10 +32,15 @@ class Traffic:
         self._interval = interval
         self._changed = changed
         self._active: dict[str, Counter[str]] = {}
+        self._wedged: dict[str, dict[str, tuple[str, ...]]] = {}
 
     def active(self, namespace: str) -> Mapping[str, int] | None:
         """Requests under way by URL, as last told; None where no router told anything."""
         return self._active.get(namespace)
+
+    def wedged(self, namespace: str) -> Mapping[str, tuple[str, ...]]:
+        """Models that servers do not answer with any more, by URL, as last told."""
+        return self._wedged.get(namespace, {})
 
     async def reports(self, namespace: str) -> tuple[Report | None, ...]:
         """What each router of a namespace says now; None for one that does not answer."""
@@ -51,12 +56,15 @@ class Traffic:
         """Ask every router once."""
         routers = self._routers()
         before, self._active = self._active, {}
+        found, self._wedged = self._wedged, {}
         for namespace, pods in routers.items():
             told = [report for report in await reports_of(pods) if report is not None]
             if told:
                 self._active[namespace] = _sum(told)
+                self._wedged[namespace] = wedged_in(told)
         for namespace in before.keys() | self._active.keys():
-            if (before.get(namespace) or {}) != (self._active.get(namespace) or {}):
+            same = (before.get(namespace) or {}) == (self._active.get(namespace) or {})
+            if not same or (found.get(namespace) or {}) != self.wedged(namespace):
                 self._changed(namespace)
 
     def _routers(self) -> dict[str, list[Object]]:
@@ -98,7 +106,10 @@ async def _report(client: httpx.AsyncClient, host: str) -> Report | None:
             before = found.get(one["url"], Use(taking=False, in_flight=0))
             taking = before.taking or one["state"] == "Ready"
             models = Counter(before.models) + Counter(one.get("models") or {})
-            found[one["url"]] = Use(taking, before.in_flight + int(one["inFlight"]), models)
+            wedged = before.wedged.union(one.get("wedged") or ())
+            heard = before.heard.union(one.get("heard") or ()) - wedged
+            count = before.in_flight + int(one["inFlight"])
+            found[one["url"]] = Use(taking, count, models, wedged, heard)
     except httpx.ConnectError:
         return {}
     except (httpx.HTTPError, KeyError, TypeError, ValueError):

@@ -27,10 +27,32 @@ class Use:
     in_flight: int
     models: Mapping[str, int] = field(default_factory=dict)
     """Requests under way by model."""
+    wedged: frozenset[str] = frozenset()
+    """Models that the server does not answer with any more."""
+    heard: frozenset[str] = frozenset()
+    """Models that it has answered with lately."""
+
+    @property
+    def to_finish(self) -> int:
+        """Requests under way that may yet be answered."""
+        return self.in_flight - sum(self.models.get(model, 0) for model in self.wedged)
 
 
 Report = Mapping[str, Use]
 """What a router says of the servers it knows, by URL."""
+
+
+def wedged_in(reports: Sequence[Report]) -> dict[str, tuple[str, ...]]:
+    """Models that servers do not answer with any more, by URL: some router says so, and none has
+    heard the contrary, as what one waits for in vain may be at work for another."""
+    wedged: dict[str, set[str]] = {}
+    for report in reports:
+        for url, use in report.items():
+            wedged.setdefault(url, set()).update(use.wedged)
+    for report in reports:
+        for url, use in report.items():
+            wedged[url] -= use.heard
+    return {url: tuple(sorted(models)) for url, models in wedged.items() if models}
 
 
 def ending(pod: Object) -> bool:
@@ -87,7 +109,7 @@ def done(
         probe = probes.get(url, Probe())
         return last or (probe.last_seen is not None and not probe.resident)
     uses = [report.get(url) if report is not None else Use(True, 0) for report in routers]
-    return all(use is None or (not use.taking and use.in_flight == 0) for use in uses)
+    return all(use is None or (not use.taking and use.to_finish <= 0) for use in uses)
 
 
 def draining_mark(pod: Object, wanted: bool) -> Object:

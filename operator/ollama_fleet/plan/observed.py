@@ -43,6 +43,8 @@ class Observed:
     """What routers say of its servers, read while some are on their way out."""
     active: Mapping[str, int] | None = None
     """Requests under way by URL, as routers last told; None: nobody counts them."""
+    wedged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Models that servers do not answer with any more, by URL, as routers last told."""
     volumes: Volumes = field(default_factory=Volumes)
     neighbours: tuple[Neighbour, ...] = ()
     """Those that could write where this one does."""

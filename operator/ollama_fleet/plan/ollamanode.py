@@ -23,6 +23,7 @@ from ollama_fleet.plan.rollout import current, replaced_next, seen, told, update
 from ollama_fleet.plan.servers import Server, servers_of
 from ollama_fleet.plan.stores import taken
 from ollama_fleet.plan.troubles import Trouble, together
+from ollama_fleet.plan.wedges import Wedges
 from ollama_fleet.plan.workload import names, objects
 
 
@@ -30,6 +31,9 @@ def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
     """What to apply, replace and load for an OllamaNode, and its status."""
     spec = OllamaNodeSpec.model_validate(node["spec"])
     servers = _remembering(node, spec, observed, _servers(node, spec, observed, now))
+    told_before = {one["name"]: one for one in (node.get("status") or {}).get("servers") or ()}
+    wedges = Wedges.of(servers, observed.wedged, told_before, now)
+    servers = wedges.explained(servers)
     unserved = _claims_refused(spec, observed.devices) or taken(
         node, observed.pods, observed.workload, observed.neighbours
     )
@@ -38,7 +42,7 @@ def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
     refused = None
     if lacking:
         refused = refusal(node["metadata"]["namespace"], observed.events, observed.pods, now)
-    verdict = unserved or _verdict(name, spec, observed, servers, refused)
+    verdict = unserved or _verdict(name, spec, observed, servers, refused, wedges)
     kept = preload.kept(observed.demands, servers, now)
     if not verdict.stalled:
         verdict = preload.unloaded(servers, kept, observed.unloaded) or verdict
@@ -51,7 +55,13 @@ def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
     stale: tuple[Object, ...] = ()
     if spec.external is None:
         count = wanted(spec, observed.workload)
-        stale = replaced_next(spec, observed.workload, servers, count)
+        stale = replaced_next(spec, observed.workload, servers, count, wedges.due)
+    gone = {pod["metadata"]["name"] for pod in stale}
+    restarted = {
+        one.name for one in servers if one.pod and one.pod["metadata"]["name"] in gone
+    } & wedges.due
+    events = wedges.notes(servers, restarted)
+    wedges = wedges.restarted(restarted)
     before = (node.get("status") or {}).get("conditions") or ()
     return Plan(
         apply=(*made, *_marks(servers)),
@@ -59,13 +69,14 @@ def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
         change=() if unserved else volumes.to_grow(name, spec, observed.volumes),
         hasten=drained(observed.pods, observed.probes, observed.routers),
         loads=preload.loads(node, servers, kept, spec.server.keep_alive),
-        status=status_of(node, spec, observed, servers, verdict, warned, now, kept),
-        notes=(*transition(before, verdict), *warned.notes(before)),
+        status=status_of(node, spec, observed, servers, verdict, warned, now, kept, wedges),
+        notes=(*transition(before, verdict), *warned.notes(before), *events),
         requeue_after=soonest(
             _look_again(spec, observed, now),
             look_again(before, now) if lacking else None,
             joined_in(observed.pods, observed.kubernetes_nodes, now),
             preload.next_edge(observed.demands, now),
+            wedges.next,
         ),
     )
 
@@ -135,6 +146,7 @@ def _verdict(
     observed: Observed,
     servers: list[Server],
     refused: Trouble | None,
+    wedges: Wedges,
 ) -> Verdict:
     count = wanted(spec, observed.workload)
     ready = sum(server.state == "Ready" for server in servers)
@@ -157,6 +169,8 @@ def _verdict(
         )
     if (unloaded := _unloaded(observed, servers)) is not None:
         return unloaded
+    if (wedged := wedges.verdict(servers, summary)) is not None:
+        return wedged
     growth = volumes.growth(name, spec, observed.volumes, ready=ready >= count)
     if growth is not None:
         return growth

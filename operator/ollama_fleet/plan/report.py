@@ -18,6 +18,7 @@ from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.times import parsed, rfc3339
 from ollama_fleet.plan.usage import with_usage
 from ollama_fleet.plan.volumes import volume_size
+from ollama_fleet.plan.wedges import Wedges
 
 SERVERS_SHOWN = 100
 SEEN_STEP = timedelta(minutes=5)
@@ -35,6 +36,7 @@ def status_of(
     warned: Warned,
     now: datetime,
     kept: Mapping[str, Kept],
+    wedges: Wedges,
 ) -> dict[str, Any]:
     """The status to write, conditions included."""
     name = node["metadata"]["name"]
@@ -42,7 +44,10 @@ def status_of(
     generation = node["metadata"].get("generation", 1)
     ready = sum(server.state == "Ready" for server in servers)
     before = {one["name"]: one for one in previous.get("servers") or ()}
-    shown = sorted(servers, key=lambda server: (_ORDER[server.state], server.name))
+    shown = sorted(
+        servers,
+        key=lambda one: (_ORDER[one.state] - (one.name in wedges.models), one.name),
+    )
     status = OllamaNodeStatus(
         observed_generation=generation,
         replicas=len([server for server in servers if server.pod or spec.external]),
@@ -61,6 +66,7 @@ def status_of(
                     before.get(one.name, {}),
                     observed.active,
                     held_on(kept[one.name], one, before.get(one.name, {})),
+                    wedges,
                 ),
                 before.get(one.name, {}),
                 observed.usage.get(one.pod["metadata"]["name"] if one.pod else ""),
@@ -99,6 +105,7 @@ def _server_status(
     before: Mapping[str, Any],
     active: Mapping[str, int] | None,
     preloaded: list[str],
+    wedges: Wedges,
 ) -> ServerStatus:
     probe = server.probe
     return ServerStatus(
@@ -121,8 +128,14 @@ def _server_status(
         registered_at=before.get("registeredAt")
         or (rfc3339(probe.first_seen) if probe.first_seen else None),
         last_seen=_last_seen(server, before),
-        message=server.trouble.message[:1024] if server.trouble else server.note,
+        message=_message(server, wedges),
+        **wedges.told_of(server.name),
     )
+
+
+def _message(server: Server, wedges: Wedges) -> str | None:
+    told = server.trouble.message if server.trouble else wedges.message(server) or server.note
+    return told[:1024] if told else None
 
 
 def _size(size: int | None) -> str | None:

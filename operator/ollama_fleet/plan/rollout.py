@@ -7,7 +7,7 @@ goes only when the one before it is back with its models in memory.
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from ollama_fleet.api.model import LABEL_PREFIX
@@ -83,12 +83,17 @@ def available(server: Server) -> bool:
 
 
 def replaced_next(
-    spec: OllamaNodeSpec, workload: Object | None, servers: Iterable[Server], wanted: int
+    spec: OllamaNodeSpec,
+    workload: Object | None,
+    servers: Iterable[Server],
+    wanted: int,
+    wedged: Collection[str] = (),
 ) -> tuple[Object, ...]:
     """The pods to delete now, so that new ones take their place.
 
     Those that serve nobody go at once: they cost nothing, and may be why the rest waits. Of the
-    others as many go as update.maxUnavailable leaves.
+    others as many go as update.maxUnavailable leaves; first those named in ``wedged``, which are
+    replaced whatever their template.
     """
     if workload is None or not seen(workload):
         return ()
@@ -98,7 +103,7 @@ def replaced_next(
         for server in servers
         if server.pod is not None
         and not server.pod["metadata"].get("deletionTimestamp")
-        and not current(server.pod, workload)
+        and (server.name in wedged or not current(server.pod, workload))
         # its machine takes no new pod: it would have to wait for another
         and server.note is None
     ]
@@ -106,7 +111,11 @@ def replaced_next(
     serving = [(server, pod) for server, pod in stale if available(server)]
     away = wanted - sum(available(server) for server in servers)
     budget = max(0, count_of(spec.update.max_unavailable, wanted) - max(0, away))
-    last_first = sorted(serving, key=lambda one: _by_ordinal(one[0].name), reverse=True)
+    last_first = sorted(
+        serving,
+        key=lambda one: (one[0].name in wedged, _by_ordinal(one[0].name)),
+        reverse=True,
+    )
     return (*useless, *(pod for _, pod in last_first[:budget]))
 
 

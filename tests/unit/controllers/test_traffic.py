@@ -92,6 +92,27 @@ async def test_how_many_requests_there_are_for_each_model(router: FakeRouter) ->
     assert await made.reports("llm") == ({URL: Use(True, 4, {"m:1b": 3, "n:1b": 1})},)
 
 
+async def test_what_is_wedged_is_told_with_its_change(router: FakeRouter) -> None:
+    made, heard = watching(pod())
+    one = {"name": "a-0", "url": URL, "state": "Ready", "inFlight": 0}
+    told = {**one, "wedged": ["m:1b"], "heard": ["m:1b", "n:1b"]}
+    router.answer = {"servers": [told]}
+    await made.look()
+    assert (made.wedged("llm"), heard) == ({URL: ("m:1b",)}, ["llm"])
+    (report,) = await made.reports("llm")
+    assert report is not None
+    # a router that says "wedged" has heard it before that
+    assert report[URL].heard == {"n:1b"}
+    await made.look()
+    assert heard == ["llm"]
+    router.answer = {"servers": [one]}
+    await made.look()
+    assert (made.wedged("llm"), heard) == ({}, ["llm", "llm"])
+    router.status = 500
+    await made.look()
+    assert made.wedged("llm") == {}
+
+
 async def test_an_answer_that_makes_no_sense_is_none(router: FakeRouter) -> None:
     made, _ = watching(pod())
     wrong: list[object] = [[], {}, {"servers": [{}]}, {"servers": [{"url": URL, "state": 1}]}]
