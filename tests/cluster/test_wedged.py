@@ -45,7 +45,7 @@ def test_a_wedged_server_is_replaced_when_its_other_streams_are_done(fleet: Flee
     body = {"model": SMALL, "messages": MESSAGES, "options": {"num_predict": 1}}
     chat = {"url": f"{url}/api/chat", "json": body, "timeout": 60, "trust_env": False}
     eventually("it answers", lambda: httpx.post(**chat).status_code == 200)  # type: ignore[arg-type]
-    fleet.emulator(before).fault("wedge", model=SMALL)
+    fleet.emulator(before).fault("stuck", model=SMALL)
     leave_early(url, SMALL)
 
     other: list[tuple[int, str]] = []

@@ -14,6 +14,7 @@ KINDS = {
     "end_stream": "end the stream cleanly after `chunks` chunks, without done",
     "stream_error": "after `chunks` chunks, a line with `message` as error",
     "wedge": "completions on `model` never answer, all else does",
+    "stuck": "the same, and what was begun keeps the model in memory for ever",
     "stuck_pull": "a pull stands still at `fraction`",
     "disk_full": "a pull fails at `fraction`: no space left on device",
     "digest_mismatch": "a pull's download turns out to be wrong",

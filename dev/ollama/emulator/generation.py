@@ -72,8 +72,8 @@ class Generator:
         runner = await self.load(wanted.model, wanted.options, wanted.keep_alive)
         try:
             loaded = time.perf_counter_ns()
-            if self._faults and self._wedged(wanted.model):
-                await asyncio.Event().wait()
+            if self._faults:
+                await self._wedged(wanted.model)
             slot = await runner.take_slot(wanted.prompt)
             known = shared_prefix(slot.prompt, wanted.prompt)
             self._stats.generating += 1
@@ -85,8 +85,13 @@ class Generator:
         finally:
             self._scheduler.release(runner)
 
-    def _wedged(self, model: Model) -> bool:
-        return self._faults.strike("wedge", model=model.name.canonical) is not None
+    async def _wedged(self, model: Model) -> None:
+        name = model.name.canonical
+        if self._faults.strike("stuck", model=name) is not None:
+            self._scheduler.hold(model)
+            await asyncio.Event().wait()
+        if self._faults.strike("wedge", model=name) is not None:
+            await asyncio.Event().wait()
 
     async def _generate(
         self, exchange: Exchange, wanted: Completion, known: int, began: int, loaded: int

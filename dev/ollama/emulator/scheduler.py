@@ -152,6 +152,10 @@ class Scheduler:
             loop = asyncio.get_running_loop()
             runner.expiry = loop.call_later(runner.keep_alive, self._unload, runner)
 
+    def hold(self, model: Model) -> None:
+        """One use of a loaded model more, that never ends."""
+        self._loaded[model.weights_path].requests += 1
+
     def expire(self, model: Model) -> None:
         """Take a model out of memory, once its requests have ended."""
         runner = self._loaded.get(model.weights_path)

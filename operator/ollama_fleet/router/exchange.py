@@ -190,18 +190,26 @@ class Exchange:
         server.load.breaker.failed(self._relay.loop.time())
         self._elsewhere("ConnectFailure")
 
-    def wedged(self) -> None:
+    def wedged(self) -> bool:
         """The server will never answer: ask another one, if possible where the model is in memory.
 
-        With no other there is nothing to lose by waiting on.
+        Without another one the request is taken back, and true returned: `again` sends it.
         """
         if self._relay.settings.attempts < 2:
-            return
+            return False
         decision = self._choose("LeastLoad")
-        if decision.server is not None:
-            self._relay.accounting.retried(self._call, "Wedged")
-            self._stop()
-            self._ask(decision)
+        self._relay.accounting.retried(self._call, "Wedged")
+        self._stop()
+        if decision.server is None:
+            return True
+        self._ask(decision)
+        return False
+
+    def again(self) -> None:
+        """Begin anew, unless the client has left meanwhile."""
+        if self._front.exchange is self:
+            self._tried = ()
+            self.start()
 
     def _elsewhere(self, cause: str) -> None:
         """The server is out of the question: another one, or the end."""

@@ -104,7 +104,7 @@ def servers(fleet: Fleet) -> list[dict[str, Any]]:
             "state": server.state.value,
             "inFlight": server.load.in_flight,
             "models": server.load.models,
-            "wedged": sorted(server.load.wedged),
+            "wedged": fleet.wedged(server.load),
             "heard": fleet.heard(server.load),
         }
         for server in fleet.snapshot.servers
@@ -116,7 +116,7 @@ def servers(fleet: Fleet) -> list[dict[str, Any]]:
             "state": "Gone",
             "inFlight": load.in_flight,
             "models": load.models,
-            "wedged": sorted(load.wedged),
+            "wedged": fleet.wedged(load),
             "heard": fleet.heard(load),
         }
         for url, load in fleet.left

@@ -13,6 +13,7 @@ from ollama_fleet.router.ring import Ring, ring_of
 MAX_IN_FLIGHT = 512
 DEPARTED_SECONDS = 600.0
 HEARD_SECONDS = 60.0
+MEND_SECONDS = 15.0
 
 
 class State(Enum):
@@ -309,6 +310,11 @@ class Fleet:
         """The models that a server has answered with within the last minute."""
         now = self._clock()
         return sorted(model for model, at in load.heard.items() if now - at < HEARD_SECONDS)
+
+    def wedged(self, load: Load) -> list[str]:
+        """The models that a server does not answer with any more, though mending it was tried."""
+        now = self._clock()
+        return sorted(model for model, at in load.wedged.items() if now - at >= MEND_SECONDS)
 
     def want(self, endpoints: Iterable[Endpoint]) -> None:
         """Route to exactly these servers; what is known of those that stay is kept."""

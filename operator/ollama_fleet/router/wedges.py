@@ -15,13 +15,14 @@ from ollama_fleet.router.errors import Api
 from ollama_fleet.router.exchange import Exchange
 from ollama_fleet.router.names import lookup_key
 from ollama_fleet.router.probe import client_of
-from ollama_fleet.router.snapshot import Fleet, Load, Server
+from ollama_fleet.router.snapshot import MEND_SECONDS, Fleet, Load, Server
 from ollama_fleet.router.usual import History
 from ollama_fleet.router.wedge import Sight, Stage, Usual, Waiting
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
+_AGAIN = 0.25
 _ONE_TOKEN = {"stream": False, "options": {"num_predict": 1}}
 FIRST_PAUSE, LAST_PAUSE = 30.0, 600.0
 """Seconds between tries of a wedged model; less and less often, as each keeps it in memory."""
@@ -180,10 +181,7 @@ class Wedges:
                 continue
             place.server = current
             if model not in current.loaded:
-                place.proven = place.left = 0.0
-                load.heard.pop(model, None)
-                if model in load.wedged:
-                    self._clear(place, "is out of memory")
+                self._gone(place)
 
     def _sight(
         self, place: _Place, found: list[Exchange], streams: int, blocked: bool, now: float
@@ -214,12 +212,13 @@ class Wedges:
         place.server.load.wedged[place.model] = now
         log.warning(
             "%s does not answer with %s any more, though it is in memory and all else answers: no "
-            "more requests go there for it. Restart that server, if nobody does.",
+            "more requests go there for it",
             place.server.name,
             place.model,
         )
-        for exchange in found:
-            exchange.wedged()
+        back = [exchange for exchange in found if exchange.wedged()]
+        place.checked = now
+        place.check = self._loop.create_task(self._mend(place, back))
 
     def _try_again(self, place: _Place, now: float) -> None:
         if place.check is not None:
@@ -230,6 +229,33 @@ class Wedges:
                 place.pause = min(2 * place.pause, LAST_PAUSE)
         elif now >= place.try_at:
             self._check(place, now)
+
+    async def _mend(self, place: _Place, back: Iterable[Exchange]) -> None:
+        """Have the model taken out of memory, which frees what is stuck, now that no request of
+        this router is there for it; then those that found no other server begin anew."""
+        gone = False
+        try:
+            with suppress(httpx.HTTPError, OSError, ValueError, TimeoutError):
+                async with asyncio.timeout(MEND_SECONDS * 2 / 3):
+                    await unload(place.server, place.model, place.embeds)
+                    gone = True
+        finally:
+            place.check = None
+            if gone:
+                self._gone(place)
+            else:
+                log.warning(
+                    "%s cannot be rid of %s: restart that server, if nobody does",
+                    place.server.name,
+                    place.model,
+                )
+            for exchange in back:
+                exchange.again()
+
+    def _gone(self, place: _Place) -> None:
+        place.proven = place.left = 0.0
+        place.server.load.heard.pop(place.model, None)
+        self._clear(place, "is out of memory")
 
     def _clear(self, place: _Place, why: str) -> None:
         if place.server.load.wedged.pop(place.model, None) is not None:
@@ -257,11 +283,9 @@ async def asks(server: Server, model: str, embeds: bool) -> bool:
     httpx.HTTPError and ValueError.
     """
     body: dict[str, object]
-    installed = server.installed.get(model)
-    name = installed.name if installed is not None else model
+    name = _name(server, model)
     async with client_of(server.endpoint, wedge.CHECK) as client:
-        listed = (await client.get("/api/ps")).json().get("models") or ()
-        if not any(lookup_key(str(one.get("name"))) == model for one in listed):
+        if not await _listed(client, model):
             return False
         path, body = "/api/embed", {"model": name, "input": "a"}
         if not embeds:
@@ -269,6 +293,31 @@ async def asks(server: Server, model: str, embeds: bool) -> bool:
             body = {"model": name, "prompt": "a", "raw": True, **_ONE_TOKEN}
         await client.post(path, json=body, timeout=httpx.Timeout(wedge.CHECK, read=None))
     return True
+
+
+async def unload(server: Server, model: str, embeds: bool) -> None:
+    """Have a model taken out of memory; returns when it is.
+
+    That waits for requests of others there. Raises httpx.HTTPError and ValueError.
+    """
+    body: dict[str, object] = {"model": _name(server, model), "keep_alive": 0}
+    path = "/api/generate"
+    if embeds:
+        path, body = "/api/embed", {**body, "input": []}
+    async with client_of(server.endpoint, MEND_SECONDS) as client:
+        await client.post(path, json=body)
+        while await _listed(client, model):  # noqa: ASYNC110 - it is another process
+            await asyncio.sleep(_AGAIN)
+
+
+def _name(server: Server, model: str) -> str:
+    installed = server.installed.get(model)
+    return model if installed is None else installed.name
+
+
+async def _listed(client: httpx.AsyncClient, model: str) -> bool:
+    listed = (await client.get("/api/ps")).json().get("models") or ()
+    return any(lookup_key(str(one.get("name"))) == model for one in listed)
 
 
 def _streams(call: Call) -> bool:

@@ -97,6 +97,20 @@ async def test_a_wedged_model(start: Start) -> None:
     assert (await chat(client, "llama3.2:3b")).status_code == 200
 
 
+@pytest.mark.parametrize(("kind", "mended"), [("wedge", True), ("stuck", False)])
+async def test_unloading_a_wedged_model(start: Start, kind: str, mended: bool) -> None:
+    client = start()
+    await client.load("llama3.2:1b")
+    await fault(client, kind=kind, model="llama3.2:1b", count=1)
+    async with httpx.AsyncClient(verify=False, trust_env=False, timeout=0.3) as http:
+        with pytest.raises(httpx.ReadTimeout):
+            await http.post(
+                f"{client.base_url}/api/generate", json={"model": "llama3.2:1b", "prompt": "hi"}
+            )
+    await client.unload("llama3.2:1b")
+    assert bool(await client.ps()) is not mended
+
+
 async def test_a_crash_at_once_and_on_request(start: Start) -> None:
     at_once, on_request = start(), start()
     await fault(at_once, kind="crash")

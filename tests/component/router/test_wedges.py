@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ollama_fleet.router import wedge, wedges
+from ollama_fleet.router.snapshot import MEND_SECONDS, Load
 from tests.component.router.conftest import Running, Serve, Start
 from tests.component.router.peers import (
     CHAT,
@@ -34,27 +35,38 @@ class Model:
     def __init__(self) -> None:
         self.wedged = False
         self.seconds = 0.0
-        self.checks = 0
+        self.unloads = False
+        self.backend: Backend | None = None
         self._slot = asyncio.Lock()
 
     async def __call__(self, exchange: Exchange) -> None:
+        seconds = self.seconds
         if exchange.head.startswith(b"POST /api/generate"):
-            assert json.loads(exchange.body)["options"] == {"num_predict": 1}
-            self.checks += 1
             seconds = 0.0
-        else:
-            seconds = self.seconds
+            asked = json.loads(exchange.body)
+            if "keep_alive" in asked:
+                self.unload()
+                await say(b'{"done_reason":"unload"}')(exchange)
+                return
+            assert asked["options"] == {"num_predict": 1}
         if self.wedged:
             await asyncio.Event().wait()
         async with self._slot:
             await asyncio.sleep(seconds)
             await say(b"hello")(exchange)
 
+    def unload(self) -> None:
+        """As Ollama does once no request is there; in some tests nothing comes of it."""
+        if self.unloads and self.backend is not None:
+            self.backend.resident = []
+            self.wedged = False
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wedges, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(wedges, "FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(wedges, "MEND_SECONDS", 0.6)
     monkeypatch.setattr(wedge, "LEAST", 0.4)
     monkeypatch.setattr(wedge, "CHECK", 0.1)
     monkeypatch.setattr(wedge, "LOAD", 60.0)
@@ -74,6 +86,10 @@ async def leave_early(router: Running, backend: Backend) -> None:
 def accused(router: Running) -> dict[str, list[str]]:
     servers = router.router.fleet.snapshot.servers
     return {one.name: list(one.load.wedged) for one in servers if one.load.wedged}
+
+
+def loads(router: Running) -> list[Load]:
+    return [one.load for one in router.router.fleet.snapshot.servers]
 
 
 async def wedged(router: Running, model: Model, backend: Backend) -> None:
@@ -100,8 +116,16 @@ async def test_a_wedged_model_is_found_out_and_its_requests_go_elsewhere(
     for _ in range(20):
         assert (await chat(router.port)).body == b"elsewhere"
     assert all(b"/api/generate" in one.head for one in bad.exchanges[before:])
-    told = json.loads((await get(router.operators_port, "/servers")).body)["servers"]
-    assert {one["name"]: one["wedged"] for one in told} == {bad.name: [M], good.name: []}
+
+    async def told() -> dict[str, list[str]]:
+        servers = json.loads((await get(router.operators_port, "/servers")).body)["servers"]
+        return {one["name"]: one["wedged"] for one in servers}
+
+    # whoever restarts servers hears of it when nothing milder has helped
+    assert await told() == {bad.name: [], good.name: []}
+    bad_load = next(load for load in loads(router) if load.wedged)
+    bad_load.wedged[M] -= MEND_SECONDS
+    assert await told() == {bad.name: [M], good.name: []}
     metrics = (await get(router.operators_port, "/metrics")).body.decode()
     assert f'router_wedged{{model="{M}",server="{bad.name}"}} 1.0' in metrics
 
@@ -130,15 +154,39 @@ async def test_with_no_other_server_clients_are_told(start: Start, serve: Serve)
     await wedged(router, model, bad)
     waiting = asyncio.create_task(chat(router.port))
     await eventually(lambda: accused(router))
-    reply = await chat(router.port)
-    assert (reply.status, reply.fields["retry-after"]) == (503, "30")
-    assert b"does not answer with it any more" in reply.body
-    # it had no byte yet, and there is nothing to lose
-    assert not waiting.done()
+    for reply in (await chat(router.port), await waiting):
+        assert (reply.status, reply.fields["retry-after"]) == (503, "30")
+        assert b"does not answer with it any more" in reply.body
     model.wedged = False
     await eventually(lambda: not accused(router))
     assert (await chat(router.port)).body == b"hello"
-    waiting.cancel()
+
+
+async def test_a_server_that_unloads_the_model_is_mended_and_loses_nothing(
+    start: Start, serve: Serve
+) -> None:
+    model = Model()
+    model.unloads = True
+    model.backend = only = await serve(model, resident=[M])
+    router = await start(only)
+    await wedged(router, model, only)
+    replies = await asyncio.gather(*(chat(router.port) for _ in range(5)))
+    assert {reply.body for reply in replies} == {b"hello"}
+    assert not accused(router)
+    assert router.in_flight == 0
+
+
+async def test_a_client_that_leaves_while_a_server_is_mended(start: Start, serve: Serve) -> None:
+    model = Model()
+    only = await serve(model, resident=[M])
+    router = await start(only)
+    await wedged(router, model, only)
+    client = await Client.connect(router.port)
+    client.ask()
+    await eventually(lambda: accused(router))
+    client.leave()
+    await eventually(lambda: not router.router.relay.exchanges)
+    assert router.in_flight == 0
 
 
 async def test_what_is_out_of_memory_is_wedged_no_longer(start: Start, serve: Serve) -> None:
@@ -148,9 +196,9 @@ async def test_what_is_out_of_memory_is_wedged_no_longer(start: Start, serve: Se
     await wedged(router, model, bad)
     waiting = asyncio.create_task(chat(router.port))
     await eventually(lambda: accused(router))
+    assert (await waiting).status == 503
     bad.resident = []
     await eventually(lambda: not accused(router))
-    waiting.cancel()
 
 
 async def test_without_anybody_leaving_it_takes_longer(start: Start, serve: Serve) -> None:
@@ -184,7 +232,7 @@ async def test_an_embedding_model_is_checked_by_an_embedding(start: Start, serve
 
     async def answer(exchange: Exchange) -> None:
         assert exchange.head.startswith(b"POST /api/embed ")
-        if dead:
+        if dead and "keep_alive" not in json.loads(exchange.body):
             await asyncio.Event().wait()
         await say(b"[]")(exchange)
 
