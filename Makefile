@@ -88,6 +88,11 @@ bench-routing: compiled ## first tokens, loads and failures by who chooses, agai
 bench-parallel: .venv.stamp ## three models on three servers, against one that takes turns
 	@$(BIN)/python -m benchmarks.parallel
 
+MINUTES ?= 10
+.PHONY: chaos-router
+chaos-router: compiled ## servers that die, hang, restart and wedge under load (MINUTES=10)
+	@$(BIN)/python -m benchmarks.chaos $(MINUTES)
+
 .PHONY: demo
 demo: .venv.stamp ## from nothing to a chat answer
 	@$(BIN)/python -m dev.demo

@@ -73,7 +73,9 @@ class Generator:
         try:
             loaded = time.perf_counter_ns()
             if self._faults:
-                await self._wedged(wanted.model)
+                self._wedge(runner)
+            if runner.wedged:
+                await asyncio.Event().wait()
             slot = await runner.take_slot(wanted.prompt)
             known = shared_prefix(slot.prompt, wanted.prompt)
             self._stats.generating += 1
@@ -85,13 +87,14 @@ class Generator:
         finally:
             self._scheduler.release(runner)
 
-    async def _wedged(self, model: Model) -> None:
-        name = model.name.canonical
+    def _wedge(self, runner: Runner) -> None:
+        """Ollama loses a slot for good; what was unloaded since begins anew."""
+        name = runner.model.name.canonical
         if self._faults.strike("stuck", model=name) is not None:
-            self._scheduler.hold(model)
-            await asyncio.Event().wait()
-        if self._faults.strike("wedge", model=name) is not None:
-            await asyncio.Event().wait()
+            runner.wedged = True
+            runner.requests += 1
+        elif self._faults.strike("wedge", model=name) is not None:
+            runner.wedged = True
 
     async def _generate(
         self, exchange: Exchange, wanted: Completion, known: int, began: int, loaded: int

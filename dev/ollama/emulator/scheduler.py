@@ -33,7 +33,8 @@ class Slot:
 
 @dataclass(slots=True, eq=False)
 class Runner:
-    """A model in memory. `size` and `size_vram` in bytes, `keep_alive` in seconds."""
+    """A model in memory; one that is `wedged` never answers again. `size` and `size_vram` in bytes,
+    `keep_alive` in seconds."""
 
     model: Model
     options: tuple[Any, ...]
@@ -48,6 +49,7 @@ class Runner:
     expiry: asyncio.TimerHandle | None = None
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
     promised: int = 0
+    wedged: bool = False
     unloaded: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def take_slot(self, prompt: str) -> Slot:
@@ -151,10 +153,6 @@ class Scheduler:
         if runner.keep_alive != FOREVER:
             loop = asyncio.get_running_loop()
             runner.expiry = loop.call_later(runner.keep_alive, self._unload, runner)
-
-    def hold(self, model: Model) -> None:
-        """One use of a loaded model more, that never ends."""
-        self._loaded[model.weights_path].requests += 1
 
     def expire(self, model: Model) -> None:
         """Take a model out of memory, once its requests have ended."""
