@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +25,7 @@ from ollama_fleet.kube.kinds import (
     SERVICE_ACCOUNT,
 )
 from tests.cluster.conftest import Kubectl
-from tests.cluster.fleet import SMALL, Fleet, distribution, ollama_node, router
+from tests.cluster.fleet import OPERATOR, SMALL, Api, Fleet, distribution, ollama_node, router
 from tests.cluster.waiting import eventually
 
 MESSAGES = [{"role": "user", "content": "Why is the sky blue?"}]
@@ -210,6 +212,39 @@ def test_a_killed_server_costs_at_most_the_streams_it_had_begun(
 def _restarts(fleet: Fleet) -> int:
     (pod,) = [pod for pod in fleet.pods("a") if pod["metadata"]["name"] == "a-0"]
     return int(pod["status"]["containerStatuses"][0]["restartCount"])
+
+
+@contextmanager
+def no_api_server(fleet: Fleet) -> Iterator[None]:
+    """It takes connections and answers nothing."""
+    pid = fleet.cluster.state()["programs"]["kube-apiserver"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_without_the_api_server_and_the_operator_traffic_goes_on(
+    fleet: Fleet, pool: ThreadPoolExecutor, api: Api
+) -> None:
+    with serving(fleet, replicas=2, EMULATOR_TOKENS_PER_SECOND="400") as client:
+        (operator,) = api.all(POD, OPERATOR, "app.kubernetes.io/name=ollama-fleet")
+        victim = next(pod for pod in fleet.pods("a") if pod["metadata"]["name"] == "a-0")
+        streams = Streams(str(client.base_url))
+        with no_api_server(fleet), streams.running(pool, STREAMS):
+            fleet.cluster.kill_pod_process(OPERATOR, operator["metadata"]["name"])
+            eventually("all are served", partial(streams.has, 2 * STREAMS))
+            assert streams.cut == []
+            # the router finds out by itself that a server has died
+            fleet.kill(victim)
+            eventually("the other serves on", partial(streams.has, 10 * STREAMS))
+        fleet.until(
+            OLLAMA_NODE, "a", lambda obj: obj["status"]["ready"] == "2/2" and _restarts(fleet)
+        )
+        fleet.ready(ROUTER, "chat")
+    assert streams.refused == []
+    assert len(streams.cut) <= 1
 
 
 def test_a_router_is_scaled_without_a_lost_request(fleet: Fleet, pool: ThreadPoolExecutor) -> None:
