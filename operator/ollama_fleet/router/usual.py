@@ -9,38 +9,50 @@ SMALL = 2048
 
 
 class History:
-    """Answers of one model, from servers that had it in memory."""
+    """Answers of one model, from servers that had it in memory.
 
-    __slots__ = ("_before", "_since", "_usual")
+    Every answer comes here, so figures are kept in place, and put together only when asked for.
+    """
+
+    __slots__ = ("_answers", "_before", "_first", "_per_byte", "_since", "_whole")
 
     def __init__(self, now: float) -> None:
-        self._since = now
         self._before = Usual()
-        self._usual = Usual()
+        self._begin(now)
+
+    def _begin(self, now: float) -> None:
+        self._since = now
+        self._answers = 0
+        self._first = self._whole = self._per_byte = 0.0
 
     def answered(self, now: float, first: float, whole: float, size: int, streamed: bool) -> None:
         """An answer is complete: seconds until its first and last byte, bytes of its request."""
-        self._turn(now)
-        per_byte = first / size if streamed and size >= SMALL else 0.0
-        self._usual = _slower(self._usual, Usual(1, first if streamed else 0.0, whole, per_byte))
+        if now - self._since >= WINDOW:
+            self._turn(now)
+        self._answers += 1
+        if whole > self._whole:
+            self._whole = whole
+        if streamed:
+            if first > self._first:
+                self._first = first
+            if size >= SMALL and first > self._per_byte * size:
+                self._per_byte = first / size
 
     def usual(self, now: float) -> Usual:
         """What is normal now."""
-        self._turn(now)
-        return _slower(self._before, self._usual)
+        if now - self._since >= WINDOW:
+            self._turn(now)
+        before = self._before
+        return Usual(
+            before.answers + self._answers,
+            max(before.first, self._first),
+            max(before.whole, self._whole),
+            max(before.per_byte, self._per_byte),
+        )
 
     def _turn(self, now: float) -> None:
-        if now - self._since >= WINDOW:
-            late = now - self._since >= 2 * WINDOW
-            self._before = Usual() if late else self._usual
-            self._usual = Usual()
-            self._since = now
-
-
-def _slower(one: Usual, other: Usual) -> Usual:
-    return Usual(
-        one.answers + other.answers,
-        max(one.first, other.first),
-        max(one.whole, other.whole),
-        max(one.per_byte, other.per_byte),
-    )
+        late = now - self._since >= 2 * WINDOW
+        self._before = (
+            Usual() if late else Usual(self._answers, self._first, self._whole, self._per_byte)
+        )
+        self._begin(now)

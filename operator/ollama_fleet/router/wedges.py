@@ -17,7 +17,7 @@ from ollama_fleet.router.names import lookup_key
 from ollama_fleet.router.probe import client_of
 from ollama_fleet.router.snapshot import MEND_SECONDS, Fleet, Load, Server
 from ollama_fleet.router.usual import History
-from ollama_fleet.router.wedge import Sight, Stage, Usual, Waiting
+from ollama_fleet.router.wedge import Sight, Stage, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class _Place:
         "check",
         "checked",
         "embeds",
+        "history",
         "left",
         "model",
         "pause",
@@ -43,9 +44,10 @@ class _Place:
         "try_at",
     )
 
-    def __init__(self, server: Server, model: str) -> None:
+    def __init__(self, server: Server, model: str, history: History) -> None:
         self.server = server
         self.model = model
+        self.history = history  # of the model, on all servers
         self.left = 0.0
         self.proven = 0.0  # when it first answered since it is in memory; 0: it has not
         self.embeds = False
@@ -78,29 +80,26 @@ class Wedges:
         self._next = 0.0
 
     def over(self, call: Call) -> None:
-        """A call has ended."""
+        """A call has ended. Every one comes here, so little is done."""
         server = call.server
         if server is None or not call.sent or call.route.shows:
             return
-        left = call.reason == "ClientLeft"
-        if not left and call.status != 200:
+        reason = call.reason
+        if reason != "ClientLeft" and call.status != 200:
             return
-        place = self._place(server, call.model)
+        load, now = server.load, call.ended
+        place = self._places.get((load, call.model)) or self._place(server, call.model)
         place.embeds = call.route.embeds
-        now = call.ended
-        if left:
+        if reason == "ClientLeft":
             place.left = now
         if not call.began:
             return
-        server.load.heard[call.model] = now
+        load.heard[call.model] = now
         if not place.proven:
             place.proven = now
-        elif call.sent >= place.proven and not call.reason:
-            history = self._histories.get(call.model)
-            if history is None:
-                history = self._histories[call.model] = History(now)
-            size = len(call.request.body)
-            history.answered(now, call.began - call.sent, now - call.sent, size, call.streamed)
+        elif call.sent >= place.proven and not reason:
+            sent, size = call.sent, len(call.request.body)
+            place.history.answered(now, call.began - sent, now - sent, size, call.streamed)
 
     def look(self, now: float) -> None:
         """Called often; looks at what waits once a second."""
@@ -121,8 +120,7 @@ class Wedges:
                 self._try_again(place, now)
                 continue
             sight = self._sight(place, found, streams[load, model], load in loading, now)
-            usual = self._usual(model, now)
-            match wedge.stage(sight, usual, now):
+            match wedge.stage(sight, place.history.usual(now), now):
                 case Stage.WEDGED:
                     self._accuse(place, found, now)
                 case Stage.SUSPECT if place.check is None:
@@ -139,12 +137,11 @@ class Wedges:
     def _place(self, server: Server, model: str) -> _Place:
         place = self._places.get((server.load, model))
         if place is None:
-            place = self._places[server.load, model] = _Place(server, model)
+            history = self._histories.get(model)
+            if history is None:
+                history = self._histories[model] = History(self._loop.time())
+            place = self._places[server.load, model] = _Place(server, model, history)
         return place
-
-    def _usual(self, model: str, now: float) -> Usual:
-        history = self._histories.get(model)
-        return Usual() if history is None else history.usual(now)
 
     def _under_way(
         self, now: float
@@ -222,7 +219,7 @@ class Wedges:
 
     def _try_again(self, place: _Place, now: float) -> None:
         if place.check is not None:
-            usual = self._usual(place.model, now)
+            usual = place.history.usual(now)
             if now - place.checked >= max(wedge.CHECK, wedge.patience((), usual)):
                 place.forget_check()
                 place.try_at = now + place.pause
