@@ -32,6 +32,8 @@ MODELS = ("llama3.2:1b", "llama3.2:3b", "llama3.1:8b")
 SERVERS, DISTURBED, CLIENTS = 4, 2, 32
 PAUSE = 2.0
 """Seconds between disturbances, on average."""
+MENDED_WITHIN = 120.0
+"""Seconds that unloading a wedged model may take; its server counts as disturbed until then."""
 RESULT = Path(__file__).parents[1] / "results" / "chaos.json"
 _ENV = {
     "EMULATOR_MODELS": ",".join(MODELS),
@@ -76,12 +78,22 @@ class Server:
         elif how == "wedge":
             fault = {"kind": "wedge", "model": random.choice(MODELS), "count": 1}
             async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
+                before = await _unloads(client)
                 await client.post("/_emulator/faults", json=fault)
+                end = time.monotonic() + MENDED_WITHIN
+                while (  # noqa: ASYNC110 - it is another process
+                    time.monotonic() < end and await _unloads(client) == before
+                ):
+                    await asyncio.sleep(1)
         else:
             await asyncio.to_thread(self._running.kill if how == "kill" else self.stop)
             await asyncio.sleep(random.uniform(0.2, 4))
             await asyncio.to_thread(self.stop)
             await asyncio.to_thread(self.start)
+
+
+async def _unloads(client: httpx.AsyncClient) -> int:
+    return int((await client.get("/_emulator/stats")).json()["unloads"])
 
 
 @dataclass(frozen=True)

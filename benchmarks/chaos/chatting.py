@@ -75,8 +75,9 @@ class Client:
             return "left"
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         if not head.startswith(b"http/1.1 200 "):
+            told = await reader.readuntil(b"}")
             self._close()
-            self.complaints.append(head.partition(b"\r\n")[0].decode())
+            self.complaints.append((head.partition(b"\r\n")[0] + b" " + told).decode())
             return "lost"
         if b"transfer-encoding: chunked" not in head:
             raise Wrong(f"no chunks: {head!r}")
