@@ -32,6 +32,8 @@ MODELS = ("llama3.2:1b", "llama3.2:3b", "llama3.1:8b")
 SERVERS, DISTURBED, CLIENTS = 4, 2, 32
 PAUSE = 2.0
 """Seconds between disturbances, on average."""
+NOTICED = 3.0
+"""Seconds until the router's probes have seen that a server is back; until then it is not."""
 MENDED_WITHIN = 120.0
 """Seconds that unloading a wedged model may take; its server counts as disturbed until then."""
 RESULT = Path(__file__).parents[1] / "results" / "chaos.json"
@@ -90,6 +92,7 @@ class Server:
             await asyncio.sleep(random.uniform(0.2, 4))
             await asyncio.to_thread(self.stop)
             await asyncio.to_thread(self.start)
+            await asyncio.sleep(NOTICED)
 
 
 async def _unloads(client: httpx.AsyncClient) -> int:
@@ -116,7 +119,11 @@ class Outcome:
 async def routing(directory: Path, urls: list[str]) -> AsyncIterator[str]:
     """The router in front of these servers; its URL."""
     port, admin = free_ports(2)
-    config = {"backends": [{"url": url} for url in urls], "retry": {"attempts": SERVERS}}
+    config = {
+        "backends": [{"url": url} for url in urls],
+        "retry": {"attempts": SERVERS},
+        "health": {"interval": "1s"},
+    }
     path = directory / "router.json"
     path.write_text(json.dumps(config))
     command = [sys.executable, "-m", "ollama_fleet.router.main", f"--config={path}"]

@@ -209,6 +209,7 @@ class Exchange:
         """Begin anew, unless the client has left meanwhile."""
         if self._front.exchange is self:
             self._tried = ()
+            self._unreached = 0
             self.start()
 
     def _elsewhere(self, cause: str) -> None:
