@@ -200,9 +200,9 @@ class Exchange:
         decision = self._choose("LeastLoad")
         self._relay.accounting.retried(self._call, "Wedged")
         self._stop()
-        if decision.server is None:
+        if decision.server is None and decision.reason != "NoSlot":
             return True
-        self._ask(decision)
+        self._proceed(decision)
         return False
 
     def again(self) -> None:
