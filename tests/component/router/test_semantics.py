@@ -153,7 +153,7 @@ async def test_the_connection_used_last_is_used_first(start: Start, serve: Serve
         await go.wait()
         await say(b"hello")(exchange)
 
-    backend = await serve(answer)
+    backend = await serve(answer, parallel=8)
     router = await start(backend, health={"interval": "60s"})
     first = [asyncio.create_task(chat(router.port)) for _ in range(3)]
     await eventually(lambda: backend.connections == 3)
