@@ -16,6 +16,8 @@ class Api(Enum):
     OPENAI = "OpenAI"
     ANTHROPIC = "Anthropic"
 
+    __hash__ = object.__hash__  # each is one object, and Enum's own hash is slow
+
 
 class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault
     """An answer the router gives itself instead of a server's."""

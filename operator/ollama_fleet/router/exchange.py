@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from random import random
+from typing import Final
 
 from ollama_fleet.router.accounting import tail_of, usage_of
 from ollama_fleet.router.call import Call
@@ -12,7 +13,7 @@ from ollama_fleet.router.counted import Counted
 from ollama_fleet.router.denial import denies, told_to_clients, told_to_operators
 from ollama_fleet.router.errors import Refusal
 from ollama_fleet.router.estimates import load_seconds_of
-from ollama_fleet.router.forward import request_head, response_head
+from ollama_fleet.router.forward import response_head
 from ollama_fleet.router.framing import Field, Response
 from ollama_fleet.router.front import Front
 from ollama_fleet.router.pool import Pool
@@ -23,8 +24,8 @@ from ollama_fleet.router.upstream import Upstream
 log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 1.0
-_FOREVER = float("inf")
-_PIECES_FOR_USAGE = 4
+_FOREVER: Final = float("inf")
+_PIECES_FOR_USAGE: Final = 4
 
 
 class Exchange:
@@ -162,8 +163,7 @@ class Exchange:
         self._upstream = upstream
         self._call.sent = self._relay.loop.time()
         self._wait(self._relay.settings.first_byte)
-        head = request_head(self._call.request, self._call.route.path, upstream.opening)
-        upstream.send(self, head, self._call.request.body)
+        upstream.send(self, self._call.request, self._call.route.path)
 
     def connect_failed(self) -> None:
         """The server cannot be reached."""
@@ -326,7 +326,7 @@ class Exchange:
         if self.attempt == mark:
             self._refuse(told_to_clients(self._call.name))
 
-    def begin(self, response: Response, pieces: list[bytes]) -> None:
+    def begin(self, response: Response, body: bytes) -> None:
         """Send the head to the client, and with it what has come of the body."""
         front, call = self._front, self._call
         call.status = response.status
@@ -341,8 +341,7 @@ class Exchange:
         )
         if not self._delimited:
             call.request.keep_alive = False
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        call.streamed = _is_stream(response)
+        call.streamed = response.streams
         extra = self._explanation()
         gate = self._relay.gate
         # not before: many requests wait
@@ -352,9 +351,11 @@ class Exchange:
             extra = (*extra, *gate.fields(call))
             self._pieces = Counted(call, _PIECES_FOR_USAGE)
             self._pieces.append(body)
-        head = response_head(response, extra, chunked=self.rechunks, keep_alive=front.keeps_alive)
+        message = response_head(
+            response, extra, chunked=self.rechunks, keep_alive=front.keeps_alive, body=body
+        )
         call.bytes_out = len(body)
-        front.write(head + body)
+        front.write(message)
         self._wait(self._relay.settings.idle)
         if front.writing_paused:
             self.pause()
@@ -481,10 +482,3 @@ class Exchange:
         wait = max(1, round(settings.interval))
         sentence = f"{servers} with '{name}' {verb} not ready; try again in {wait} s"
         return Refusal(503, sentence, reason="NotReady", retry_after=wait)
-
-
-def _is_stream(response: Response) -> bool:
-    for name, value in response.fields:
-        if name == b"content-type":
-            return value.startswith((b"application/x-ndjson", b"text/event-stream"))
-    return False

@@ -3,8 +3,7 @@
 import asyncio
 import socket
 import struct
-from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ollama_fleet.router.errors import Api, Refusal, envelope
 from ollama_fleet.router.framing import (
@@ -22,27 +21,26 @@ from ollama_fleet.router.status import status_line
 if TYPE_CHECKING:
     from ollama_fleet.router.exchange import Exchange
 
-JSON = b"application/json; charset=utf-8"
-TEXT = b"text/plain; charset=utf-8"
+JSON: Final = b"application/json; charset=utf-8"
+TEXT: Final = b"text/plain; charset=utf-8"
 
+# The first three are not Final, as tests shorten them.
 IDLE_SECONDS = 75.0
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 30.0
-LINGER_SECONDS = 2.0
-LINGER_BYTES = 1 << 20
-PIPELINE_BYTES = 64 << 10
-SMALL_BODY = 64 << 10
-_RESET = struct.pack("ii", 1, 0)  # linger for 0 s: closing resets the connection
+LINGER_SECONDS: Final = 2.0
+LINGER_BYTES: Final = 1 << 20
+PIPELINE_BYTES: Final = 64 << 10
+SMALL_BODY: Final = 64 << 10
+_RESET: Final = struct.pack("ii", 1, 0)  # linger for 0 s: closing resets the connection
 
 
-class Phase(Enum):
-    """What a connection waits for."""
-
-    HEAD = auto()
-    BODY = auto()
-    ANSWER = auto()
-    LINGER = auto()
-    CLOSED = auto()
+# What a connection waits for.
+_HEAD: Final = 0
+_BODY: Final = 1
+_ANSWER: Final = 2
+_LINGER: Final = 3
+_CLOSED: Final = 4
 
 
 class Front:
@@ -70,7 +68,7 @@ class Front:
     def __init__(self, frontage: Frontage) -> None:
         self._frontage = frontage
         self._buffer = b""
-        self._phase = Phase.HEAD
+        self._phase = _HEAD
         self._advancing = False
         self._head_begun = False
         self._reading_paused = False
@@ -96,7 +94,7 @@ class Front:
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone: whoever depends on it hears so."""
-        self._phase = Phase.CLOSED
+        self._phase = _CLOSED
         frontage = self._frontage
         frontage.fronts.discard(self)
         if frontage.draining and not frontage.fronts:
@@ -123,18 +121,18 @@ class Front:
 
     def expired(self) -> None:
         """The deadline has passed."""
-        if self._phase is Phase.ANSWER and self.exchange is not None:
+        if self._phase == _ANSWER and self.exchange is not None:
             self.exchange.expired()
-        elif self._phase is Phase.BODY or (self._phase is Phase.HEAD and self._buffer):
+        elif self._phase == _BODY or (self._phase == _HEAD and self._buffer):
             self._answer_fault(408, "the request did not arrive in time")
-        elif self._phase is Phase.HEAD:
+        elif self._phase == _HEAD:
             self._close()
         else:
             self._transport.abort()
 
     def drain(self) -> None:
         """Close as soon as nothing is under way."""
-        if self._phase is Phase.HEAD and not self._buffer:
+        if self._phase == _HEAD and not self._buffer:
             self._close()
 
     def truncate(self, delimited: bool) -> None:
@@ -149,7 +147,7 @@ class Front:
 
     def abort(self) -> None:
         """Cut the connection at once."""
-        self._phase = Phase.CLOSED
+        self._phase = _CLOSED
         self._transport.abort()
 
     # requests
@@ -157,16 +155,16 @@ class Front:
     def data_received(self, data: bytes) -> None:
         """Bytes of a request, or of the next ones, have come."""
         phase = self._phase
-        if phase is Phase.ANSWER:
+        if phase == _ANSWER:
             self._buffer += data
             if len(self._buffer) > PIPELINE_BYTES and not self._reading_paused:
                 self._reading_paused = True
                 self._transport.pause_reading()
-        elif phase is Phase.LINGER:
+        elif phase == _LINGER:
             self._got += len(data)
             if self._got > LINGER_BYTES:
                 self._transport.abort()
-        elif phase is not Phase.CLOSED:
+        elif phase != _CLOSED:
             self._buffer = self._buffer + data if self._buffer else data
             self._advance()
 
@@ -175,7 +173,7 @@ class Front:
             return
         self._advancing = True
         try:
-            while self._read_head() if self._phase is Phase.HEAD else self._read_body():
+            while self._read_head() if self._phase == _HEAD else self._read_body():
                 pass
         except FramingError as fault:
             self._answer_fault(fault.status, fault.sentence)
@@ -219,16 +217,15 @@ class Front:
                 self.refuse(refusal, close=True)
                 return
             self._refusal = refusal
-        self._phase = Phase.BODY
+        self._phase = _BODY
         if request.length or request.chunked:
-            self.deadline = self._frontage.loop.time() + BODY_SECONDS
             self._got = 0
             self._chunks = ChunkScanner() if request.chunked else None
             if request.expects and not self._buffer:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _read_body(self) -> bool:
-        if self._phase is not Phase.BODY:
+        if self._phase != _BODY:
             return False
         request, buffer = self.request, self._buffer
         assert request is not None
@@ -240,7 +237,7 @@ class Front:
                 self._parts.append(buffer)
                 self._got += len(buffer)
                 self._buffer = b""
-                self.deadline = self._frontage.loop.time() + BODY_SECONDS
+            self.deadline = self._frontage.loop.time() + BODY_SECONDS
             return False
         if len(buffer) == missing:
             body, self._buffer = buffer, b""
@@ -271,7 +268,7 @@ class Front:
 
     def _complete(self, request: Request, body: bytes) -> None:
         request.body = body
-        self._phase = Phase.ANSWER
+        self._phase = _ANSWER
         refusal, self._refusal = self._refusal, None
         if refusal is None:
             try:
@@ -301,12 +298,12 @@ class Front:
 
     def finish(self, keep_alive: bool) -> None:
         """The answer is complete: close, or go on with the next request."""
-        if self._phase is not Phase.ANSWER:
+        if self._phase != _ANSWER:
             return
         if not keep_alive:
             self._close()
             return
-        self._phase = Phase.HEAD
+        self._phase = _HEAD
         self.request = None
         self.deadline = self._frontage.loop.time() + IDLE_SECONDS
         if self._reading_paused:
@@ -326,16 +323,15 @@ class Front:
     ) -> None:
         """Answer the current request here, without any server."""
         keep_alive = self.keeps_alive and not close
-        head = [status_line(status), b"content-type: ", content_type, b"\r\n"]
+        head = [status_line(status), b"content-type: " + content_type]
         for name, value in fields:
-            head += (name, b": ", value, b"\r\n")
-        head += (b"content-length: ", str(len(body)).encode(), b"\r\n")
+            head.append(name + b": " + value)
+        head.append(b"content-length: %d" % len(body))
         if not keep_alive:
-            head.append(b"connection: close\r\n")
-        head.append(b"\r\n")
-        if self.request is None or self.request.method != b"HEAD":
-            head.append(body)
-        self._transport.write(b"".join(head))
+            head.append(b"connection: close")
+        without_body = self.request is not None and self.request.method == b"HEAD"
+        head += (b"", b"" if without_body else body)
+        self._transport.write(b"\r\n".join(head))
         if close:
             self._linger()
         else:
@@ -362,14 +358,14 @@ class Front:
         return Api.OLLAMA if self.request is None else self._frontage.handler.api_of(self.request)
 
     def _close(self) -> None:
-        self._phase = Phase.CLOSED
+        self._phase = _CLOSED
         # A client that does not take what is left must not hold the connection for ever.
         self.deadline = self._frontage.loop.time() + LINGER_SECONDS * 15
         self._transport.close()
 
     def _linger(self) -> None:
         """Close, but read a little more, lest a reset overtakes the answer."""
-        self._phase = Phase.LINGER
+        self._phase = _LINGER
         self._buffer = b""
         self._parts.clear()
         self._got = 0

@@ -2,16 +2,16 @@
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from ollama_fleet.router.forward import opening_for
+from ollama_fleet.router.forward import Opening
 from ollama_fleet.router.upstream import Upstream
 
 if TYPE_CHECKING:
     from ollama_fleet.router.snapshot import Endpoint
 
-IDLE_SECONDS = 30.0
-IDLE_CONNECTIONS = 64
+IDLE_SECONDS: Final = 30.0
+IDLE_CONNECTIONS: Final = 64
 
 
 class Pool:
@@ -22,7 +22,7 @@ class Pool:
         self._idle: list[Upstream] = []
         self._tls = _tls_context(endpoint) if endpoint.tls else None
         self.endpoint = endpoint
-        self.opening = opening_for(endpoint)
+        self.opening = Opening(endpoint)
         self.connections: set[Upstream] = set()
         self.closed = False
 

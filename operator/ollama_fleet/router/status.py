@@ -1,12 +1,13 @@
 """Status lines, ready to send."""
 
 from http import HTTPStatus
+from typing import Final
 
-_LINES = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus
 }
 
 
 def status_line(status: int) -> bytes:
-    """The first line of a response, with its CR LF."""
-    return _LINES.get(status) or f"HTTP/1.1 {status} \r\n".encode()
+    """The first line of a response, without its CR LF."""
+    return _LINES.get(status) or f"HTTP/1.1 {status} ".encode()

@@ -1,14 +1,14 @@
 """The servers' side: a connection to one server, and what arrives on it."""
 
 import asyncio
-from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from ollama_fleet.router.forward import Opening
+from ollama_fleet.router.forward import request_head
 from ollama_fleet.router.framing import (
     HEAD_END,
     ChunkScanner,
     FramingError,
+    Request,
     Response,
     parse_response,
 )
@@ -17,16 +17,14 @@ if TYPE_CHECKING:
     from ollama_fleet.router.exchange import Exchange
     from ollama_fleet.router.pool import Pool
 
-HEAD_BYTES = 64 << 10
-ONE_WRITE_BYTES = 64 << 10
+HEAD_BYTES: Final = 64 << 10
+ONE_WRITE_BYTES: Final = 64 << 10
 
 
-class _Body(Enum):
-    """How the end of the response's body is found."""
-
-    LENGTH = auto()
-    CHUNKS = auto()
-    CLOSE = auto()
+# How the end of a response's body is found.
+_LENGTH: Final = 0
+_CHUNKS: Final = 1
+_CLOSE: Final = 2
 
 
 class Upstream:
@@ -39,6 +37,7 @@ class Upstream:
         "_body",
         "_buffer",
         "_chunks",
+        "_end",
         "_left",
         "_paused",
         "_pool",
@@ -54,9 +53,10 @@ class Upstream:
         self._pool = pool
         self._buffer = b""
         self._response: Response | None = None
-        self._body = _Body.LENGTH
+        self._body = _LENGTH
         self._chunks = ChunkScanner()
         self._left = 0
+        self._end = -1
         self._paused = False
         self.exchange: Exchange | None = None
         self.idle_since = 0.0
@@ -67,14 +67,15 @@ class Upstream:
         self._transport = transport
         self._pool.connections.add(self)
 
-    def send(self, exchange: "Exchange", head: bytes, body: bytes) -> None:
-        """Send a request; the exchange hears of whatever comes of it."""
+    def send(self, exchange: "Exchange", request: Request, path: bytes) -> None:
+        """Send a request to `path`; the exchange hears of whatever comes of it."""
         self.exchange = exchange
         self._response = None
+        body = request.body
         if len(body) < ONE_WRITE_BYTES:
-            self._transport.write(head + body)
+            self._transport.write(request_head(request, path, self._pool.opening, body))
         else:
-            self._transport.write(head)
+            self._transport.write(request_head(request, path, self._pool.opening))
             self._transport.write(body)
 
     def abort(self) -> None:
@@ -91,11 +92,6 @@ class Upstream:
     def closing(self) -> bool:
         """Whether the connection is on its way out."""
         return self._transport.is_closing()
-
-    @property
-    def opening(self) -> Opening:
-        """What begins every request head sent here."""
-        return self._pool.opening
 
     def pause(self) -> None:
         """The client is slow: read no more for now."""
@@ -130,9 +126,11 @@ class Upstream:
             if self._response is None:
                 self._read_head(exchange, data)
             else:
-                end = self._read_body(exchange, data, 0)
-                if end is not None:
-                    self._finish(exchange, end == len(data))
+                piece = self._follow(exchange, data, 0)
+                if piece:
+                    exchange.relay_piece(piece)
+                if self._end >= 0:
+                    self._finish(exchange, self._end == len(data))
         except FramingError as fault:
             self.exchange = None
             self._transport.abort()
@@ -144,7 +142,7 @@ class Upstream:
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             return
-        if self._response is not None and self._body is _Body.CLOSE and exc is None:
+        if self._response is not None and self._body == _CLOSE and exc is None:
             exchange.finished()
         else:
             untouched = self._response is None and not self._buffer
@@ -173,53 +171,44 @@ class Upstream:
         if not exchange.responded(response):
             self._discard(data, end)
             return
-        pieces: list[bytes] = []
-        done = self._follow(exchange, data, end, pieces)
-        exchange.begin(response, pieces)
-        if done is not None:
-            self._finish(exchange, done == len(data))
+        exchange.begin(response, self._follow(exchange, data, end))
+        if self._end >= 0:
+            self._finish(exchange, self._end == len(data))
 
     def _frame(self, response: Response) -> None:
         if response.chunked:
-            self._body = _Body.CHUNKS
+            self._body = _CHUNKS
             self._chunks = ChunkScanner()
         elif response.status in (204, 304):
-            self._body, self._left = _Body.LENGTH, 0
+            self._body, self._left = _LENGTH, 0
         elif response.length is not None:
-            self._body, self._left = _Body.LENGTH, response.length
+            self._body, self._left = _LENGTH, response.length
         else:
-            self._body = _Body.CLOSE
+            self._body = _CLOSE
 
-    def _follow(
-        self, exchange: "Exchange", data: bytes, pos: int, pieces: list[bytes]
-    ) -> int | None:
-        """Collect what of `data` goes to the client; where the body ends, if it does here."""
+    def _follow(self, exchange: "Exchange", data: bytes, pos: int) -> bytes:
+        """What of `data` from `pos` goes to the client; sets `_end` if the body ends in it."""
         size = len(data)
-        if self._body is _Body.CHUNKS:
+        self._end = -1
+        if self._body == _CHUNKS:
             chunks = self._chunks
-            if exchange.rechunks:
-                end = chunks.feed(data, pos)
-                if end > pos:
-                    pieces.append(data if not pos and end == size else data[pos:end])
-            else:
+            if not exchange.rechunks:
+                pieces: list[bytes] = []
                 end = chunks.feed(data, pos, pieces)
-            return end if chunks.done else None
-        if self._body is _Body.LENGTH:
+                if chunks.done:
+                    self._end = end
+                return b"".join(pieces)
+            end = chunks.feed(data, pos)
+            if chunks.done:
+                self._end = end
+        elif self._body == _LENGTH:
             end = min(size, pos + self._left)
             self._left -= end - pos
-            if end > pos:
-                pieces.append(data if not pos and end == size else data[pos:end])
-            return None if self._left else end
-        if size > pos:
-            pieces.append(data[pos:])
-        return None
-
-    def _read_body(self, exchange: "Exchange", data: bytes, pos: int) -> int | None:
-        pieces: list[bytes] = []
-        end = self._follow(exchange, data, pos, pieces)
-        if pieces:
-            exchange.relay_piece(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        return end
+            if not self._left:
+                self._end = end
+        else:
+            end = size
+        return data[pos:end]
 
     def _finish(self, exchange: "Exchange", clean: bool) -> None:
         response = self._response
@@ -237,9 +226,10 @@ class Upstream:
         response, exchange = self._response, self.exchange
         assert response is not None
         self.exchange = None
-        if exchange is not None and response.keep_alive and self._body is not _Body.CLOSE:
+        if exchange is not None and response.keep_alive and self._body != _CLOSE:
             try:
-                if self._follow(exchange, data, pos, []) == len(data):
+                self._follow(exchange, data, pos)
+                if self._end == len(data):
                     self._pool.put(self)
                     return
             except FramingError:
