@@ -1,19 +1,19 @@
 """Which server answers: filter, score, pick. Pure; the clock and the dice are arguments."""
 
 from collections.abc import Callable, Container, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from ollama_fleet.router.affinity import by_conversation
 from ollama_fleet.router.breaker import BreakerState
 from ollama_fleet.router.estimates import Estimates
 from ollama_fleet.router.loading import holds, places, wait_for, worth_loading
 from ollama_fleet.router.ring import Ring
-from ollama_fleet.router.snapshot import MAX_IN_FLIGHT, Server, State, in_flight
+from ollama_fleet.router.snapshot import MAX_IN_FLIGHT, READY, Server, State, in_flight
 
 UNSEEN: Final = Estimates()
 
 
-class Decision(NamedTuple):
+class Decision:
     """A server, or None, and why. The counts say how many servers each step left over.
 
     `wait` and `load` are what was weighed where no slot was free: the seconds until there is one
@@ -21,14 +21,27 @@ class Decision(NamedTuple):
     may be used has the model).
     """
 
-    server: Server | None
-    reason: str
-    holders: int
-    ready: int
-    preferred: int
-    warm: int = 0
-    wait: float | None = None
-    load: float | None = None
+    __slots__ = ("holders", "load", "preferred", "ready", "reason", "server", "wait", "warm")
+
+    def __init__(
+        self,
+        server: Server | None,
+        reason: str,
+        holders: int,
+        ready: int,
+        preferred: int,
+        warm: int = 0,
+        wait: float | None = None,
+        load: float | None = None,
+    ) -> None:
+        self.server = server
+        self.reason = reason
+        self.holders = holders
+        self.ready = ready
+        self.preferred = preferred
+        self.warm = warm
+        self.wait = wait
+        self.load = load
 
     def explain(self) -> str:
         """One line for people: the steps in their order."""
@@ -170,7 +183,7 @@ def can_take(server: Server, tried: Container[str], now: float) -> bool:
     """Ready, not tried before, reachable as far as is known, and not full."""
     load = server.load
     return (
-        server.state is State.READY
+        server.state is READY
         and load.in_flight < MAX_IN_FLIGHT
         and server.endpoint.name not in tried
         and (not load.breaker.row or load.breaker.state(now) is not BreakerState.OPEN)
@@ -220,7 +233,7 @@ def _burden(server: Server) -> float:
 def _why_none(holders: Sequence[Server], model: str, tried: Container[str]) -> str:
     if not holders:
         return "NoModel"
-    ready = [server for server in holders if server.state is State.READY]
+    ready = [server for server in holders if server.state is READY]
     if not ready:
         return "NoneReady"
     if all(model in server.load.wedged for server in ready):

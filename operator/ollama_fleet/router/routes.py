@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 from urllib.parse import unquote
 
 from ollama_fleet.router.errors import Api, Refusal, api_of
@@ -18,6 +19,9 @@ class Action(Enum):
     MODEL = auto()
     HEALTHZ = auto()
     READYZ = auto()
+
+
+RELAY: Final = Action.RELAY  # a member is looked up slowly on its class
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ _ROUTES = {
         _answered("/readyz", Action.READYZ),
     )
 }
-_BY_TARGET = {path.encode(): route for path, route in _ROUTES.items()}
+_BY_TARGET: Final = {path.encode(): route for path, route in _ROUTES.items()}
 
 _INSTALL = (
     "models are installed here by ModelDistribution resources; "

@@ -4,16 +4,16 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ollama_fleet.api.tls import trust
 from ollama_fleet.router.breaker import Breaker
 from ollama_fleet.router.ring import Ring, ring_of
 
-MAX_IN_FLIGHT = 512
-DEPARTED_SECONDS = 600.0
-HEARD_SECONDS = 60.0
-MEND_SECONDS = 15.0
+MAX_IN_FLIGHT: Final = 512
+DEPARTED_SECONDS: Final = 600.0
+HEARD_SECONDS: Final = 60.0
+MEND_SECONDS: Final = 15.0
 
 
 class State(Enum):
@@ -23,6 +23,9 @@ class State(Enum):
     READY = "Ready"
     DRAINING = "Draining"
     OFFLINE = "Offline"
+
+
+READY: Final = State.READY  # a member is looked up slowly on its class
 
 
 class Loaded(NamedTuple):

@@ -18,7 +18,7 @@ from ollama_fleet.router.listing import Listing
 from ollama_fleet.router.names import is_cloud, is_host_qualified, lookup_key
 from ollama_fleet.router.options import admitted, with_defaults
 from ollama_fleet.router.relay import Relay
-from ollama_fleet.router.routes import Action, Route, api_of_target, route
+from ollama_fleet.router.routes import RELAY, Action, Route, api_of_target, route
 from ollama_fleet.router.snapshot import State
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Tenants:
         """Answer, or hand over to an exchange; raises `Refusal`."""
         found = request.route
         assert found is not None
-        if found.action is Action.RELAY:
+        if found.action is RELAY:
             self._relayed(front, request, found)
         else:
             self._answered(front, request, found)
