@@ -93,6 +93,10 @@ MINUTES ?= 10
 chaos-router: compiled ## servers that die, hang, restart and wedge under load (MINUTES=10)
 	@$(BIN)/python -m benchmarks.chaos $(MINUTES)
 
+.PHONY: bench-router
+bench-router: compiled ## what the router costs beside nginx, HAProxy, vllm-router and LiteLLM
+	@OLLAMA_FLEET_COMPILED=1 $(BIN)/python -m benchmarks.router
+
 .PHONY: demo
 demo: .venv.stamp ## from nothing to a chat answer
 	@$(BIN)/python -m dev.demo

@@ -1,62 +1,58 @@
-"""Requests per second and CPU time of the router, as ratios to nginx in the same run.
+"""What the router costs, beside other proxies in the same run: `make bench-router`.
 
-`python -m benchmarks.router` needs nginx and wrk; takes about 40 seconds. One worker each, the
-same three servers behind both. CPU time is the proxy's own, read from /proc.
+Needs nginx and wrk; HAProxy, vllm-router and LiteLLM are measured where they are. Each proxy has
+one core, the same one, and the same servers behind it; load and servers have another. Proxies take
+turns, and figures are medians of the rounds: what else happens on the machine hits all of them.
+CPU time is the proxy's own, read from /proc. About six minutes.
 """
 
+import asyncio
 import json
-import shutil
+import os
+import resource
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.router.answering import CHUNKS
+from benchmarks.router.load import Stream, chats, with_streams
+from benchmarks.router.proxies import Place, Proxy, available
 
-SECONDS = 5
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+SECONDS = 2
 CONNECTIONS = 32
 SERVERS = 3
+SERVERS_FOR_STREAMS = 24
+PACED_STREAMS = 100
+OPEN_STREAMS = 10_000
+PAGE = resource.getpagesize()
 RESULT = Path(__file__).parents[1] / "results" / "router.json"
 
-_WORK = {
-    "chat 0.4 KB": ("x" * 300, "false"),
-    "chat 8 KB": ("x" * 8000, "false"),
-    f"stream of {CHUNKS} chunks": ("x" * 300, "true"),
-}
-_NGINX = """
-worker_processes 1; daemon off; master_process off; pid {directory}/pid; error_log /dev/null;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off; client_body_temp_path {directory}; proxy_temp_path {directory};
-  fastcgi_temp_path {directory}; uwsgi_temp_path {directory}; scgi_temp_path {directory};
-  client_body_buffer_size 64k; keepalive_requests 1000000000;
-  upstream servers {{ least_conn; {servers} keepalive 64; keepalive_requests 1000000000; }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://servers; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_buffering off;
-    }}
-  }}
-}}
-"""
+SMALL, LARGE, FLAT_OUT, PACED = "chat 0.4 KB", "chat 8 KB", "chunk, flat out", "chunk, every 20 ms"
+_SIZES = {SMALL: 300, LARGE: 8000}
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One proxy under one kind of work."""
+class Round:
+    """One proxy in one round: CPU in microseconds per request or chunk, requests per second."""
 
-    per_second: float
-    cpu_microseconds: float
-    """Per request."""
+    cpu: dict[str, float]
+    per_second: dict[str, float]
     errors: int
+    added: tuple[int, int]
+    """Microseconds added to the 50th and the 99th percentile, with one request at a time."""
+
+
+Rounds = dict[str, list[Round]]
 
 
 def free_ports(count: int) -> list[int]:
@@ -68,19 +64,27 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def running(arguments: list[str], url: str) -> Iterator[int]:
+def running(arguments: list[str], url: str, seconds: float = 20) -> Iterator[int]:
     """A program that answers at `url`; its process id."""
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 20
-        while not answers(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{arguments[0]} did not start")
-            time.sleep(0.05)
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(arguments, stdout=log, stderr=log, env=_environment())
+        try:
+            deadline = time.monotonic() + seconds
+            while not answers(url):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    told = log.read().decode(errors="replace").strip()[-600:]
+                    raise SystemExit(f"{' '.join(arguments)} did not start: {told}")
+                time.sleep(0.05)
+            yield process.pid
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _environment() -> dict[str, str]:
+    # Nothing is sent home, and nothing fetched.
+    return {**os.environ, "LITELLM_TELEMETRY": "False", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
 
 
 def answers(url: str) -> bool:
@@ -93,111 +97,193 @@ def answers(url: str) -> bool:
 
 def cpu_seconds(pid: int) -> float:
     """Time on a CPU, to the nanosecond; the counts in /proc/PID/stat are samples."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        total += int((task / "schedstat").read_text().split()[0])
+    return total / 1e9
 
 
-def measure(directory: Path, port: int, pid: int, content: str, stream: str) -> Figure:
-    body = f'{{"model":"m","stream":{stream},"messages":[{{"role":"user","content":"{content}"}}]}}'
-    script = directory / "request.lua"
-    script.write_text(
-        f"wrk.method = 'POST'; wrk.body = '{body}'\n"
-        "wrk.headers['Content-Type'] = 'application/json'\n"
-        "done = function(summary) io.write(string.format('RESULT %d %d %d\\n', "
-        "summary.requests, summary.duration, summary.errors.connect + summary.errors.read + "
-        "summary.errors.write + summary.errors.status + summary.errors.timeout)) end\n"
-    )
-    before = cpu_seconds(pid)
-    done = subprocess.run(
-        [
-            "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-s", str(script),
-            f"http://127.0.0.1:{port}/api/chat",
-        ],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
+
+
+class Bench:
+    """The servers, and how proxies are put in front of them."""
+
+    def __init__(self, directory: Path, cores: list[int]) -> None:
+        self.directory = directory
+        self.core = str(cores[-1])
+        self.servers = free_ports(SERVERS_FOR_STREAMS)
+        self.files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+    @contextmanager
+    def proxy(self, proxy: Proxy, servers: int) -> Iterator[tuple[int, int]]:
+        """A proxy on its core; its port and process id."""
+        (port,) = free_ports(1)
+        folder = Path(tempfile.mkdtemp(dir=self.directory))
+        command = proxy.command(Place(folder, port, self.servers[:servers], self.files))
+        url = f"http://127.0.0.1:{port}{proxy.ready}"
+        with running(["taskset", "-c", self.core, *command], url, 90) as pid:
+            yield port, pid
+
+    def round(self, proxy: Proxy, port: int, pid: int) -> Round:
+        """One turn of a proxy."""
+        cpu: dict[str, float] = {}
+        per_second: dict[str, float] = {}
+        errors = 0
+        for work, content in _SIZES.items():
+            before = cpu_seconds(pid)
+            done = chats(self.directory, port, content, False, CONNECTIONS, SECONDS)
+            cpu[work] = (cpu_seconds(pid) - before) / max(done.requests, 1) * 1e6
+            per_second[work] = done.per_second
+            errors += done.errors
+        before = cpu_seconds(pid)
+        done = chats(self.directory, port, _SIZES[SMALL], True, CONNECTIONS, SECONDS)
+        cpu[FLAT_OUT] = (cpu_seconds(pid) - before) / max(done.requests, 1) / CHUNKS * 1e6
+        errors += done.errors
+        streams = PACED_STREAMS // 5 if proxy.slow else PACED_STREAMS
+        cpu[PACED] = with_streams(port, streams, "pace", lambda opened: paced(pid, opened))
+        alone = chats(self.directory, port, _SIZES[SMALL], False, 1, 1)
+        direct = chats(self.directory, self.servers[0], _SIZES[SMALL], False, 1, 1)
+        added = (alone.p50 - direct.p50, alone.p99 - direct.p99)
+        return Round(cpu, per_second, errors + alone.errors, added)
+
+    def memory(self, proxy: Proxy) -> tuple[int, float]:
+        """Streams that were open at once, and what each of them cost in KB."""
+        # A proxy has two descriptors for each stream.
+        count = min(proxy.streams or OPEN_STREAMS, (self.files - 200) // 2)
+        with self.proxy(proxy, SERVERS_FOR_STREAMS) as (port, pid):
+
+            async def count_warm(opened: list[Stream]) -> int:
+                return len(opened)
+
+            with_streams(port, SERVERS_FOR_STREAMS, "hold", count_warm)
+            before = resident_bytes(pid)
+
+            async def held(opened: list[Stream]) -> tuple[int, float]:
+                bytes_each = (resident_bytes(pid) - before) / max(len(opened), 1)
+                return len(opened), bytes_each / 1024
+
+            return with_streams(port, count, "hold", held)
+
+
+async def paced(pid: int, opened: list[Stream]) -> float:
+    """CPU microseconds per chunk of streams that are all under way."""
+    before, chunks = cpu_seconds(pid), sum(stream.chunks for stream in opened)
+    await asyncio.sleep(SECONDS)
     used = cpu_seconds(pid) - before
-    told = next(line for line in done.stdout.splitlines() if line.startswith("RESULT"))
-    requests, microseconds, errors = (int(number) for number in told.split()[1:])
-    return Figure(requests / microseconds * 1e6, used / requests * 1e6, errors)
+    return used / max(sum(stream.chunks for stream in opened) - chunks, 1) * 1e6
+
+
+def measure(bench: Bench, proxies: list[Proxy]) -> tuple[Rounds, dict[str, tuple[int, float]]]:
+    """Every proxy in every round, and then one by one with many streams."""
+    rounds: Rounds = {proxy.name: [] for proxy in proxies}
+    with ExitStack() as stack:
+        at = [(proxy, *stack.enter_context(bench.proxy(proxy, SERVERS))) for proxy in proxies]
+        for number in range(ROUNDS):
+            for proxy, port, pid in at:
+                print(f"round {number + 1} of {ROUNDS}: {proxy.name}", file=sys.stderr)
+                rounds[proxy.name].append(bench.round(proxy, port, pid))
+    memory = {}
+    for proxy in proxies:
+        print(f"open streams: {proxy.name}", file=sys.stderr)
+        memory[proxy.name] = bench.memory(proxy)
+    return rounds, memory
+
+
+def median(rounds: list[Round], figure: Callable[[Round], float]) -> float:
+    return statistics.median(figure(one) for one in rounds)
+
+
+def ratio(rounds: Rounds, over: str, figure: Callable[[Round], float]) -> float:
+    """The router's share of another's figure: the median of what each round has seen."""
+    pairs = zip(rounds["router"], rounds[over], strict=True)
+    return round(statistics.median(figure(one) / figure(other) for one, other in pairs), 2)
+
+
+def table(rounds: Rounds, memory: dict[str, tuple[int, float]]) -> None:
+    works = (SMALL, LARGE, FLAT_OUT, PACED)
+    print("one core each; CPU in µs per request or chunk")
+    columns = "".join(f"{work:>20}" for work in works)
+    print(f"{'':12}{columns}{'added p50 / p99':>20}{'open streams':>16}{'KB each':>9}")
+    for name, turns in rounds.items():
+        cells = []
+        for work in works:
+            cpu = f"{median(turns, lambda one, work=work: one.cpu[work]):.1f} µs"
+            if work in _SIZES:
+                rate = median(turns, lambda one, work=work: one.per_second[work])
+                cpu = f"{rate:,.0f}/s {cpu}"
+            cells.append(f"{cpu:>20}")
+        p50, p99 = (median(turns, lambda one, at=at: one.added[at]) for at in (0, 1))
+        count, each = memory[name]
+        print(f"{name:12}{''.join(cells)}{f'{p50:.0f} / {p99:.0f} µs':>20}{count:16,}{each:9.1f}")
+
+
+def required(
+    rounds: Rounds, memory: dict[str, tuple[int, float]]
+) -> list[tuple[str, float, str, bool]]:
+    """What is demanded of the router: what of, the figure, the demand, and whether it holds."""
+    demands = []
+    for work, most in ((SMALL, 2.0), (LARGE, 2.0), (FLAT_OUT, 1.5), (PACED, 1.5)):
+        seen = ratio(rounds, "nginx", lambda one, work=work: one.cpu[work])
+        demands.append((f"{work}: CPU, router / nginx", seen, f"<= {most}", seen <= most))
+    count, each = memory["router"]
+    demands.append(
+        (f"{count:,} open streams: KB each", round(each, 1), "<= 30", each <= 30 and count >= 9000)
+    )
+    if "vllm-router" in rounds:
+        seen = ratio(rounds, "vllm-router", lambda one: one.per_second[SMALL])
+        name = f"{SMALL}: requests, router / vllm-router"
+        demands.append((name, seen, ">= 1.3", seen >= 1.3))
+    errors = sum(one.errors for one in rounds["router"])
+    demands.append(("errors through the router", errors, "0", not errors))
+    return demands
+
+
+def report(rounds: Rounds, memory: dict[str, tuple[int, float]]) -> bool:
+    """Print and save; whether what is required held."""
+    table(rounds, memory)
+    demands = required(rounds, memory)
+    figures = {}
+    for work in _SIZES:
+        figures[f"{work}: requests, router / nginx"] = ratio(
+            rounds, "nginx", lambda one, work=work: one.per_second[work]
+        )
+    figures |= {name: figure for name, figure, _, _ in demands}
+    for name, figure, demand, holds in demands:
+        print(f"{'held' if holds else 'MISSED':8}{name}: {figure} (required: {demand})")
+    held = all(holds for *_, holds in demands)
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(
+        json.dumps(
+            {
+                "figures": figures,
+                "required": {name: demand for name, _, demand, _ in demands},
+                "held": held,
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+    return held
 
 
 def main() -> None:
-    missing = [name for name in ("nginx", "wrk") if shutil.which(name) is None]
-    if missing:
-        raise SystemExit(f"{' and '.join(missing)} not found: apt-get install nginx-light wrk")
-    *servers, nginx_port, router_port = free_ports(SERVERS + 2)
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        directory = Path(name)
-        listed = " ".join(f"server 127.0.0.1:{port};" for port in servers)
-        config = directory / "nginx.conf"
-        config.write_text(_NGINX.format(directory=directory, port=nginx_port, servers=listed))
-        (directory / "router.yaml").write_text(
-            json.dumps(
-                {
-                    "backends": [{"url": f"http://127.0.0.1:{port}"} for port in servers],
-                    "queue": {"perServer": CONNECTIONS},
-                }
-            )
-        )
-        python = [sys.executable, "-m"]
-        stack.enter_context(
-            running(
-                [*python, "benchmarks.router.answering", *map(str, servers)],
-                f"http://127.0.0.1:{servers[0]}/api/version",
-            )
-        )
-        nginx = stack.enter_context(
-            running(
-                ["nginx", "-c", str(config), "-p", name],
-                f"http://127.0.0.1:{nginx_port}/api/version",
-            )
-        )
-        router = stack.enter_context(
-            running(
-                [
-                    *python, "ollama_fleet.router.main", "--config",
-                    str(directory / "router.yaml"), "--host", "127.0.0.1",
-                    "--port", str(router_port), "--metrics-port", "-1",
-                ],
-                f"http://127.0.0.1:{router_port}/readyz",
-            )
-        )  # fmt: skip
-        proxies = {"nginx": (nginx_port, nginx), "router": (router_port, router)}
-        figures = {
-            work: {
-                proxy: measure(directory, port, pid, content, stream)
-                for proxy, (port, pid) in proxies.items()
-            }
-            for work, (content, stream) in _WORK.items()
-        }
-    report(figures)
-
-
-def report(figures: dict[str, dict[str, Figure]]) -> None:
-    print(f"{'':24}{'nginx':>20}{'router':>20}{'router / nginx':>18}")
-    print(f"{'':24}{'req/s':>10}{'µs CPU':>10}{'req/s':>10}{'µs CPU':>10}{'req/s':>9}{'CPU':>9}")
-    saved: dict[str, float] = {}
-    errors = 0
-    for work, by_proxy in figures.items():
-        nginx, router = by_proxy["nginx"], by_proxy["router"]
-        rate = router.per_second / nginx.per_second
-        cost = router.cpu_microseconds / nginx.cpu_microseconds
-        print(
-            f"{work:24}{nginx.per_second:10,.0f}{nginx.cpu_microseconds:10.1f}"
-            f"{router.per_second:10,.0f}{router.cpu_microseconds:10.1f}{rate:9.2f}{cost:9.2f}"
-        )
-        saved[f"{work}: CPU, router / nginx"] = round(cost, 2)
-        saved[f"{work}: requests, router / nginx"] = round(rate, 2)
-        errors += router.errors
-    print(f"errors through the router: {errors}")
-    saved["errors through the router"] = errors
-    required = {"errors through the router": "0"}
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(
-        json.dumps({"figures": saved, "required": required, "held": errors == 0}, indent=2) + "\n"
-    )
-    if errors:
-        raise SystemExit(1)
+    proxies = available()
+    if only := os.environ.get("ONLY"):
+        proxies = [proxy for proxy in proxies if proxy.name in only.split(",")]
+    cores = sorted(os.sched_getaffinity(0))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
+    os.sched_setaffinity(0, cores[:1])
+    with tempfile.TemporaryDirectory() as name:
+        bench = Bench(Path(name), cores)
+        answering = [sys.executable, "-m", "benchmarks.router.answering"]
+        ready = f"http://127.0.0.1:{bench.servers[0]}/api/version"
+        with running([*answering, *map(str, bench.servers)], ready):
+            rounds, memory = measure(bench, proxies)
+    if not report(rounds, memory):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
