@@ -1,8 +1,7 @@
 """Counts kept while relaying: plain numbers, turned into metrics only when somebody asks."""
 
-import re
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from typing import Final
 
 from ollama_fleet.router.call import Call
@@ -17,7 +16,6 @@ SECONDS: Final[Bounds] = (
 # fmt: on
 TOKEN_SECONDS: Final[Bounds] = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.2, 0.5, 1.0, 2.5)
 TOKENS: Final[Bounds] = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0)
-TAIL_BYTES: Final = 4096
 
 MAX_PAIRS: Final = 500
 """Models at servers that are counted each by itself; more of them are counted as one, `OTHER`."""
@@ -26,9 +24,6 @@ KEPT_SECONDS: Final = 600.0
 """How long the counts of a server that left, or of a model that nobody has any more, are kept:
 enough for every scraper to have seen the last of them."""
 
-_TAKEN = (b"prompt_eval_count", b"prompt_tokens", b"input_tokens")
-_GIVEN = (b"eval_count", b"completion_tokens", b"output_tokens")
-_COUNT = re.compile(rb'"(%s)": ?([0-9]{1,12})' % b"|".join(_TAKEN + _GIVEN))
 
 
 class ModelCounts:
@@ -158,26 +153,3 @@ class Accounting:
         self._pairs += 1
         found = counts.models[name] = ModelCounts(call.ended)
         return found
-
-
-def tail_of(pieces: Iterable[bytes]) -> bytes:
-    """The end of an answer, where its usage stands."""
-    return b"".join(pieces)[-TAIL_BYTES:]
-
-
-def usage_of(tail: bytes) -> tuple[int | None, int | None]:
-    """Tokens taken in and given out, as the three APIs tell them at the end of an answer.
-
-    Inside a JSON string a quote is escaped, so generated text cannot be taken for a count.
-    """
-    counts = dict(_COUNT.findall(tail))
-    if not counts:
-        return None, None
-    return _number(counts, _TAKEN), _number(counts, _GIVEN)
-
-
-def _number(counts: dict[bytes, bytes], names: tuple[bytes, ...]) -> int | None:
-    for name in names:
-        if name in counts:
-            return int(counts[name])
-    return None

@@ -25,10 +25,12 @@ HOT = (
     "breaker",
     "call",
     "choose",
+    "chunks",
     "conversation",
     "errors",
     "estimates",
     "exchange",
+    "fields",
     "forward",
     "framing",
     "front",
@@ -49,6 +51,7 @@ HOT = (
     "status",
     "tenants",
     "upstream",
+    "usage",
     "waiting",
 )
 """The modules that every request runs through; the rest of the router stays Python."""

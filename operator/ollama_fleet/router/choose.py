@@ -8,7 +8,7 @@ from ollama_fleet.router.breaker import BreakerState
 from ollama_fleet.router.estimates import Estimates
 from ollama_fleet.router.loading import holds, places, wait_for, worth_loading
 from ollama_fleet.router.ring import Ring
-from ollama_fleet.router.snapshot import MAX_IN_FLIGHT, READY, Server, State, in_flight
+from ollama_fleet.router.snapshot import MAX_IN_FLIGHT, READY, Server, in_flight
 
 UNSEEN: Final = Estimates()
 

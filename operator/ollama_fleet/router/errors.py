@@ -74,3 +74,12 @@ def api_of(path: str) -> Api:
     if path == "/v1/messages" or path.startswith("/v1/messages/"):
         return Api.ANTHROPIC
     return Api.OPENAI if path.startswith("/v1/") or path == "/v1" else Api.OLLAMA
+
+
+class FramingError(Exception):
+    """A message that cannot be read in one way; `status` is what a client is answered."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence

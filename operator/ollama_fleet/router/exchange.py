@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from random import random
 from typing import Final
 
-from ollama_fleet.router.accounting import tail_of, usage_of
 from ollama_fleet.router.call import Call
 from ollama_fleet.router.choose import Decision, choose
 from ollama_fleet.router.counted import Counted
 from ollama_fleet.router.denial import denies, told_to_clients, told_to_operators
 from ollama_fleet.router.errors import Refusal
 from ollama_fleet.router.estimates import load_seconds_of
+from ollama_fleet.router.fields import Field
 from ollama_fleet.router.forward import response_head
-from ollama_fleet.router.framing import Field, Response
+from ollama_fleet.router.framing import Response
 from ollama_fleet.router.front import Front
 from ollama_fleet.router.pool import Pool
 from ollama_fleet.router.relay import Relay
 from ollama_fleet.router.snapshot import Server
 from ollama_fleet.router.upstream import Upstream
+from ollama_fleet.router.usage import tail_of, usage_of
 
 log = logging.getLogger(__name__)
 

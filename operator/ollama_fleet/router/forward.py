@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from ollama_fleet.router.framing import Field, Request, Response, field_of
+from ollama_fleet.router.fields import Field
+from ollama_fleet.router.framing import Request, Response, field_of
 from ollama_fleet.router.snapshot import Endpoint
 from ollama_fleet.router.status import status_line
 

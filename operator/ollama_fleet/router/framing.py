@@ -9,6 +9,29 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from ollama_fleet.router.errors import FramingError
+from ollama_fleet.router.fields import (
+    CODING,
+    CONNECTION,
+    EXPECT,
+    FROM_CLIENTS,
+    FROM_SERVERS,
+    HOST,
+    KEPT,
+    LENGTH,
+    OF_REQUESTS,
+    OF_RESPONSES,
+    OTHER,
+    PASSED,
+    PASSED_ONCE,
+    PRIVATE,
+    STREAM_TYPE,
+    STREAMS,
+    TYPE,
+    UPGRADE,
+    Field,
+)
+
 if TYPE_CHECKING:
     from ollama_fleet.router.keys import Caller
     from ollama_fleet.router.routes import Route
@@ -19,102 +42,12 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x
 _TOKENS: Final = re.compile(_TOKEN + rb"++")
 _HOST_VALUE: Final = re.compile(rb"(?:[A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LONE_LINE_END: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
-_TEXT: Final = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
 _LENGTH_DIGITS: Final = 15
+_TEXT: Final = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
 
 HEAD_END: Final = b"\r\n\r\n"
 
-Field = tuple[bytes, bytes]
-"""A header field: its name in lower case, its value without leading white space."""
-
-HOP_BY_HOP: Final = frozenset(
-    (
-        b"connection",
-        b"content-length",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
-"""Fields that speak of one connection; each side writes its own."""
-
-EXPLAIN: Final = b"x-ollama-fleet-decision"
-"""A client that sends this field is told which server was chosen, and why."""
-
-_PRIVATE: Final = b"x-ollama-fleet-"
-_NOT_TO_SERVERS: Final = (
-    b"authorization",
-    b"cookie",
-    b"forwarded",
-    b"http2-settings",
-    b"x-api-key",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-proto",
-)
-_NOT_TO_CLIENTS: Final = (b"server", b"set-cookie", b"via")
-_COMMON: Final = (
-    b"accept",
-    b"accept-encoding",
-    b"accept-language",
-    b"content-type",
-    b"date",
-    b"origin",
-    b"referer",
-    b"traceparent",
-    b"tracestate",
-    b"user-agent",
-    b"vary",
-    b"x-request-id",
-)
-# What a field is for: those that are neither listed nor private are passed on like common ones.
-_OTHER: Final = 0
-_PASSED: Final = 1
-_KEPT: Final = 2
-_HOST: Final = 3
-_LENGTH: Final = 4
-_CODING: Final = 5
-_CONNECTION: Final = 6
-_EXPECT: Final = 7
-_UPGRADE: Final = 8
-_EXPLAIN: Final = 9
-_TYPE: Final = 10
-_EITHER: Final[dict[bytes, int]] = {
-    **dict.fromkeys(_COMMON, _PASSED),
-    **dict.fromkeys(HOP_BY_HOP, _KEPT),
-    b"content-length": _LENGTH,
-    b"transfer-encoding": _CODING,
-    b"connection": _CONNECTION,
-}
-_OF_REQUESTS: Final[dict[bytes, int]] = {
-    **_EITHER,
-    **dict.fromkeys(_NOT_TO_SERVERS, _KEPT),
-    b"host": _HOST,
-    b"expect": _EXPECT,
-    b"upgrade": _UPGRADE,
-    EXPLAIN: _EXPLAIN,
-}
-_OF_RESPONSES: Final[dict[bytes, int]] = {
-    **_EITHER,
-    **dict.fromkeys(_NOT_TO_CLIENTS, _KEPT),
-    b"content-type": _TYPE,
-}
-_STREAMS: Final = (b"application/x-ndjson", b"text/event-stream")
 _NO_NAMES: Final[frozenset[bytes]] = frozenset()
-
-
-class FramingError(Exception):
-    """A message that cannot be read in one way; `status` is what a client is answered."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.sentence = sentence
 
 
 class Request:
@@ -199,56 +132,71 @@ def parse_request(head: bytes) -> Request:
     del lines[0]
     request = Request(method, target, minor, lines)
     passed = request.passed
-    others = b""
+    familiar = FROM_CLIENTS.kinds
+    news = []
+    recurring = []
     hosts = 0
     lengths = 0
     for line in lines:
-        colon = line.find(b":")
-        name = line[:colon].lower()
-        kind = _OF_REQUESTS.get(name, _OTHER)
-        if colon < 1:
-            raise _request_fault(head)
-        if kind == _PASSED:
+        kind = familiar.get(line, OTHER)
+        if kind == PASSED:
             passed.append(line)
-        elif kind == _OTHER:
-            others += name
-            passed.append(line)
-        elif kind == _HOST:
+        elif kind == HOST:
             hosts += 1
-            if not _is_host(line[colon + 1 :].strip()):
-                raise FramingError(400, "the Host header is not a host name")
-        elif kind == _LENGTH:
-            lengths += 1
-            request.length = _length(line[colon + 1 :].strip())
-        elif kind != _KEPT:
-            _meaning(request, kind, line[colon + 1 :].strip().lower())
-    if others and _TOKENS.fullmatch(others) is None:
+        else:
+            news.append(line)
+            name, colon, value = line.partition(b":")
+            kind = OF_REQUESTS.get(name.lower(), OTHER)
+            if kind == PASSED_ONCE:
+                passed.append(line)
+            elif kind == PASSED:
+                recurring.append(line)
+                passed.append(line)
+            elif kind == LENGTH:
+                lengths += 1
+                request.length = _length(value)
+            elif kind == HOST:
+                hosts += 1
+                if _HOST_VALUE.fullmatch(value.strip()) is None:
+                    raise FramingError(400, "the Host header is not a host name")
+                recurring.append(line)
+            elif kind == OTHER:
+                if _TOKENS.fullmatch(name) is None:
+                    raise _request_fault(head)
+                passed.append(line)
+            elif kind != KEPT:
+                _meaning(request, kind, value.strip().lower())
+            if not colon:
+                raise _request_fault(head)
+    if not _is_text(news):
         raise _request_fault(head)
     if hosts > 1 or (hosts == 0 and minor == 1):
         raise FramingError(400, "a request needs exactly one Host header")
     if lengths > 1 or (lengths and request.chunked):
         raise FramingError(400, "a request needs one length: Content-Length or chunked, once")
+    if recurring:
+        FROM_CLIENTS.remember(recurring)
     return request
 
 
 def _meaning(request: Request, kind: int, value: bytes) -> None:
     """Take in one of the rarer fields."""
-    if kind == _CONNECTION:
+    if kind == CONNECTION:
         if value != b"keep-alive":
             options = _options(value)
             request.keep_alive = request.keep_alive and b"close" not in options
             request.nominated |= options
-    elif kind == _CODING:
+    elif kind == CODING:
         if request.minor == 0:
             raise FramingError(400, "HTTP/1.0 has no Transfer-Encoding")
         if request.chunked or value != b"chunked":
             raise FramingError(400, "the only Transfer-Encoding is one 'chunked'")
         request.chunked = True
-    elif kind == _EXPECT:
+    elif kind == EXPECT:
         if value != b"100-continue":
             raise FramingError(417, "the only Expect is '100-continue'")
         request.expects = request.minor == 1
-    elif kind == _UPGRADE:
+    elif kind == UPGRADE:
         request.upgrade = value
     else:
         request.explains = True
@@ -259,58 +207,83 @@ def parse_response(head: bytes) -> Response:
     lines = _lines_of(head)
     start = _status_line(lines[0]) if lines else None
     if start is None:
-        raise FramingError(502, "the server's response head is malformed")
+        raise _response_fault()
     status, minor = start
     del lines[0]
     response = Response(status, minor)
     passed = response.passed
-    others = b""
+    familiar = FROM_SERVERS.kinds
+    news = []
+    recurring = []
     for line in lines:
-        colon = line.find(b":")
-        name = line[:colon].lower()
-        kind = _OF_RESPONSES.get(name, _OTHER)
-        if colon < 1:
-            raise FramingError(502, "the server's response head is malformed")
-        if kind == _PASSED:
+        kind = familiar.get(line, OTHER)
+        if kind == PASSED:
             passed.append(line)
-        elif kind == _TYPE:
-            response.streams = line[colon + 1 :].lstrip().startswith(_STREAMS)
+        elif kind == STREAM_TYPE:
+            response.streams = True
             passed.append(line)
-        elif kind == _LENGTH:
-            if response.length is not None:
-                raise FramingError(502, "the server declared two lengths")
-            response.length = _length(line[colon + 1 :].strip())
-        elif kind == _CODING:
-            if response.chunked or line[colon + 1 :].strip().lower() != b"chunked":
-                raise FramingError(502, "the server used a transfer coding other than 'chunked'")
-            response.chunked = True
-        elif kind == _CONNECTION:
-            options = _options(line[colon + 1 :].strip().lower())
-            response.keep_alive = response.keep_alive and b"close" not in options
-            response.nominated |= options
-        elif kind == _OTHER:
-            others += name
-            if not name.startswith(_PRIVATE):
+        else:
+            news.append(line)
+            name, colon, value = line.partition(b":")
+            name = name.lower()
+            kind = OF_RESPONSES.get(name, OTHER)
+            if kind == PASSED_ONCE:
                 passed.append(line)
-    if others and _TOKENS.fullmatch(others) is None:
-        raise FramingError(502, "the server's response head is malformed")
+            elif kind == PASSED:
+                recurring.append(line)
+                passed.append(line)
+            elif kind == LENGTH:
+                if response.length is not None:
+                    raise FramingError(502, "the server declared two lengths")
+                response.length = _length(value)
+            elif kind == OTHER:
+                if _TOKENS.fullmatch(name) is None:
+                    raise _response_fault()
+                if not name.startswith(PRIVATE):
+                    passed.append(line)
+            elif kind == TYPE:
+                response.streams = value.lstrip().startswith(STREAMS)
+                recurring.append(line)
+                passed.append(line)
+            elif kind == CODING:
+                if response.chunked or value.strip().lower() != b"chunked":
+                    raise FramingError(
+                        502, "the server used a transfer coding other than 'chunked'"
+                    )
+                response.chunked = True
+            elif kind == CONNECTION:
+                options = _options(value.strip().lower())
+                response.keep_alive = response.keep_alive and b"close" not in options
+                response.nominated |= options
+            if not colon:
+                raise _response_fault()
+    if not _is_text(news):
+        raise _response_fault()
     if response.chunked and (response.length is not None or minor == 0):
         raise FramingError(502, "the server declared a length and a chunked body")
+    if recurring:
+        FROM_SERVERS.remember(recurring)
     return response
 
 
+def _response_fault() -> FramingError:
+    return FramingError(502, "the server's response head is malformed")
+
+
 def _lines_of(head: bytes) -> list[bytes]:
-    """The lines of a head, without the empty one at its end; none where a byte is out of place."""
+    """The lines of a head, without the empty one at its end; none where it does not end so."""
     lines = head.split(b"\r\n")
-    # Nothing but text between the line ends: no control characters, no CR or LF by itself.
-    if len(head.translate(None, _TEXT)) != 2 * (len(lines) - 1):
-        return []
     if lines.pop() or not lines or lines.pop():
         return []
     return lines
 
 
-# What comes first, and the name they ask for, is the same for most requests, whatever the rest.
+def _is_text(lines: list[bytes]) -> bool:
+    """No control characters, and no CR or LF by itself, which would end a line for others."""
+    return not b"".join(lines).translate(None, _TEXT)
+
+
+# What comes first is the same for most requests, whatever the rest.
 @lru_cache(maxsize=256)
 def _request_line(line: bytes) -> tuple[bytes, bytes, int] | None:
     match = _REQUEST_LINE.fullmatch(line)
@@ -326,11 +299,6 @@ def _status_line(line: bytes) -> tuple[int, int] | None:
     return None if match is None else (int(match[2]), int(match[1]))
 
 
-@lru_cache(maxsize=256)
-def _is_host(value: bytes) -> bool:
-    return _HOST_VALUE.fullmatch(value) is not None
-
-
 def head_fault(start: bytes) -> FramingError | None:
     """What is already wrong with an unfinished head, so that nobody waits for the rest of it."""
     if start and not 0x41 <= start[0] <= 0x5A:
@@ -340,79 +308,8 @@ def head_fault(start: bytes) -> FramingError | None:
     return None
 
 
-_CHUNK_SIZE_START: Final = re.compile(rb"[0-9A-Fa-f]{0,8}|[0-9A-Fa-f]{1,8}\r")
-_SIZE_DIGITS: Final = 8
-_HEXADECIMAL: Final = bytes(
-    int(chr(byte), 16) if chr(byte) in "0123456789abcdefABCDEF" else 16 for byte in range(256)
-)
-
-
-class ChunkScanner:
-    """Follows a chunked body through arbitrary cuts; no extensions, no trailers."""
-
-    __slots__ = ("_last", "_left", "_line", "done")
-
-    def __init__(self) -> None:
-        self.done = False
-        self._left = 0  # payload bytes of the current chunk still to come, and its CR LF
-        self._last = False
-        self._line = b""
-
-    @property
-    def announced(self) -> int:
-        """Payload bytes of the current chunk still to come."""
-        return max(0, self._left - 2)
-
-    def feed(self, data: bytes, pos: int = 0, sink: list[bytes] | None = None) -> int:
-        """Follow `data` from `pos`; returns where the body's part of it ends.
-
-        The payload, without its framing, is appended to `sink`. Raises `FramingError` (400).
-        """
-        end = len(data)
-        while pos < end and not self.done:
-            if self._left > 2:
-                stop = min(pos + self._left - 2, end)
-                if sink is not None:
-                    sink.append(data[pos:stop])
-                self._left -= stop - pos
-                pos = stop
-            elif self._left:
-                if data[pos] != (13 if self._left == 2 else 10):
-                    raise FramingError(400, "a chunk is longer than its size says")
-                self._left -= 1
-                pos += 1
-                self.done = self._last and not self._left
-            else:
-                pos = self._size_line(data, pos)
-        return pos
-
-    def _size_line(self, data: bytes, pos: int) -> int:
-        if not self._line:
-            end = len(data)
-            size, at, stop = 0, pos, min(pos + _SIZE_DIGITS, end)
-            while at < stop:
-                digit = _HEXADECIMAL[data[at]]
-                if digit > 15:
-                    break
-                size = size * 16 + digit
-                at += 1
-            if pos < at < end - 1 and data[at] == 13 and data[at + 1] == 10:
-                self._left = size + 2
-                self._last = not size
-                return at + 2
-        # Cut somewhere inside: go on a byte at a time, at most ten of them.
-        self._line += data[pos : pos + 1]
-        if self._line.endswith(b"\r\n"):
-            size = int(self._line[:-2], 16)
-            self._left = size + 2
-            self._last = not size
-            self._line = b""
-        elif _CHUNK_SIZE_START.fullmatch(self._line) is None:
-            raise FramingError(400, "a chunk needs a plain hexadecimal size")
-        return pos + 1
-
-
-def _length(digits: bytes) -> int:
+def _length(value: bytes) -> int:
+    digits = value.strip()
     if not digits.isdigit() or len(digits) > _LENGTH_DIGITS:
         raise FramingError(400, "Content-Length is one plain number")
     return int(digits)

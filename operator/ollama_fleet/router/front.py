@@ -5,16 +5,10 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
-from ollama_fleet.router.errors import Api, Refusal, envelope
-from ollama_fleet.router.framing import (
-    HEAD_END,
-    ChunkScanner,
-    Field,
-    FramingError,
-    Request,
-    head_fault,
-    parse_request,
-)
+from ollama_fleet.router.chunks import ChunkScanner
+from ollama_fleet.router.errors import Api, FramingError, Refusal, envelope
+from ollama_fleet.router.fields import Field
+from ollama_fleet.router.framing import HEAD_END, Request, head_fault, parse_request
 from ollama_fleet.router.frontage import Frontage
 from ollama_fleet.router.status import status_line
 

@@ -3,15 +3,10 @@
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from ollama_fleet.router.chunks import ChunkScanner
+from ollama_fleet.router.errors import FramingError
 from ollama_fleet.router.forward import request_head
-from ollama_fleet.router.framing import (
-    HEAD_END,
-    ChunkScanner,
-    FramingError,
-    Request,
-    Response,
-    parse_response,
-)
+from ollama_fleet.router.framing import HEAD_END, Request, Response, parse_response
 
 if TYPE_CHECKING:
     from ollama_fleet.router.exchange import Exchange

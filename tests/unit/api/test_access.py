@@ -19,7 +19,7 @@ from ollama_fleet.api.access import (
     headers_in,
 )
 from ollama_fleet.api.tls import Pair, trust
-from ollama_fleet.router.framing import HOP_BY_HOP
+from ollama_fleet.router.fields import HOP_BY_HOP
 
 
 def secret(**entries: str | bytes) -> dict[str, Any]:

@@ -5,13 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_fleet.router.framing import (
-    ChunkScanner,
-    FramingError,
-    head_fault,
-    parse_request,
-    parse_response,
-)
+from ollama_fleet.router.chunks import ChunkScanner
+from ollama_fleet.router.errors import FramingError
+from ollama_fleet.router.framing import head_fault, parse_request, parse_response
 
 HOST = b"Host: fleet\r\n"
 
