@@ -3,7 +3,7 @@
 Needs nginx and wrk; HAProxy, vllm-router and LiteLLM are measured where they are. Each proxy has
 one core, the same one, and the same servers behind it; load and servers have another. Proxies take
 turns, and figures are medians of the rounds: what else happens on the machine hits all of them.
-CPU time is the proxy's own, read from /proc. About six minutes.
+CPU time is the proxy's own, read from /proc. About five minutes.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from benchmarks.router.answering import CHUNKS
 from benchmarks.router.load import Stream, chats, with_streams
 from benchmarks.router.proxies import Place, Proxy, available
 
-ROUNDS = int(os.environ.get("ROUNDS", "5"))
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 SECONDS = 2
 CONNECTIONS = 32
 SERVERS = 3

@@ -251,7 +251,7 @@ class Exchange:
         server, call = decision.server, self._call
         if server is None or call.route.shows or self._relay.admission.may_take(server, call.model):
             return decision
-        return decision._replace(server=None, reason="NoSlot")
+        return Decision(None, "NoSlot", decision.holders, decision.ready, decision.preferred)
 
     @property
     def address(self) -> str:

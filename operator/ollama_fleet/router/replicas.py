@@ -12,7 +12,8 @@ from uuid import uuid4
 
 import orjson
 
-from ollama_fleet.router.framing import FramingError, parse_response
+from ollama_fleet.router.errors import FramingError
+from ollama_fleet.router.framing import parse_response
 from ollama_fleet.router.sharing import Counts, Shares
 from ollama_fleet.router.snapshot import Fleet
 
