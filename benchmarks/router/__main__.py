@@ -119,9 +119,9 @@ class Bench:
     @contextmanager
     def proxy(self, proxy: Proxy, servers: int) -> Iterator[tuple[int, int]]:
         """A proxy on its core; its port and process id."""
-        (port,) = free_ports(1)
+        port, spare = free_ports(2)
         folder = Path(tempfile.mkdtemp(dir=self.directory))
-        command = proxy.command(Place(folder, port, self.servers[:servers], self.files))
+        command = proxy.command(Place(folder, port, spare, self.servers[:servers], self.files))
         url = f"http://127.0.0.1:{port}{proxy.ready}"
         with running(["taskset", "-c", self.core, *command], url, 90) as pid:
             yield port, pid

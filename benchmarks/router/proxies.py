@@ -52,10 +52,11 @@ backend servers
 
 @dataclass(frozen=True)
 class Place:
-    """Where a proxy is to listen, with which servers behind it, and a folder of its own."""
+    """Where a proxy is to listen (and on a `spare` port), its servers, and a folder of its own."""
 
     directory: Path
     port: int
+    spare: int
     servers: Sequence[int]
     files: int
 
@@ -110,7 +111,7 @@ def vllm_router(place: Place) -> list[str]:
     return [
         str(installed("vllm-router") / "bin" / "vllm-router"), "--host", "127.0.0.1",
         "--port", str(place.port), "--policy", "power_of_two", "--log-level", "error",
-        "--prometheus-port", str(place.port + 1), "--worker-urls", *urls,
+        "--prometheus-port", str(place.spare), "--worker-urls", *urls,
     ]  # fmt: skip
 
 
