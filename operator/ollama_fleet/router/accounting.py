@@ -25,7 +25,6 @@ KEPT_SECONDS: Final = 600.0
 enough for every scraper to have seen the last of them."""
 
 
-
 class ModelCounts:
     """What one model's requests cost at one server."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 if TYPE_CHECKING:
-    from ollama_fleet.router.framing import Field
+    from ollama_fleet.router.fields import Field
 
 
 class Api(Enum):

@@ -12,7 +12,8 @@ from ollama_fleet.router.accounting import Accounting
 from ollama_fleet.router.aliases import Alias
 from ollama_fleet.router.call import Call
 from ollama_fleet.router.errors import Api, Refusal
-from ollama_fleet.router.framing import Field, Request
+from ollama_fleet.router.fields import Field
+from ollama_fleet.router.framing import Request
 from ollama_fleet.router.keys import ANONYMOUS, Caller, Keys
 from ollama_fleet.router.names import lookup_key
 from ollama_fleet.router.quota import Usage, Window

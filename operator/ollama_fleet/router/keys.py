@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Final
 
 from ollama_fleet.api.keys import Client, Clients
-from ollama_fleet.router.framing import Field
+from ollama_fleet.router.fields import Field
 from ollama_fleet.router.names import lookup_key
 from ollama_fleet.router.quota import Limits
 

@@ -6,7 +6,7 @@ import pytest
 
 from ollama_fleet.api.keys import clients_in
 from ollama_fleet.kube.access import value_of
-from ollama_fleet.router.framing import Field
+from ollama_fleet.router.fields import Field
 from ollama_fleet.router.keys import Keys
 from ollama_fleet.router.quota import Limits
 
