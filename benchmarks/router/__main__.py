@@ -191,6 +191,18 @@ def measure(bench: Bench, proxies: list[Proxy]) -> tuple[Rounds, dict[str, tuple
     return rounds, memory
 
 
+def cpu_of(work: str) -> Callable[[Round], float]:
+    return lambda one: one.cpu[work]
+
+
+def rate_of(work: str) -> Callable[[Round], float]:
+    return lambda one: one.per_second[work]
+
+
+def added_at(place: int) -> Callable[[Round], float]:
+    return lambda one: one.added[place]
+
+
 def median(rounds: list[Round], figure: Callable[[Round], float]) -> float:
     return statistics.median(figure(one) for one in rounds)
 
@@ -209,12 +221,12 @@ def table(rounds: Rounds, memory: dict[str, tuple[int, float]]) -> None:
     for name, turns in rounds.items():
         cells = []
         for work in works:
-            cpu = f"{median(turns, lambda one, work=work: one.cpu[work]):.1f} µs"
+            cpu = f"{median(turns, cpu_of(work)):.1f} µs"
             if work in _SIZES:
-                rate = median(turns, lambda one, work=work: one.per_second[work])
+                rate = median(turns, rate_of(work))
                 cpu = f"{rate:,.0f}/s {cpu}"
             cells.append(f"{cpu:>20}")
-        p50, p99 = (median(turns, lambda one, at=at: one.added[at]) for at in (0, 1))
+        p50, p99 = (median(turns, added_at(at)) for at in (0, 1))
         count, each = memory[name]
         print(f"{name:12}{''.join(cells)}{f'{p50:.0f} / {p99:.0f} µs':>20}{count:16,}{each:9.1f}")
 
@@ -225,7 +237,7 @@ def required(
     """What is demanded of the router: what of, the figure, the demand, and whether it holds."""
     demands = []
     for work, most in ((SMALL, 2.0), (LARGE, 2.0), (FLAT_OUT, 1.5), (PACED, 1.5)):
-        seen = ratio(rounds, "nginx", lambda one, work=work: one.cpu[work])
+        seen = ratio(rounds, "nginx", cpu_of(work))
         demands.append((f"{work}: CPU, router / nginx", seen, f"<= {most}", seen <= most))
     count, each = memory["router"]
     demands.append(
@@ -246,9 +258,7 @@ def report(rounds: Rounds, memory: dict[str, tuple[int, float]]) -> bool:
     demands = required(rounds, memory)
     figures = {}
     for work in _SIZES:
-        figures[f"{work}: requests, router / nginx"] = ratio(
-            rounds, "nginx", lambda one, work=work: one.per_second[work]
-        )
+        figures[f"{work}: requests, router / nginx"] = ratio(rounds, "nginx", rate_of(work))
     figures |= {name: figure for name, figure, _, _ in demands}
     for name, figure, demand, holds in demands:
         print(f"{'held' if holds else 'MISSED':8}{name}: {figure} (required: {demand})")

@@ -104,7 +104,8 @@ def with_streams(
     port: int, count: int, kind: str, then: Callable[[list[Stream]], Awaitable[_T]]
 ) -> _T:
     """Open streams (`kind` is `hold` or `pace`), do something, and close them."""
-    return uvloop.run(_with_streams(port, count, kind, then))
+    done: _T = uvloop.run(_with_streams(port, count, kind, then))
+    return done
 
 
 async def _with_streams(

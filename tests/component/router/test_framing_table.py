@@ -201,7 +201,7 @@ TABLE = {
 
 MESSAGE = re.compile(
     rb"POST /api/chat HTTP/1\.1\r\nhost: 127\.0\.0\.1:\d+\r\n"
-    rb"(?:[!#$%&'*+\-.^_`|~0-9a-z]+: ?[\t\x20-\x7e\x80-\xff]*\r\n)*?"
+    rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: ?[\t\x20-\x7e\x80-\xff]*\r\n)*?"
     rb"content-length: (\d+)\r\n\r\n"
 )
 NEVER = {
@@ -260,7 +260,7 @@ def bodies_of(stream: bytes, *, whole: bool = True) -> list[bytes]:
         if match is None or len(stream) < match.end() + int(match[1]):
             assert not whole, stream
             break
-        names = [line.partition(b":")[0] for line in match[0].split(b"\r\n")[1:-2]]
+        names = [line.partition(b":")[0].lower() for line in match[0].split(b"\r\n")[1:-2]]
         assert names.count(b"content-length") == names.count(b"host") == 1
         assert not set(names) & NEVER
         end = match.end() + int(match[1])

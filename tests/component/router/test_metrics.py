@@ -86,6 +86,7 @@ async def everything(start: Start, serve: Serve) -> str:
             await eventually(lambda: router.in_flight == 0)
             go.clear()
         assert len(failing.exchanges) - before == at_server
+    router.router.fleet.snapshot.servers[0].load.wedged["m:latest"] = 0.0
     return await scrape(router)
 
 
