@@ -109,9 +109,7 @@ class Admission:
         """
         call = exchange.call
         now = self._relay.loop.time()
-        line = self.lines.get(call.model)
-        if line is None:
-            line = self.lines[call.model] = Line(now)
+        line = self._line(call.model, now)
         name = call.queued_as = call.client or exchange.address
         line.fair.add(exchange, name, call.weight)
         exchange.waits(self._relay.settings.queue_timeout)
@@ -137,9 +135,7 @@ class Admission:
     def enter_again(self, exchange: "Exchange") -> None:
         """A request that comes back from a server waits before all others, for what is left."""
         call = exchange.call
-        line = self.lines.get(call.model)
-        if line is None:
-            line = self.lines[call.model] = Line(self._relay.loop.time())
+        line = self._line(call.model, self._relay.loop.time())
         line.again.append(exchange)
         timeout = self._relay.settings.queue_timeout
         exchange.waits(timeout and max(0.001, timeout - call.waited))
@@ -188,6 +184,12 @@ class Admission:
             f"try again in {after} s"
         )
         return Refusal(503, sentence, reason="QueueTimeout", retry_after=after)
+
+    def _line(self, model: str, now: float) -> Line:
+        line = self.lines.get(model)
+        if line is None:
+            line = self.lines[model] = Line(now)
+        return line
 
     def _full(self, call: "Call", line: Line, now: float) -> Refusal:
         after = line.retry_after(now)

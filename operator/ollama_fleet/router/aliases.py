@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ollama_fleet.api.alias import ModelRoute
+from ollama_fleet.router.choose import drawn
 from ollama_fleet.router.names import lookup_key
 from ollama_fleet.router.snapshot import Server, State
 
@@ -36,7 +37,7 @@ class Alias:
         for is_had in (_is_ready, bool):
             targets = [one for one in self.targets if one.weight and is_had(holders.get(one.key))]
             if targets:
-                return _drawn(targets, draw)
+                return targets[drawn([one.weight for one in targets], draw)]
             for one in self.fallbacks:
                 if is_had(holders.get(one.key)):
                     return one
@@ -75,12 +76,3 @@ def _target(model: str, weight: int) -> Target:
 
 def _is_ready(servers: Sequence[Server] | None) -> bool:
     return any(server.state is State.READY for server in servers or ())
-
-
-def _drawn(targets: Sequence[Target], draw: float) -> Target:
-    left = draw * sum(one.weight for one in targets)
-    for one in targets:
-        left -= one.weight
-        if left < 0:
-            return one
-    return targets[-1]

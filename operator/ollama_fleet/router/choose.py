@@ -201,15 +201,18 @@ def is_steady(server: Server, model: str, now: float) -> bool:
 
 def by_weight(servers: Sequence[Server], draw: float) -> Server:
     """Each in proportion to its weight; all alike where none has any."""
-    total = sum(server.endpoint.weight for server in servers)
-    if not total:
-        return servers[int(draw * len(servers))]
-    left = draw * total
-    for server in servers:
-        left -= server.endpoint.weight
+    weights = [server.endpoint.weight for server in servers]
+    return servers[drawn(weights, draw) if any(weights) else int(draw * len(servers))]
+
+
+def drawn(weights: Sequence[int], draw: float) -> int:
+    """The place that `draw`, uniform in [0, 1), falls on where each is as wide as its weight."""
+    left = draw * sum(weights)
+    for place, weight in enumerate(weights):
+        left -= weight
         if left < 0:
-            return server
-    return servers[-1]
+            return place
+    return len(weights) - 1
 
 
 def least_loaded(servers: Sequence[Server], draw: float) -> Server:
