@@ -12,16 +12,34 @@ from dev.cluster.kubeconfig import certificate_user, write_kubeconfig
 LOOPBACK = "127.0.0.1"
 _SERVICES = "10.96.0.0/16"
 
-# Who asked for what, and was it denied: of pods' service accounts, Kubernetes' own left out.
+# Who asked for what, and was it denied: of pods' service accounts, Kubernetes' own left out; with
+# the bodies that ask for more than their verb, as an owner's finalizers. A watch is written down as
+# it begins, since it may never end. And every role that is granted, by whomever.
 _AUDIT_POLICY = """\
 apiVersion: audit.k8s.io/v1
 kind: Policy
-omitStages: [RequestReceived, ResponseStarted]
+omitStages: [RequestReceived]
 rules:
 - level: None
+  users: ["system:apiserver"]
+- level: None
   userGroups: ["system:serviceaccounts:kube-system"]
+- level: RequestResponse
+  verbs: [create, update, patch]
+  resources: [{group: rbac.authorization.k8s.io}]
+  omitStages: [ResponseStarted]
+- level: Request
+  userGroups: ["system:serviceaccounts"]
+  verbs: [create, update, patch]
+  resources: [{group: apps}]
+  omitStages: [ResponseStarted]
 - level: Metadata
   userGroups: ["system:serviceaccounts"]
+  verbs: [watch]
+  omitStages: [ResponseComplete]
+- level: Metadata
+  userGroups: ["system:serviceaccounts"]
+  omitStages: [ResponseStarted]
 - level: None
 """
 
@@ -130,11 +148,14 @@ def apiserver(layout: Layout) -> list[str]:
         f"--service-account-key-file={certificates / 'service-accounts.pub'}",
         f"--service-account-signing-key-file={certificates / 'service-accounts.key'}",
         "--authorization-mode=Node,RBAC",
+        # some distributions have it on: who blocks an owner's deletion must be let to
+        "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
         f"--service-cluster-ip-range={_SERVICES}",
         "--endpoint-reconciler-type=none",
         "--allow-privileged=true",
         f"--audit-policy-file={layout.audit_policy}",
         f"--audit-log-path={layout.logs / 'audit.log'}",
+        "--audit-log-maxsize=10000",
         "--profiling=false",
     ]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from dev.cluster import Cluster
 from ollama_fleet.kube.kinds import Object
@@ -33,20 +35,31 @@ class Audit:
     """What pods have asked of the API server, from the moment it is made."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._path = cluster.directory / "logs" / "audit.log"
+        self._path = self.log(cluster)
         self._begin = self._path.stat().st_size if self._path.exists() else 0
 
+    @staticmethod
+    def log(cluster: Cluster) -> Path:
+        """Where a cluster's lies."""
+        return cluster.directory / "logs" / "audit.log"
+
     def calls(self) -> list[Call]:
-        with self._path.open("rb") as log:
-            log.seek(self._begin)
-            return [_call(json.loads(line)) for line in log if line.endswith(b"\n")]
+        return [read_call(entry) for entry in entries(self._path, self._begin)]
 
     def of(self, user: str) -> list[Call]:
         """The calls of one service account, `namespace:name`."""
         return [call for call in self.calls() if call.user == f"system:serviceaccount:{user}"]
 
 
-def _call(entry: Object) -> Call:
+def entries(log: Path, begin: int = 0) -> Iterator[Object]:
+    """What an audit log says from a byte on, but for a line half written."""
+    with log.open("rb") as lines:
+        lines.seek(begin)
+        yield from (json.loads(line) for line in lines if line.endswith(b"\n"))
+
+
+def read_call(entry: Object) -> Call:
+    """A call as an entry of the log tells it."""
     target: Object = entry.get("objectRef") or {}
     sub = f"/{target['subresource']}" if "subresource" in target else ""
     return Call(

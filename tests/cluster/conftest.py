@@ -16,9 +16,45 @@ from dev.cluster import Cluster
 from dev.cluster.cluster import REPOSITORY
 from ollama_fleet.kube.kinds import DEPLOYMENT, POD, SERVICE_ACCOUNT
 from tests.cluster.fleet import OPERATOR, Api, Fleet, Registry
+from tests.cluster.grants import Ledger
 from tests.cluster.waiting import eventually
 
 _NUMBERS = itertools.count(1)
+_HERE = Path(__file__).parent
+_LEFT_OUT = pytest.StashKey[bool]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks at all that the others have done comes after them."""
+    items.sort(key=lambda item: item.path == _HERE / "test_grants.py")
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Some of the tests collected are not run."""
+    for item in items[:1]:
+        item.config.stash[_LEFT_OUT] = True
+
+
+@pytest.fixture(scope="session")
+def whole(request: pytest.FixtureRequest) -> None:
+    """All cluster tests ran before and passed; skips where not."""
+    session = request.session
+    files = {item.path for item in session.items}
+    some = any("::" in argument for argument in session.config.args)
+    if (
+        some
+        or session.config.stash.get(_LEFT_OUT, False)
+        or not files.issuperset(_HERE.glob("test_*.py"))
+    ):
+        pytest.skip("only part of tests/cluster ran: what is used shows in the whole alone")
+    if session.testsfailed:
+        pytest.skip("tests failed before this one: what they use may not have been used")
+
+
+@pytest.fixture(scope="session")
+def ledger() -> Ledger:
+    """What the clusters of this session were asked for: who stops one of its own reads its log."""
+    return Ledger()
 
 
 class Kubectl(Protocol):

@@ -1,0 +1,103 @@
+"""What roles grant the programs, and what the programs ask for: both are in the audit logs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ollama_fleet.kube.kinds import KINDS, Object
+from tests.cluster.audit import Call, read_call
+
+RBAC = "rbac.authorization.k8s.io"
+_OURS = ("app.kubernetes.io/part-of", "app.kubernetes.io/managed-by")
+_OF_PEOPLE = f"{RBAC}/aggregate-to-"
+_ALLOWED = re.compile(r' of (?:Cluster)?Role "([^"]+)"')
+_OF_A_ROUTER = re.compile(r".+(?=-router-secrets$)")
+# What admission asks of RBAC, it refuses in words of its own.
+_REFUSED = re.compile(r"blockOwnerDeletion|not currently held")
+
+
+class Grant(NamedTuple):
+    """A verb on a resource, by a role; the Roles of all routers count as one."""
+
+    role: str
+    group: str
+    resource: str
+    verb: str
+
+    def __str__(self) -> str:
+        return f"{self.role}: {self.verb} {'.'.join(filter(None, (self.resource, self.group)))}"
+
+
+@dataclass
+class Ledger:
+    """Everything granted, used and refused."""
+
+    granted: set[Grant] = field(default_factory=set)
+    used: set[Grant] = field(default_factory=set)
+    refused: list[Call] = field(default_factory=list)
+
+    def read(self, entries: Iterable[Object]) -> None:
+        """Add what an audit log tells."""
+        for entry in entries:
+            self.granted.update(_granted(entry))
+            self.used.update(_used(entry))
+            if _refused(entry):
+                self.refused.append(read_call(entry))
+
+    @property
+    def unused(self) -> list[Grant]:
+        """What could be taken away, as far as these logs tell."""
+        return sorted(self.granted - self.used)
+
+
+def _granted(entry: Object) -> Iterator[Grant]:
+    """What a role that is written gives to programs."""
+    role = entry.get("responseObject") or {}
+    if role.get("kind") not in ("ClusterRole", "Role"):
+        return
+    labels = role["metadata"].get("labels") or {}
+    if "ollama-fleet" not in (labels.get(label) for label in _OURS):
+        return
+    if any(label.startswith(_OF_PEOPLE) for label in labels):
+        return
+    name = _role(role["metadata"]["name"])
+    for rule in role.get("rules") or ():
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                yield from (Grant(name, group, resource, verb) for verb in rule["verbs"])
+
+
+def _used(entry: Object) -> Iterator[Grant]:
+    """What a call needed of the role that allowed it."""
+    allowed = _ALLOWED.search(entry["annotations"].get("authorization.k8s.io/reason", ""))
+    target = entry.get("objectRef")
+    if allowed is None or target is None or "resource" not in target:
+        return
+    role = _role(allowed[1])
+    resource = "/".join(filter(None, (target["resource"], target.get("subresource"))))
+    yield Grant(role, target.get("apiGroup", ""), resource, entry["verb"])
+    # Server-side apply of what is not there yet.
+    if entry["verb"] == "patch" and entry["responseStatus"]["code"] == 201:
+        yield Grant(role, target.get("apiGroup", ""), resource, "create")
+    body = entry.get("requestObject") or {}
+    for owner in (body.get("metadata") or {}).get("ownerReferences") or ():
+        if owner.get("blockOwnerDeletion"):
+            kind = KINDS[owner["apiVersion"], owner["kind"]]
+            yield Grant(role, kind.group, f"{kind.plural}/finalizers", "update")
+    if (body.get("roleRef") or {}).get("kind") == "ClusterRole":
+        yield Grant(role, RBAC, "clusterroles", "bind")
+
+
+def _refused(entry: Object) -> bool:
+    """Whether RBAC said no, not a quota, a webhook, or a namespace on its way out."""
+    if entry["annotations"].get("authorization.k8s.io/decision") == "forbid":
+        return True
+    answer = entry["responseStatus"]
+    return answer["code"] == 403 and bool(_REFUSED.search(answer.get("message", "")))
+
+
+def _role(name: str) -> str:
+    return _OF_A_ROUTER.sub("<router>", name)
