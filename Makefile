@@ -64,6 +64,10 @@ test-cluster: tools compiled ## the whole, on a real Kubernetes
 .PHONY: test
 test: check test-unit test-component test-cluster ## everything
 
+.PHONY: image-test
+image-test: .venv.stamp ## build the image in earnest (root, buildah, debootstrap; two minutes)
+	@$(BIN)/pytest tests/image
+
 .PHONY: cluster
 cluster: .venv.stamp ## a real Kubernetes on this machine, with simulated GPUs
 	@$(BIN)/python -m dev.cluster up --fleet

@@ -15,6 +15,7 @@ _OURS = ("app.kubernetes.io/part-of", "app.kubernetes.io/managed-by")
 _OF_PEOPLE = f"{RBAC}/aggregate-to-"
 _ALLOWED = re.compile(r' of (?:Cluster)?Role "([^"]+)"')
 _OF_A_ROUTER = re.compile(r".+(?=-router-secrets$)")
+_PROGRAMS = re.compile(r"system:serviceaccount:[^:]+:(ollama-fleet.*|.+-router)")
 # What admission asks of RBAC, it refuses in words of its own.
 _REFUSED = re.compile(r"blockOwnerDeletion|not currently held")
 
@@ -37,12 +38,15 @@ class Ledger:
 
     granted: set[Grant] = field(default_factory=set)
     used: set[Grant] = field(default_factory=set)
+    """By the programs, whichever role allowed it."""
     refused: list[Call] = field(default_factory=list)
 
     def read(self, entries: Iterable[Object]) -> None:
         """Add what an audit log tells."""
         for entry in entries:
             self.granted.update(_granted(entry))
+            if not _PROGRAMS.fullmatch(entry["user"]["username"]):
+                continue
             self.used.update(_used(entry))
             if _refused(entry):
                 self.refused.append(read_call(entry))

@@ -40,6 +40,7 @@ from tests.cluster.operating import operating
 from tests.cluster.waiting import eventually
 
 WHO = f"{OPERATOR}:{OPERATOR}"
+MANAGED_BY = "app.kubernetes.io/managed-by"
 OURS = (
     (OLLAMA_NODE, "a"),
     (MODEL_DISTRIBUTION, "m"),
@@ -239,6 +240,9 @@ def test_what_others_change_is_put_back_and_what_they_add_stays(
     for kind, name in ((STATEFUL_SET, "a"), (DEPLOYMENT, "chat-router")):
         annotations = (fleet.get(kind, name) or {})["metadata"]["annotations"]
         assert annotations["example.com/owner"] == "me"
+    # it is watched by this label, so it has to be missed and asked for
+    fleet.patch(STATEFUL_SET, "a", {"metadata": {"labels": {MANAGED_BY: None}}})
+    fleet.until(STATEFUL_SET, "a", lambda obj: MANAGED_BY in obj["metadata"]["labels"])
 
 
 def notes_of(pod: Object) -> dict[str, str]:

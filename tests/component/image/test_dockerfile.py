@@ -30,7 +30,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("image")
     source, installed = work / "src", work / "opt"
     copy_sources(source)
-    venv.create(installed, with_pip=True)
+    venv.create(installed)
     site = next(installed.glob("lib/python3*/site-packages"))
     (site / "pinned.pth").write_text(sysconfig.get_path("purelib"))
     steps = re.findall(r"^RUN (.*(?:/pip wheel|/build\.py) .*)$", DOCKERFILE, re.M)
@@ -40,7 +40,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "/opt/build/bin/pip": f"{sys.executable} -m pip",
         "/opt/build/bin/python": sys.executable,
         "/opt/ollama-fleet/bin/python": f"{installed}/bin/python",
-        "/opt/ollama-fleet/bin/pip": f"{installed}/bin/python -m pip",
         "/dist": str(work / "dist"),
     }.items():
         assert place in step
