@@ -70,7 +70,7 @@ def test_it_holds_what_is_pinned_and_nothing_else(buildah: Buildah, container: s
 
 def test_it_runs_as_nobody_who_can_write_nothing(buildah: Buildah, container: str) -> None:
     assert buildah.run(container, "sh", "-c", "id -u; id -G").split() == ["65532", "65532"]
-    # what it may not even look into counts as well
+    # where it may not look it cannot write either
     find = "find / -xdev -type f -writable 2>/dev/null || true"
     assert buildah.run(container, "sh", "-c", find) == ""
 
