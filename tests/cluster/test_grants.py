@@ -147,3 +147,14 @@ def test_a_quota_is_no_refusal(entry: Object, refused: bool) -> None:
     ledger = Ledger()
     ledger.read([entry])
     assert bool(ledger.refused) is refused
+
+
+@pytest.mark.parametrize(
+    ("account", "counts"),
+    [(f"{OPERATOR}:{OPERATOR}", 1), ("test-1:chat-router", 1), ("test-1:reader", 0)],
+)
+def test_only_the_programs_are_looked_at(account: str, counts: int) -> None:
+    ledger = Ledger()
+    by = {"user": {"username": f"system:serviceaccount:{account}"}}
+    ledger.read([{**call("get", "a"), **by}, {**call("get", "b", role="", code=403), **by}])
+    assert (len(ledger.used), len(ledger.refused)) == (counts, counts)

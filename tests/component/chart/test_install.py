@@ -115,6 +115,20 @@ def test_the_operator_writes_no_role_stronger_than_itself(
             write(name, verb, resource)
 
 
+def test_the_operator_may_block_the_deletion_of_its_resources(
+    installed: Helm, kubectl: Kubectl
+) -> None:
+    kubectl(*LLM, "create", "rolebinding", "edits", "--clusterrole=edit", "--user=eve")
+    for kind in ("Router", "OllamaNode"):
+        owner = {"apiVersion": "ollamafleet.dev/v1alpha1", "kind": kind, "name": "a", "uid": "1"}
+        meta = {"name": "owned", "ownerReferences": [{**owner, "blockOwnerDeletion": True}]}
+        made = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
+        apply = (*LLM, "apply", "--server-side", "--dry-run=server", "-f", "-")
+        assert "applied" in kubectl(*apply, f"--as={OPERATOR}", stdin=made)
+        with pytest.raises(KubectlError, match="cannot set blockOwnerDeletion"):
+            kubectl(*apply, "--as=eve", stdin=made)
+
+
 @pytest.mark.parametrize(
     ("verb", "resource", "granted"),
     [
