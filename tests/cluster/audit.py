@@ -1,4 +1,4 @@
-"""What pods have asked of the API server: its audit log."""
+"""What pods have asked of the API server, and what roles were written: its audit log."""
 
 from __future__ import annotations
 

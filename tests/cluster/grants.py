@@ -38,23 +38,32 @@ class Ledger:
 
     granted: set[Grant] = field(default_factory=set)
     used: set[Grant] = field(default_factory=set)
-    """By the programs, whichever role allowed it."""
+    """By anybody, as roles may be meant to be bound to people and machines."""
+    by_programs: set[Grant] = field(default_factory=set)
+    """By the operator, routers and whatever else the chart runs."""
     refused: list[Call] = field(default_factory=list)
+    """To programs."""
 
     def read(self, entries: Iterable[Object]) -> None:
         """Add what an audit log tells."""
         for entry in entries:
             self.granted.update(_granted(entry))
-            if not _PROGRAMS.fullmatch(entry["user"]["username"]):
-                continue
-            self.used.update(_used(entry))
-            if _refused(entry):
-                self.refused.append(read_call(entry))
+            used = set(_used(entry))
+            self.used |= used
+            if _PROGRAMS.fullmatch(entry["user"]["username"]):
+                self.by_programs |= used
+                if _refused(entry):
+                    self.refused.append(read_call(entry))
 
     @property
-    def unused(self) -> list[Grant]:
+    def unused(self) -> list[str]:
         """What could be taken away, as far as these logs tell."""
-        return sorted(self.granted - self.used)
+        return [str(grant) for grant in sorted(self.granted - self.used)]
+
+    @property
+    def borrowed(self) -> list[str]:
+        """What programs did by other roles than their own."""
+        return [str(grant) for grant in sorted(self.by_programs - self.granted)]
 
 
 def _granted(entry: Object) -> Iterator[Grant]:
