@@ -6,13 +6,14 @@ from collections import Counter as Counted
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.names import canonical
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.context import Background
 from ollama_fleet.controllers.probes import Probes
+from ollama_fleet.controllers.pullmetrics import PullMetrics
 from ollama_fleet.controllers.turns import Turns
 from ollama_fleet.ollama.client import OllamaClient
 from ollama_fleet.ollama.errors import (
@@ -34,7 +35,6 @@ log = logging.getLogger(__name__)
 
 REPORT_INTERVAL = 2.0
 """Seconds for which an owner's figures stand: its status is written no more often for them."""
-_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 
 
 class _PullError(Exception):
@@ -98,16 +98,7 @@ class Pulls:
         self._owners: dict[str, str] = {}
         self._shown_at: dict[str, float] = {}
         self._recalled: set[str] = set()
-        self._bytes = Counter(
-            "ollama_fleet_pull_bytes", "Bytes that servers have pulled.", registry=metrics
-        )
-        self._duration = Histogram(
-            "ollama_fleet_pull_duration_seconds",
-            "How long pulls took, by result.",
-            ("result",),
-            buckets=_BUCKETS,
-            registry=metrics,
-        )
+        self._metrics = PullMetrics(metrics)
 
     def running(self, owner: str) -> dict[str, Running]:
         """How an owner's pulls stand, by task. The figures change every REPORT_INTERVAL at most,
@@ -222,7 +213,7 @@ class Pulls:
             log.exception("pull of %s to %s: failed by a defect", order.model, order.server)
             self._fail(pull, attempts, Reason.PULL_FAILED, f"{type(error).__name__}: {error}.")
         finally:
-            self._duration.labels(result).observe(self._clock.monotonic() - began)
+            self._metrics.duration.labels(result).observe(self._clock.monotonic() - began)
             if self._running.get(order.task) is pull:
                 await self._end(pull)
 
@@ -230,6 +221,7 @@ class Pulls:
         order = pull.order
         self._failures[order.task] = Failure(self._clock.now(), attempts + 1, reason, message)
         self._owners[order.task] = pull.owner
+        self._metrics.failures.labels(reason).inc()
         log.warning("pull failed: %s to %s: %s", order.model, order.server, message)
 
     def _lose(self, pull: _Pull, attempts: int, message: str) -> None:
@@ -242,6 +234,7 @@ class Pulls:
             reason = before.reason
         self._failures[order.task] = Failure(self._clock.now(), attempts, reason, message, losses)
         self._owners[order.task] = pull.owner
+        self._metrics.failures.labels(Reason.UNREACHABLE).inc()
         log.warning("pull interrupted: %s to %s: %s", order.model, order.server, message)
 
     async def _end(self, pull: _Pull) -> None:
@@ -292,7 +285,7 @@ class Pulls:
             completed = progress.completed
             if completed != pull.size or not line.digest:
                 if pull.size >= 0:
-                    self._bytes.inc(max(0, completed - pull.size))
+                    self._metrics.bytes.inc(max(0, completed - pull.size))
                 pull.size, pull.grew = completed, now
             elif now - pull.grew > order.stall_timeout:
                 raise self._stalled(pull)

@@ -1,6 +1,6 @@
 """The router's counts as Prometheus metrics, made when they are scraped."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
@@ -8,7 +8,8 @@ from prometheus_client.process_collector import ProcessCollector
 
 from ollama_fleet.router.accounting import OTHER, Accounting, ModelCounts, ServerCounts
 from ollama_fleet.router.admission import Admission
-from ollama_fleet.router.breaker import Breaker
+from ollama_fleet.router.breaker import Breaker, BreakerState
+from ollama_fleet.router.choose import can_take
 from ollama_fleet.router.exposition import Family, Served, Values, exposition
 from ollama_fleet.router.histogram import Histogram
 from ollama_fleet.router.snapshot import Fleet, Server
@@ -94,6 +95,13 @@ WEDGED = Family(
     "1 where a model never answers though all else does; absent elsewhere.",
     ("model", "server"),
 )
+MODEL_SERVERS = Family(
+    _PREFIX + "model_servers",
+    "gauge",
+    "Servers of each model: Installed, those that have it; Available, those of them that requests "
+    "may go to; Resident, those that have it in memory.",
+    ("model", "state"),
+)
 CLIENT_REQUESTS = Family(
     _PREFIX + "client_requests_total",
     "counter",
@@ -131,6 +139,7 @@ FAMILIES = (
     MODEL_BREAKER,
     SERVER_READY,
     WEDGED,
+    MODEL_SERVERS,
     QUEUE_LENGTH,
     QUEUE_WAIT,
     CLIENT_REQUESTS,
@@ -249,10 +258,27 @@ class Metrics:
             WEDGED,
             (((model, server.name), 1) for server in servers for model in server.load.wedged),
         )
+        yield MODEL_SERVERS, _places(self._fleet.snapshot.holders, now)
 
 
 def _readiness(server: Server) -> tuple[Values, int]:
     return (server.name, server.state.value), int(server.state.value == "Ready")
+
+
+def _places(holders: Mapping[str, Sequence[Server]], now: float) -> Iterator[tuple[Values, int]]:
+    for model, servers in holders.items():
+        available = sum(_available(server, model, now) for server in servers)
+        yield (model, "Installed"), len(servers)
+        yield (model, "Available"), available
+        yield (model, "Resident"), sum(model in server.loaded for server in servers)
+
+
+def _available(server: Server, model: str, now: float) -> bool:
+    """Whether a request may go there; that it is busy at this moment is no matter."""
+    load = server.load
+    fault = load.faults.get(model)
+    failing = fault is not None and fault.state(now) is BreakerState.OPEN
+    return can_take(server, (), now) and not failing and model not in load.wedged
 
 
 def queues(admission: Admission) -> Source:

@@ -28,9 +28,13 @@ from tests.component.router.peers import (
 )
 
 ROOT = Path(__file__).parents[3]
-DOCUMENTED = re.findall(
-    r"^\| `(\w+)` +\| (\w+) ", (ROOT / "docs/reference/metrics.md").read_text(), re.MULTILINE
-)
+PAGE = (ROOT / "docs/reference/metrics.md").read_text()
+DOCUMENTED = [
+    found
+    for section in re.split(r"^## ", PAGE, flags=re.MULTILINE)
+    if section.startswith(("Of a router", "Of every process"))
+    for found in re.findall(r"^\| `(\w+)` +\| (\w+) ", section, re.MULTILINE)
+]
 USAGE = b'{"done":true,"prompt_eval_count":26,"eval_count":290}\n'
 
 
@@ -125,6 +129,27 @@ async def test_names_that_clients_make_up_are_no_labels(start: Start, serve: Ser
         if "gen_ai_request_model" in sample.labels
     }
     assert models == {"m:latest", "n:1b"}
+
+
+async def test_a_models_servers_are_told_by_what_they_can_do(start: Start, serve: Serve) -> None:
+    one = await serve(models=["m:latest", "n:latest"], resident=["m:latest"])
+    router = await start(one, await serve(say(b"{}", "500 Internal Server Error")))
+
+    async def told(model: str) -> dict[str, int]:
+        found = re.findall(
+            rf'model_servers{{model="{model}",state="(\w+)"}} (\d)', await scrape(router)
+        )
+        return {state: int(count) for state, count in found}
+
+    assert await told("n:latest") == {"Installed": 1, "Available": 1, "Resident": 0}
+    assert await told("m:latest") == {"Installed": 2, "Available": 2, "Resident": 1}
+    first, second = router.router.fleet.snapshot.servers
+    first.load.wedged["m:latest"] = 0.0
+    assert (await told("m:latest"))["Available"] == 1
+    for _ in range(3):
+        second.load.fault("m:latest").failed(asyncio.get_running_loop().time())
+    assert await told("m:latest") == {"Installed": 2, "Available": 0, "Resident": 1}
+    assert (await told("n:latest"))["Available"] == 1
 
 
 async def test_a_server_that_left_is_told_for_a_while(start: Start, serve: Serve) -> None:

@@ -64,9 +64,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> type[FakeServer]:
 
 
 @pytest.fixture
-def pulls(clock: FakeClock) -> Pulls:
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def pulls(clock: FakeClock, registry: CollectorRegistry) -> Pulls:
     probes: Any = FakeProbes()
-    return Pulls(Background(), probes, clock, CollectorRegistry(), limit=16)
+    return Pulls(Background(), probes, clock, registry, limit=16)
 
 
 def bytes_done(count: int) -> PullProgress:
@@ -249,3 +254,15 @@ async def test_who_waits_for_a_place_is_called_when_one_is_free(
     assert pulls.places("ns/o", 1, lambda: called.append("o")) == 0
     pulls.forget("ns/n")
     assert called == ["n", "o"]
+
+
+async def test_failures_are_counted_by_reason(
+    server: type[FakeServer], pulls: Pulls, registry: CollectorRegistry
+) -> None:
+    for ending in (PullFailed("m", "no space left on device"), Unreachable("http://a-0 is away")):
+        pulls.start("ns/m", ORDER, 0, lambda: None)
+        server.lines.put_nowait(ending)
+        await settle()
+    name = "ollama_fleet_pull_failures_total"
+    assert registry.get_sample_value(name, {"reason": "DiskFull"}) == 1
+    assert registry.get_sample_value(name, {"reason": "Unreachable"}) == 1
