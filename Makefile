@@ -28,6 +28,7 @@ check: .venv.stamp ## lint, types, layers (seconds)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python -m dev.promtool check
 
 .PHONY: format
 format: .venv.stamp ## let ruff tidy the code

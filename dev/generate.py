@@ -1,5 +1,6 @@
-"""Write what is generated: crds/ and docs/reference from the models, manifests/ from the chart."""
+"""Write what is generated: crds/, docs/reference and dashboards, and manifests/ from the chart."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import yaml
 
 from dev import chart, reference, sizes
 from dev.cluster.errors import ClusterError
+from dev.dashboards import fleet, routers
 from ollama_fleet.api.crd import RESOURCES, crd
 
 ROOT = Path(__file__).parent.parent
+DASHBOARDS = ROOT / "charts" / "ollama-fleet" / "files" / "dashboards"
 _NOTE = "# Generated from charts/ollama-fleet by `make generate`.\n"
 
 
@@ -17,6 +20,8 @@ def documents() -> dict[Path, str]:
     """Every file made from the models and its text; the chart carries the CRDs along."""
     pages = {ROOT / "docs" / "reference" / name: text for name, text in reference.pages().items()}
     pages[sizes.PAGE] = sizes.page()
+    for name, board in (("fleet", fleet.dashboard()), ("routers", routers.dashboard())):
+        pages[DASHBOARDS / f"{name}.json"] = json.dumps(board, indent=1) + "\n"
     folders = (ROOT / "crds", ROOT / "charts" / "ollama-fleet" / "files" / "crds")
     return pages | {
         folder / f"{resource.plural}.yaml": dump(crd(resource))

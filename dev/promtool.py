@@ -1,6 +1,7 @@
-"""Prometheus' own checker of metrics: the one on PATH, or one unpacked once from Debian's package.
+"""Prometheus and its own checker: those on PATH, or those unpacked once from Debian's package.
 
 The package is not installed, as that would start a Prometheus on this machine.
+`python -m dev.promtool check` checks the rules that the chart carries, where there is a promtool.
 """
 
 from __future__ import annotations
@@ -8,29 +9,33 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+RULES = Path(__file__).parent.parent / "charts" / "ollama-fleet" / "files" / "rules"
+_PROGRAMS = ("promtool", "prometheus")
 
 
 class NoPromtool(Exception):  # noqa: N818
     """There is none, and none to be had here."""
 
 
-def find(environment: Mapping[str, str] = os.environ) -> Path | None:
+def find(environment: Mapping[str, str] = os.environ, program: str = "promtool") -> Path | None:
     """Where it is; None: nowhere."""
-    if found := shutil.which("promtool", path=environment.get("PATH")):
+    if found := shutil.which(program, path=environment.get("PATH")):
         return Path(found)
-    cached = _cache(environment) / "promtool"
+    cached = _cache(environment) / program
     return cached if os.access(cached, os.X_OK) else None
 
 
-def ensure(environment: Mapping[str, str] = os.environ) -> Path:
+def ensure(environment: Mapping[str, str] = os.environ, program: str = "promtool") -> Path:
     """Where it is, after unpacking it if need be; raises NoPromtool."""
-    if (found := find(environment)) is not None:
+    if (found := find(environment, program)) is not None:
         return found
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise NoPromtool("put Prometheus' promtool on PATH")
+        raise NoPromtool(f"put Prometheus' {program} on PATH")
     cache = _cache(environment)
     cache.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache.parent, prefix="promtool-") as name:
@@ -38,8 +43,17 @@ def ensure(environment: Mapping[str, str] = os.environ) -> Path:
         (package,) = Path(name).glob("*.deb")
         _run(["dpkg-deb", "--extract", package.name, "unpacked"], name)
         cache.mkdir(exist_ok=True)
-        (Path(name) / "unpacked/usr/bin/promtool").replace(cache / "promtool")
-    return cache / "promtool"
+        for each in _PROGRAMS:
+            (Path(name) / "unpacked/usr/bin" / each).replace(cache / each)
+    return cache / program
+
+
+def check(promtool: Path) -> str:
+    """What promtool finds wrong with the rules; empty: nothing."""
+    rules = [str(path) for path in sorted(RULES.glob("*.yaml"))]
+    command = [str(promtool), "check", "rules", "--lint=all", "--lint-fatal", *rules]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr if done.returncode else ""
 
 
 def _run(command: list[str], directory: str) -> None:
@@ -52,3 +66,20 @@ def _run(command: list[str], directory: str) -> None:
 def _cache(environment: Mapping[str, str]) -> Path:
     home = environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME") or "~") / ".cache"
     return Path(home).expanduser() / "ollama-fleet" / "promtool"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check the rules."""
+    if list(arguments) != ["check"]:
+        print("promtool: write `python -m dev.promtool check`", file=sys.stderr)
+        return 2
+    if (promtool := find()) is None:
+        print("promtool: not here, so the rules are not checked; `make tools` fetches it")
+        return 0
+    wrong = check(promtool)
+    print(wrong or "The alerts' rules are in order.", file=sys.stderr if wrong else sys.stdout)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -31,9 +31,10 @@ def main() -> int:
         print(f"tools: {error}", file=sys.stderr)
         return 1
     try:
-        print(f"promtool: {promtool.ensure()}", flush=True)
+        for program in ("promtool", "prometheus"):
+            print(f"{program}: {promtool.ensure(program=program)}", flush=True)
     except promtool.NoPromtool as error:
-        print(f"promtool: not here, so one test is skipped; {error}", flush=True)
+        print(f"Prometheus: not here, so a few tests are skipped; {error}", flush=True)
     return 0
 
 

@@ -1,0 +1,1 @@
+"""Grafana's dashboards, made from Python: `make generate` writes them into the chart."""
