@@ -13,6 +13,10 @@ from ollama_fleet.api.crd import RESOURCES, crd
 
 ROOT = Path(__file__).parent.parent
 DASHBOARDS = ROOT / "charts" / "ollama-fleet" / "files" / "dashboards"
+MONITORED = {
+    part: {"enabled": True}
+    for part in ("serviceMonitor", "podMonitor", "prometheusRule", "dashboards")
+}
 _NOTE = "# Generated from charts/ollama-fleet by `make generate`.\n"
 
 
@@ -32,9 +36,12 @@ def documents() -> dict[Path, str]:
 
 def manifests(helm: Path) -> dict[Path, str]:
     """Every file made from the chart and its text: one for each template, and
-    the mirror for those who want one."""
+    the mirror and monitoring for those who want them."""
+    base = chart.plain(helm)
     mirror = chart.plain(helm, mirror={"enabled": True})["mirror.yaml"]
-    found = {**chart.plain(helm), "mirror/mirror.yaml": mirror}
+    watched = chart.plain(helm, metrics=MONITORED)
+    more = {f"monitoring/{name}": watched[name] for name in watched.keys() - base.keys()}
+    found = {**base, "mirror/mirror.yaml": mirror, **more}
     return {
         ROOT / "manifests" / template: _NOTE + "---\n".join(dump(each) for each in objects)
         for template, objects in found.items()

@@ -108,7 +108,7 @@ def stat(
     width: int = 3,
 ) -> Panel:
     """One number; from each of the `steps` on it has that colour, and `least` below them."""
-    thresholds = [{"color": least, "value": None}]
+    thresholds: list[Json] = [{"color": least, "value": None}]
     thresholds += [{"color": colour, "value": value} for value, colour in steps]
     return Panel(
         title,
