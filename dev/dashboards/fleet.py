@@ -362,7 +362,7 @@ def dashboard() -> Json:
                 "ModelDistribution",
                 'label_values(ollama_fleet_tasks{namespace=~"$namespace"}, distribution)',
             ),
-            choice("machine", "Machine", f"label_values({of_node}, kubernetes_node)"),
+            choice("machine", "Machine", f"label_values({of_node}, kubernetes_node)", listed=True),
         ),
         (OVERVIEW, SERVERS, PULLS, OPERATOR, GPUS),
     )

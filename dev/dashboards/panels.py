@@ -200,8 +200,9 @@ class Row:
     panels: tuple[Panel, ...]
 
 
-def choice(name: str, label: str, query: str) -> Json:
-    """A variable of values that a label has; All also stands for metrics without the label."""
+def choice(name: str, label: str, query: str, *, listed: bool = False) -> Json:
+    """A variable of values that a label has. All stands for every value, and for metrics without
+    the label; where it is `listed`, for those that the query finds alone."""
     return {
         "name": name,
         "label": label,
@@ -213,7 +214,7 @@ def choice(name: str, label: str, query: str) -> Json:
         "sort": 1,
         "multi": True,
         "includeAll": True,
-        "allValue": ".*",
+        "allValue": None if listed else ".*",
         "current": {"text": ["All"], "value": ["$__all"]},
     }
 

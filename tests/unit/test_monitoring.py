@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from ollama_fleet.api.crd import RESOURCES
+from tests.unit.api.test_crds import schemas
+
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "charts" / "ollama-fleet" / "files"
 RUNBOOKS = ROOT / "docs" / "runbooks"
@@ -186,3 +189,33 @@ def test_dashboards_have_addresses_of_their_own() -> None:
 def test_the_panels_of_gpus_are_there() -> None:
     found = set().union(*map(metrics, queries(DASHBOARDS["fleet.json"])))
     assert found >= DCGM
+
+
+def test_the_fields_that_runbooks_name_are_there() -> None:
+    fields = {
+        path.removeprefix(".").replace("[]", "")
+        for resource in RESOURCES
+        for path in schemas(resource)
+    }
+    values = yaml.safe_load((FILES.parent / "values.yaml").read_text())
+    for page in RUNBOOKS.glob("*.md"):
+        text = page.read_text()
+        for named in re.findall(r"(?<!selector )\bspec(?:\.[a-zA-Z]+)+", text):
+            parent = named.rpartition(".")[0]
+            assert {named, f"{parent}{{}}"} & fields, f"{page.name}: {named}"
+        for named in re.findall(r"`((?:mirror|metrics)(?:\.[a-zA-Z]+)+)", text):
+            found = values
+            for key in named.split("."):
+                assert key in found, f"{page.name}: {named}"
+                found = found[key]
+        for picked in re.findall(r"\{([\w, ]+)\}'", text):
+            for named in picked.split(", "):
+                assert any(path.endswith((f"servers.{named}", f"tasks.{named}")) for path in fields)
+
+
+def test_the_guide_tells_what_is_recorded() -> None:
+    guide = (ROOT / "docs/guides/monitoring.md").read_text()
+    told = set(re.findall(r"`(namespace_router:[\w:]+)`", guide))
+    assert told <= RECORDED
+    windows = re.compile(r"(30m|1h|6h)$")
+    assert {windows.sub("5m", name) for name in RECORDED} == told

@@ -1,6 +1,7 @@
 """What the chart gives to Prometheus and Grafana, and what manifests/ gives."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,12 @@ def test_what_is_scraped_has_the_labels_that_rules_go_by(helm: Path) -> None:
         "sourceLabels": ["__meta_kubernetes_pod_label_ollamafleet_dev_router"],
         "targetLabel": "router",
     } in endpoint["relabelings"]
+
+
+def test_the_guides_values_are_taken(helm: Path) -> None:
+    guide = (ROOT / "docs" / "guides" / "monitoring.md").read_text()
+    (block,) = re.findall(r"^```yaml\n(# values.*?)^```", guide, re.DOTALL | re.MULTILINE)
+    assert "prometheusrule.yaml" in render(helm, values=yaml.safe_load(block))
 
 
 @pytest.mark.parametrize(

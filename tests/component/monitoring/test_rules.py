@@ -1,5 +1,6 @@
 """The rules, as Prometheus' own checker finds them."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from dev import promtool
 
+GUIDE = Path(__file__).parents[3] / "docs" / "guides" / "monitoring.md"
 CASES = sorted((Path(__file__).parent / "alerts").glob("*.yaml"))
 
 
@@ -20,6 +22,22 @@ def checker() -> Path:
 
 def test_promtool_finds_nothing_wrong(checker: Path) -> None:
     assert promtool.check(checker) == ""
+
+
+def test_the_guides_scrape_configuration_is_one(checker: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    (config,) = (block for block in blocks if "scrape_configs" in block)
+    # Debian's knows no Kubernetes
+    plain = re.sub(r"kubernetes_sd_configs: .*", "static_configs: [{targets: [a:1]}]", config)
+    (tmp_path / "prometheus.yaml").write_text(plain)
+    done = subprocess.run(
+        [checker, "check", "config", "prometheus.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
