@@ -52,7 +52,7 @@ chart's PodMonitor (`metrics.podMonitor.enabled`) adds the label `router`, the R
 
 ### Asking
 
-```
+```promql
 # answers that begin within 2.5 s, of all streamed ones
 sum(rate(gen_ai_server_time_to_first_token_seconds_bucket{{le="2.5"}}[5m]))
   / sum(rate(gen_ai_server_time_to_first_token_seconds_count[5m]))

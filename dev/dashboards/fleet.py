@@ -335,7 +335,7 @@ GPUS = Row(
         ),
         lines(
             "Last XID error",
-            "0: none. 48, 63, 64, 74, 79, 94, 95 and 119 are of the hardware or its driver.",
+            "0: none. 48, 64, 74, 79, 95 and 119 are of the hardware or its driver.",
             "short",
             Query(f"DCGM_FI_DEV_XID_ERRORS{{{_GPU}}}", "{{Hostname}} {{gpu}}"),
         ),

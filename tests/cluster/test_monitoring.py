@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from contextlib import ExitStack
 from functools import partial
 from hashlib import sha256
@@ -18,12 +19,12 @@ from dev.cluster.cluster import REPOSITORY
 from dev.ollama import process
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, POD, Object
 from tests.cluster.chatting import chatting
+from tests.cluster.conftest import Kubectl
 from tests.cluster.fleet import (
     OPERATOR,
     SMALL,
     Api,
     Fleet,
-    Registry,
     distribution,
     ollama_node,
     router,
@@ -49,7 +50,10 @@ def program() -> Path:
 
 
 def at_work(fleet: Fleet) -> str:
-    """A fleet with a router, something that failed once and something that waits; its URL."""
+    """A fleet with a router, something that failed once and something that waits; its URL.
+
+    What works is called "a", of whatever kind, as NAME of a runbook may stand for any.
+    """
     secret: Object = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -57,14 +61,14 @@ def at_work(fleet: Fleet) -> str:
         "stringData": {"team-a": json.dumps({"sha256": sha256(KEY.encode()).hexdigest()})},
     }
     auth = {"keysSecretRef": {"name": "keys"}, "anonymous": True}
-    fleet.apply(ollama_node(replicas=2, storage={"size": "1Gi"}), secret, router(auth=auth))
+    fleet.apply(ollama_node(replicas=2, storage={"size": "1Gi"}), secret, router("a", auth=auth))
     fleet.ready(OLLAMA_NODE, "a")
     first, _ = fleet.pods("a")
     fleet.emulator(first).fault("digest_mismatch", path="/api/pull", count=1)
-    fleet.apply(distribution("m", SMALL), distribution("absent", "no-such-model:1b"))
-    fleet.ready(MODEL_DISTRIBUTION, "m")
+    fleet.apply(distribution("a", SMALL), distribution("absent", "no-such-model:1b"))
+    fleet.ready(MODEL_DISTRIBUTION, "a")
     fleet.stalls(MODEL_DISTRIBUTION, "absent", "ModelNotFound")
-    url = fleet.url()
+    url = fleet.url("a")
     with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
         eventually("the router knows the model", lambda: client.get("/api/tags").json()["models"])
     return url
@@ -77,7 +81,7 @@ def scraped(fleet: Fleet, api: Api, mirror: str, exporter: str) -> list[dict[str
         for pod in api.all(POD, OPERATOR)
         if pod["metadata"]["labels"].get("app.kubernetes.io/component") == "operator"
     )
-    (chat,) = fleet.all(POD, "ollamafleet.dev/router=chat")
+    (chat,) = fleet.all(POD, "ollamafleet.dev/router=a")
 
     def labels(pod: Object) -> dict[str, str]:
         return {"namespace": pod["metadata"]["namespace"], "pod": pod["metadata"]["name"]}
@@ -86,7 +90,7 @@ def scraped(fleet: Fleet, api: Api, mirror: str, exporter: str) -> list[dict[str
         job(
             "operator", {f"{operator['status']['podIP']}:8080": labels(operator)}, honor_labels=True
         ),
-        job("routers", {f"{chat['status']['podIP']}:9090": {**labels(chat), "router": "chat"}}),
+        job("routers", {f"{chat['status']['podIP']}:9090": {**labels(chat), "router": "a"}}),
         job("mirror", {mirror: {"namespace": OPERATOR, "pod": "ollama-fleet-mirror-0"}}),
         job("dcgm", {exporter: {}}),
     ]
@@ -113,13 +117,13 @@ def ask_of_everything(fleet: Fleet, url: str, mirror: str) -> None:
 
 
 def _waits(fleet: Fleet) -> bool:
-    (pod,) = fleet.all(POD, "ollamafleet.dev/router=chat")
+    (pod,) = fleet.all(POD, "ollamafleet.dev/router=a")
     text = httpx.get(f"http://{pod['status']['podIP']}:9090/metrics", trust_env=False).text
     return "ollama_fleet_router_queue_wait_seconds_count" in text
 
 
 def test_every_panel_shows_something(
-    program: Path, fleet: Fleet, api: Api, registry: Registry, tmp_path: Path
+    program: Path, fleet: Fleet, api: Api, kubectl: Kubectl, tmp_path: Path
 ) -> None:
     log = fleet.cluster.directory / "logs" / "registry.log"
     leading = json.loads(log.read_text().splitlines()[0])["environment"]
@@ -139,6 +143,7 @@ def test_every_panel_shows_something(
             _every_panel(seen, json.loads(path.read_text()), fleet.namespace)
         _rules_hold(seen, fleet.namespace)
         _all_is_documented(seen)
+        _runbooks_can_be_followed(kubectl, fleet.namespace, machines.pop())
 
 
 def _every_panel(seen: Prometheus, dashboard: dict[str, Any], namespace: str) -> None:
@@ -187,3 +192,23 @@ def _all_is_documented(seen: Prometheus) -> None:
     names = set(seen.ask("label/__name__/values"))
     told = {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}
     assert {name for name in told - known if not OTHERS.fullmatch(name)} == set()
+
+
+def _runbooks_can_be_followed(kubectl: Kubectl, namespace: str, machine: str) -> None:
+    """Every look at the cluster that they advise is one that kubectl takes."""
+    meant = {"NAMESPACE": namespace, "KIND": "ollamanode", "MACHINE": machine}
+    meant |= dict.fromkeys(("NAME", "OLLAMANODE", "DISTRIBUTION", "ROUTER"), "a")
+    meant |= dict.fromkeys(("POD", "SERVER"), "a-0")
+    looks = set()
+    for page in sorted((REPOSITORY / "docs" / "runbooks").glob("*.md")):
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+            lines = block.replace("\\\n", "").splitlines()
+            looks |= {re.split(r"[|#&]", one)[0] for one in lines if one.startswith("kubectl")}
+    # the mirror is not in this cluster, nothing here has crashed, and nothing measures pods
+    changing = r" (exec|delete|cordon|drain|uncordon|run|top|port-forward) "
+    left_out = re.compile(changing + r"|mirror|previous")
+    looks = {one for one in looks if not left_out.search(one)}
+    assert len(looks) > 15
+    for look in sorted(looks):
+        words = shlex.split(re.sub(r"\b[A-Z]{3,}\b", lambda found: meant[found[0]], look))
+        kubectl(*words[1:])
