@@ -1,6 +1,7 @@
 """The router's counts as Prometheus metrics, made when they are scraped."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
@@ -12,7 +13,7 @@ from ollama_fleet.router.breaker import Breaker, BreakerState
 from ollama_fleet.router.choose import can_take
 from ollama_fleet.router.exposition import Family, Served, Values, exposition
 from ollama_fleet.router.histogram import Histogram
-from ollama_fleet.router.snapshot import Fleet, Server
+from ollama_fleet.router.snapshot import Fleet, Server, Snapshot
 
 _PREFIX = "ollama_fleet_router_"
 _AT = ("gen_ai_request_model", "server")
@@ -258,27 +259,36 @@ class Metrics:
             WEDGED,
             (((model, server.name), 1) for server in servers for model in server.load.wedged),
         )
-        yield MODEL_SERVERS, _places(self._fleet.snapshot.holders, now)
+        yield MODEL_SERVERS, _places(self._fleet.snapshot, now)
 
 
 def _readiness(server: Server) -> tuple[Values, int]:
     return (server.name, server.state.value), int(server.state.value == "Ready")
 
 
-def _places(holders: Mapping[str, Sequence[Server]], now: float) -> Iterator[tuple[Values, int]]:
-    for model, servers in holders.items():
-        available = sum(_available(server, model, now) for server in servers)
-        yield (model, "Installed"), len(servers)
-        yield (model, "Available"), available
-        yield (model, "Resident"), sum(model in server.loaded for server in servers)
+def _places(snapshot: Snapshot, now: float) -> Iterator[tuple[Values, int]]:
+    """Counted by server, as there may be thousands of pairs."""
+    available, resident = Counter[str](), Counter[str]()
+    for server in snapshot.servers:
+        offered = server.offered
+        resident.update(server.loaded & offered.keys())
+        if can_take(server, (), now):
+            failing = _failing(server, now)
+            available.update(offered.keys() - failing if failing else offered.keys())
+    for model, holders in snapshot.holders.items():
+        yield (model, "Installed"), len(holders)
+        yield (model, "Available"), available[model]
+        yield (model, "Resident"), resident[model]
 
 
-def _available(server: Server, model: str, now: float) -> bool:
-    """Whether a request may go there; that it is busy at this moment is no matter."""
+def _failing(server: Server, now: float) -> set[str]:
+    """Models that requests are not sent there for."""
     load = server.load
-    fault = load.faults.get(model)
-    failing = fault is not None and fault.state(now) is BreakerState.OPEN
-    return can_take(server, (), now) and not failing and model not in load.wedged
+    faults = load.faults.items()
+    return {
+        *load.wedged,
+        *(model for model, fault in faults if fault.state(now) is BreakerState.OPEN),
+    }
 
 
 def queues(admission: Admission) -> Source:
