@@ -1,12 +1,13 @@
 """Why machines refuse a server, in GPU terms."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ollama_fleet.api.ollamanode import Gpu, OllamaNodeSpec
 from ollama_fleet.api.quantity import bytes_of, gib
 from ollama_fleet.plan.devices import Device, Devices, Place
 from ollama_fleet.plan.memory import enough, server_memory
+from ollama_fleet.plan.placement import tolerations
 from ollama_fleet.plan.result import Object
 
 _SHOWN = 6
@@ -14,15 +15,20 @@ _HIDDEN: Object = {"spec": {}}
 
 
 def by_resource(
-    spec: OllamaNodeSpec, kubernetes_nodes: Iterable[Object], pods: Iterable[Object], said: str
+    spec: OllamaNodeSpec, kubernetes_nodes: Collection[Object], pods: Iterable[Object], said: str
 ) -> str:
-    """Why no machine has the extended resource to give; ``said`` is the scheduler's word."""
+    """Why none of these machines has the extended resource to give; ``said`` is the scheduler's
+    word."""
     resource = spec.gpu.resource
     offering = [one for one in kubernetes_nodes if _allocatable(one, resource) > 0]
     if not offering:
+        who, install = "no machine offers", "device plugin"
+        if spec.per_node is not None and len(kubernetes_nodes) == 1:
+            (one,) = kubernetes_nodes
+            who, install = f"machine {one['metadata']['name']} offers no", "device plugin there"
         return (
-            f"no machine offers {resource}. Install the GPU vendor's device plugin, correct "
-            "spec.gpu.vendor, or set it to none to run on the CPU."
+            f"{who} {resource}. Install the GPU vendor's {install}, correct spec.gpu.vendor, or "
+            "set it to none to run on the CPU."
         )
     holders: dict[str, list[str]] = {}
     for other in pods:
@@ -83,6 +89,8 @@ def _refusal(
         return f"{name} is too small ({gib(size)})"
     if holders:
         return f"{name} is taken by {', '.join(holders[:2])}"
+    if taint := _untolerated(spec, machine):
+        return f"{name} has the taint {taint}, which spec.template.tolerations does not list"
     return f"{name} is not free or not allowed by the template"
 
 
@@ -90,10 +98,32 @@ def _sentence(spec: OllamaNodeSpec, refusals: list[str], said: str) -> str:
     wanted = _wanted(spec)
     least = f" with {gib(wanted)}" if wanted else ""
     shown = "; ".join(refusals[:_SHOWN]) + ("; …" if len(refusals) > _SHOWN else "")
-    lower = "spec.gpu.memory" if wanted else "spec.replicas"
+    remedy = f"Lower {'spec.gpu.memory' if wanted else 'spec.replicas'} or add a machine."
+    if spec.per_node is not None:
+        remedy = "Mend that, or leave the machine out with spec.template.nodeSelector."
     return (
         f"0 of {len(refusals)} GPU machines have {_gpus(spec.gpu)}{least} free: {shown}. "
-        f"Lower {lower} or add a machine. (scheduler: {said[:300]})"
+        f"{remedy} (scheduler: {said[:300]})"
+    )
+
+
+def _untolerated(spec: OllamaNodeSpec, machine: Object) -> str | None:
+    """The first taint that keeps servers from a machine, as kubectl writes it."""
+    allowed = tolerations(spec)
+    for taint in machine["spec"].get("taints") or ():
+        keeps = taint.get("effect") in ("NoSchedule", "NoExecute")
+        if keeps and not any(_tolerates(one, taint) for one in allowed):
+            value = f"={taint['value']}" if taint.get("value") else ""
+            return f"{taint['key']}{value}:{taint['effect']}"
+    return None
+
+
+def _tolerates(toleration: Object, taint: Object) -> bool:
+    exists = toleration.get("operator") == "Exists"
+    return (
+        toleration.get("effect") in (None, "", taint["effect"])
+        and toleration.get("key") in (taint["key"], *((None, "") if exists else ()))
+        and (exists or (toleration.get("value") or "") == (taint.get("value") or ""))
     )
 
 

@@ -16,7 +16,7 @@ from ollama_fleet.plan.memory import Memory, server_memory
 from ollama_fleet.plan.preflight import unmet
 from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.sizing import Load, Shape
-from ollama_fleet.plan.troubles import Trouble, pod_trouble, scheduling_trouble
+from ollama_fleet.plan.troubles import Trouble, made_for, pod_trouble, scheduling_trouble
 
 OFFLINE_AFTER = timedelta(seconds=60)
 """For how long a server may be silent, unless the operator is told otherwise."""
@@ -260,7 +260,9 @@ def _pod_server(
     if machine and cordoned(kubernetes_nodes.get(machine)):
         note = f"machine {machine} is cordoned"
     return Server(
-        name=server_name(name, pod["metadata"]["name"], machine, spec.per_node is not None),
+        name=server_name(
+            name, pod["metadata"]["name"], machine or made_for(pod), spec.per_node is not None
+        ),
         ollamanode=name,
         labels=labels,
         state="Draining" if note and state == "Ready" else _held(state, spec),

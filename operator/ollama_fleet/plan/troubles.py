@@ -120,6 +120,19 @@ def scheduling_trouble(
         )
     if spec.gpu.vendor == "none":
         return Trouble(Reason.UNSCHEDULABLE, f"{said}. Lower spec.resources, or add a machine.")
+    only = made_for(pod)
+    able = [one for one in kubernetes_nodes if only in (None, one["metadata"]["name"])]
     if spec.gpu.allocation == "ResourceClaim":
-        return Trouble(Reason.UNSCHEDULABLE, by_claim(spec, kubernetes_nodes, devices, said))
-    return Trouble(Reason.UNSCHEDULABLE, by_resource(spec, kubernetes_nodes, pods, said))
+        return Trouble(Reason.UNSCHEDULABLE, by_claim(spec, able, devices, said))
+    return Trouble(Reason.UNSCHEDULABLE, by_resource(spec, able, pods, said))
+
+
+def made_for(pod: Object) -> str | None:
+    """The one machine that a DaemonSet made a pod for; None: any may take it."""
+    affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    for term in required.get("nodeSelectorTerms") or ():
+        for field in term.get("matchFields") or ():
+            if field["key"] == "metadata.name" and len(field.get("values") or ()) == 1:
+                return str(field["values"][0])
+    return None

@@ -100,7 +100,7 @@ def test_per_node_makes_a_daemon_set_on_gpu_machines_alone() -> None:
     assert (workload["kind"], policy["kind"]) == ("DaemonSet", "NetworkPolicy")
     terms = workload["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
     (term,) = terms["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-    assert term["matchExpressions"] == [{"key": "nvidia.com/gpu.count", "operator": "Exists"}]
+    assert term["matchExpressions"][0] == {"key": "nvidia.com/gpu.count", "operator": "Exists"}
 
 
 def test_gpu_memory_is_asked_of_the_machine_beside_what_the_template_asks() -> None:
@@ -115,7 +115,7 @@ def test_gpu_memory_is_asked_of_the_machine_beside_what_the_template_asks() -> N
     pod_spec = plan.apply[1]["spec"]["template"]["spec"]
     required = pod_spec["affinity"]["nodeAffinity"]
     (term,) = required["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-    zone, memory, _ = term["matchExpressions"]
+    zone, memory, *_ = term["matchExpressions"]
     assert zone["key"] == "zone"
     assert memory["key"] == "nvidia.com/gpu.memory"
     assert memory["operator"] == "Gt"
@@ -205,8 +205,27 @@ def test_per_node_servers_are_named_by_their_machine() -> None:
     assert [one["name"] for one in plan.status["servers"]] == ["fleet-gpu-a"]
 
 
-def unscheduled(said: str) -> Object:
-    waiting = pod("a-0", on=None, ready=False)
+def test_a_server_that_waits_for_its_machine_is_named_by_it_and_what_it_had_is_not_forgotten() -> (
+    None
+):
+    before: Object = {"name": "fleet-gpu-a", "state": "Ready", "kubernetesNode": "gpu-a"}
+    before |= {"resident": ["llama3.2:1b"], "address": URL}
+    node = resource("OllamaNode", "fleet", {"perNode": {}}, status={"servers": [before]})
+    workload = {"status": {"desiredNumberScheduled": 1}}
+    plan = plan_ollamanode(node, observe(workload, unscheduled("", "gpu-a", "fleet-x7k2p")), NOW)
+    (told,) = plan.status["servers"]
+    assert (told["name"], told["restoring"]) == ("fleet-gpu-a", ["llama3.2:1b"])
+
+
+def unscheduled(said: str, only: str | None = None, name: str = "a-0") -> Object:
+    """A pod that no machine has taken; with ``only``, one that a DaemonSet made for that one."""
+    waiting = pod(name, on=None, ready=False)
+    if only is not None:
+        field = {"key": "metadata.name", "operator": "In", "values": [only]}
+        required = {"nodeSelectorTerms": [{"matchFields": [field]}]}
+        waiting["spec"]["affinity"] = {
+            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}
+        }
     waiting["status"] = {
         "phase": "Pending",
         "conditions": [
@@ -219,6 +238,14 @@ def unscheduled(said: str) -> Object:
         ],
     }
     return waiting
+
+
+def tainted(name: str, taint: str) -> Object:
+    """A machine with a taint that keeps pods away; `key=value`."""
+    made = machine(name)
+    key, _, value = taint.partition("=")
+    made["spec"]["taints"] = [{"key": key, "value": value, "effect": "NoSchedule"}]
+    return made
 
 
 @pytest.mark.parametrize(
@@ -237,6 +264,40 @@ def unscheduled(said: str) -> Object:
             {},
             "Unschedulable",
             ["no machine offers nvidia.com/gpu", "device plugin", "none"],
+        ),
+        (
+            {},
+            unscheduled("0/2 nodes are available"),
+            {"shut": tainted("shut", "team=vision"), "open": tainted("open", "nvidia.com/gpu")},
+            "Unschedulable",
+            [
+                "shut has the taint team=vision:NoSchedule, which spec.template.tolerations does",
+                "open is not free or not allowed by the template",
+            ],
+        ),
+        (
+            {"template": {"tolerations": [{"key": "team", "operator": "Exists"}]}},
+            unscheduled("0/1 nodes are available"),
+            {"shut": tainted("shut", "team=vision")},
+            "Unschedulable",
+            ["shut is not free or not allowed by the template", "Lower spec.replicas"],
+        ),
+        (
+            {"replicas": None, "perNode": {}},
+            unscheduled("0/2 nodes are available", only="gpu-b"),
+            {"gpu-a": machine("gpu-a"), "gpu-b": tainted("gpu-b", "team=vision")},
+            "Unschedulable",
+            [
+                "0 of 1 GPU machines have a GPU free: gpu-b has the taint team=vision:NoSchedule",
+                "leave the machine out with spec.template.nodeSelector. (scheduler: 0/2 nodes",
+            ],
+        ),
+        (
+            {"replicas": None, "perNode": {}, "gpu": {"vendor": "amd"}},
+            unscheduled("0/1 nodes are available", only="gpu-a"),
+            {"gpu-a": machine("gpu-a"), "gpu-b": machine("gpu-b")},
+            "Unschedulable",
+            ["machine gpu-a offers no amd.com/gpu. Install the GPU vendor's device plugin there"],
         ),
         (
             {},
@@ -302,7 +363,8 @@ def unscheduled(said: str) -> Object:
 def test_troubles_stall_with_the_fact_and_the_remedy(
     spec: Object, pod_: Object, machines: dict[str, Object], reason: str, words: list[str]
 ) -> None:
-    node = resource("OllamaNode", "a", {"replicas": 1, **spec})
+    given = {key: value for key, value in {"replicas": 1, **spec}.items() if value is not None}
+    node = resource("OllamaNode", "a", given)
     plan = plan_ollamanode(node, Observed(stateful(0), (pod_,), machines, {}), NOW)
     assert conditions(plan.status)["Stalled"] == ("True", reason)
     message = plan.status["conditions"][2]["message"]
