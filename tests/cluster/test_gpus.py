@@ -42,7 +42,8 @@ MACHINES = (
         resources={"nvidia.com/gpu": "0", SHARED: "4"},
         labels={"nvidia.com/gpu.replicas": "4", "nvidia.com/gpu.sharing-strategy": "mps"},
     ),
-    Machine("mi300x", vendor="amd", gpu_memory=192 * GIB),
+    # an MI300X of 192 GiB as its driver tells it
+    Machine("mi300x", vendor="amd", gpu_memory=191 * GIB),
     Machine(
         "amd-mixed",
         vendor="amd",
@@ -101,9 +102,9 @@ PLACED: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "label nvidia.com/gpu.memory, shared by MPS",
     ),
     "AMD": (
-        {"gpu": {"vendor": "amd", "memory": "80Gi"}},
+        {"gpu": {"vendor": "amd", "memory": "192Gi"}},
         "mi300x",
-        "192Gi",
+        "191Gi",
         "label amd.com/gpu.vram",
     ),
     "AMD with different cards": (

@@ -11,8 +11,11 @@ from ollama_fleet.plan.result import Object
 Term = dict[str, Any]
 Requirement = dict[str, Any]
 
-AMD_SIZES = (4, 6, 8, 10, 12, 16, 20, 24, 32, 36, 48, 64, 96, 128, 192, 256, 288, 384, 432)
-"""GiB of VRAM that AMD's labeller may report; its label is text, so they are listed."""
+AMD_SIZES = (
+    *(0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24),
+    *(32, 36, 48, 64, 96, 128, 192, 256, 288, 384, 432),
+)
+"""GiB of VRAM that a card of a mixed machine has a label for, those inside processors included."""
 
 SHARES = range(2, 17)
 """Into how many shares MPS may divide a card that still has enough memory in each."""
@@ -67,19 +70,20 @@ def _gpu_terms(spec: OllamaNodeSpec) -> list[Term]:
         return []
     if gpu.vendor == "amd":
         return _amd_terms(0)
-    return [_term(_exists(f"{label_name(gpu)}.count"))]
+    return [_term(_exists(f"{label_name(gpu)}.count"), *_whole(gpu))]
 
 
 def _nvidia_terms(gpu: Gpu, least: int) -> list[Term]:
     """Feature discovery tells the memory of the whole card, of which MPS gives each a share."""
     name = label_name(gpu)
     if gpu.allocation == "ResourceClaim" or name.startswith("nvidia.com/mig-"):
-        return [_term(_above(f"{name}.memory", least // 2**20))]
+        return [_term(_above(f"{name}.memory", least // 2**20), *_whole(gpu))]
     strategy = f"{name}.sharing-strategy"
     terms = [
         _term(
             _above(f"{name}.memory", least // 2**20),
             {"key": strategy, "operator": "NotIn", "values": ["mps"]},
+            *_whole(gpu),
         )
     ]
     if gpu.resource != name:
@@ -95,18 +99,31 @@ def _nvidia_terms(gpu: Gpu, least: int) -> list[Term]:
     return terms
 
 
+def _whole(gpu: Gpu) -> list[Requirement]:
+    """That a machine has whole cards to give: one that has them all divided by MIG labels its cards
+    as well, and says of them that it offers each 0 times."""
+    if label_name(gpu) != "nvidia.com/gpu" or gpu.device_class != gpu.driver:
+        return []
+    return [{"key": "nvidia.com/gpu.replicas", "operator": "NotIn", "values": ["0"]}]
+
+
 def _amd_terms(least: int) -> list[Term]:
     """One label where all cards are alike; on mixed machines one for each size.
 
-    Nobody can choose among the cards of a machine, so even its smallest must do.
+    The label is text: what is too small is listed, as a card may report any size, such as 191G for
+    192 GiB. Nobody can choose among the cards of a machine, so even its smallest must do.
     """
-    enough = [gib for gib in AMD_SIZES if gib * 2**30 >= least] or [-(-least // 2**30)]
-    small = [gib for gib in AMD_SIZES if gib * 2**30 < least]
-    alike: Requirement = {"key": VRAM, "operator": "In", "values": [f"{gib}G" for gib in enough]}
-    if not small:
-        alike = _exists(VRAM)
-    absent = [{"key": f"{VRAM}.{gib}G", "operator": "DoesNotExist"} for gib in small]
-    return [_term(alike), *(_term(_exists(f"{VRAM}.{gib}G"), *absent) for gib in enough)]
+    lowest = -(-least // 2**30)
+    enough = [gib for gib in AMD_SIZES if gib >= lowest] or [lowest]
+    small = [f"{gib}G" for gib in range(lowest)]
+    alike = [
+        _exists(VRAM),
+        *([{"key": VRAM, "operator": "NotIn", "values": small}] if small else ()),
+    ]
+    absent = [
+        {"key": f"{VRAM}.{gib}G", "operator": "DoesNotExist"} for gib in AMD_SIZES if gib < lowest
+    ]
+    return [_term(*alike), *(_term(_exists(f"{VRAM}.{gib}G"), *absent) for gib in enough)]
 
 
 def _term(*requirements: Requirement) -> Term:

@@ -24,8 +24,11 @@ def nvidia(
 
 
 def mig(parent: str, card: int, **profiles: tuple[int, int]) -> dict[str, str]:
-    """Strategy ``mixed``: count and MiB of each profile, named like ``p1g_10gb``."""
-    labels = nvidia(parent, card, count=0, replicas=0, mig="mixed")
+    """Strategy ``mixed``: count and MiB of each profile, named like ``p1g_10gb``.
+
+    The card itself keeps its labels, and is there 0 times.
+    """
+    labels = nvidia(parent, card, replicas=0, mig="mixed")
     for name, (count, memory) in profiles.items():
         profile = name.removeprefix("p").replace("_", ".")
         prefix = f"nvidia.com/mig-{profile}"
@@ -35,6 +38,25 @@ def mig(parent: str, card: int, **profiles: tuple[int, int]) -> dict[str, str]:
             f"{prefix}.memory": str(memory),
             f"{prefix}.replicas": "1",
             f"{prefix}.sharing-strategy": "none",
+        }
+    return labels
+
+
+def amd(vram: str, count: int, family: str, device: str, units: int) -> dict[str, str]:
+    """``count`` cards that are alike, with all that the labeller says of them."""
+    told = {
+        "cu-count": str(units),
+        "device-id": device,
+        "family": family,
+        "simd-count": str(4 * units),
+        "vram": vram,
+    }
+    labels = {"amd.com/gpu.driver-version": "6.12.12"}
+    for name, value in told.items():
+        labels |= {
+            f"amd.com/gpu.{name}": value,
+            f"beta.amd.com/gpu.{name}": value,
+            f"beta.amd.com/gpu.{name}.{value}": str(count),
         }
     return labels
 
@@ -56,8 +78,11 @@ LABELS = {
     "l4-sliced": nvidia("NVIDIA-L4-SHARED", 23034, replicas=4, sharing="time-slicing"),
     "l40-mps": nvidia("NVIDIA-L40S-SHARED", 46068, replicas=4, sharing="mps"),
     "mi300x": {"amd.com/gpu.vram": "192G", "amd.com/gpu.family": "AI"},
+    "mi300x-vf": amd("191G", count=8, family="AI", device="74b5", units=304),
     "amd-mixed": {"amd.com/gpu.vram.64G": "2", "amd.com/gpu.vram.16G": "1"},
     "amd-alike": {"amd.com/gpu.vram.64G": "2"},
+    # a processor that has a small one inside
+    "amd-desktop": {"amd.com/gpu.vram.1G": "1", "amd.com/gpu.vram.24G": "1"},
     "unlabelled": {},
     "cpu": {"kubernetes.io/arch": "amd64"},
 }

@@ -98,6 +98,7 @@ NVIDIA_LABEL = "label nvidia.com/gpu.memory"
         ("l40-mps", {}, 11517, f"{NVIDIA_LABEL}, shared by MPS"),
         ("l40-mps", {"resourceName": "nvidia.com/gpu.shared"}, 11517, f"{NVIDIA_LABEL}, shared by"),
         ("mi300x", {"vendor": "amd"}, 196608, "label amd.com/gpu.vram"),
+        ("mi300x-vf", {"vendor": "amd"}, 191 * 1024, "label amd.com/gpu.vram"),
         ("amd-alike", {"vendor": "amd"}, 65536, "label amd.com/gpu.vram.64G"),
         (
             "amd-mixed",

@@ -10,9 +10,11 @@ from tests.unit.plan.gpumachines import LABELS, accepts
 MIG_5, MIG_10 = "nvidia.com/mig-1g.5gb", "nvidia.com/mig-1g.10gb"
 SHARED = "nvidia.com/gpu.shared"
 PER_NODE: dict[str, Any] = {"replicas": None, "perNode": {}}
-A100S = {"a100-40", "a100-80", "a100-40-mig", "a100-80-mig"}
-LARGE = A100S | {"h100", "h200"}
+# those that are divided by MIG altogether have no whole card
+LARGE = {"a100-40", "a100-80", "h100", "h200"}
 NVIDIA = LARGE | {"t4", "a10", "l4", "rtx4090", "a100-single-mig", "l4-sliced", "l40-mps"}
+MIG = {"a100-40-mig", "a100-80-mig"}
+MI300X = {"mi300x", "mi300x-vf"}
 
 
 def node(gpu: dict[str, Any], **more: Any) -> OllamaNodeSpec:
@@ -27,7 +29,7 @@ def node(gpu: dict[str, Any], **more: Any) -> OllamaNodeSpec:
         ({"memory": "24Gi"}, {}, LARGE | {"rtx4090"}),
         ({"memory": "24G"}, {}, LARGE | {"rtx4090", "a10", "l4", "l4-sliced"}),
         ({"memory": "16G"}, {}, NVIDIA - {"a100-single-mig", "l40-mps"}),
-        ({"memory": "80Gi"}, {}, {"a100-80", "a100-80-mig", "h100", "h200"}),
+        ({"memory": "80Gi"}, {}, {"a100-80", "h100", "h200"}),
         ({"memory": "139Gi"}, {}, {"h200"}),
         ({"memory": "1Ti"}, {}, set()),
         # slices of a card
@@ -39,23 +41,36 @@ def node(gpu: dict[str, Any], **more: Any) -> OllamaNodeSpec:
         ({"resourceName": SHARED, "memory": "11Gi"}, {}, NVIDIA - {"a100-single-mig"}),
         ({"resourceName": SHARED, "memory": "12Gi"}, {}, NVIDIA - {"a100-single-mig", "l40-mps"}),
         # AMD: alike, or different cards of which even the smallest must do
-        ({"vendor": "amd", "memory": "192Gi"}, {}, {"mi300x"}),
-        ({"vendor": "amd", "memory": "64G"}, {}, {"mi300x", "amd-alike"}),
-        ({"vendor": "amd", "memory": "16Gi"}, {}, {"mi300x", "amd-alike", "amd-mixed"}),
+        ({"vendor": "amd", "memory": "192Gi"}, {}, MI300X),
+        ({"vendor": "amd", "memory": "64G"}, {}, MI300X | {"amd-alike"}),
+        ({"vendor": "amd", "memory": "16Gi"}, {}, MI300X | {"amd-alike", "amd-mixed"}),
+        ({"vendor": "amd", "memory": "12Gi"}, {}, MI300X | {"amd-alike", "amd-mixed"}),
+        (
+            {"vendor": "amd", "memory": "1Gi"},
+            {},
+            MI300X | {"amd-alike", "amd-mixed", "amd-desktop"},
+        ),
         ({"vendor": "amd", "memory": "2Ti"}, {}, set()),
         # nothing asked: the extended resource decides, but for DaemonSets
         ({}, {}, LABELS.keys()),
         ({"vendor": "none"}, {}, LABELS.keys()),
         ({}, PER_NODE, NVIDIA),
-        ({"vendor": "amd"}, PER_NODE, {"mi300x", "amd-alike", "amd-mixed"}),
+        ({"vendor": "amd"}, PER_NODE, MI300X | {"amd-alike", "amd-mixed", "amd-desktop"}),
+        ({"resourceName": MIG_10}, PER_NODE, {"a100-80-mig"}),
         ({"vendor": "none"}, PER_NODE, LABELS.keys()),
-        ({"memory": "80Gi"}, PER_NODE, {"a100-80", "a100-80-mig", "h100", "h200"}),
+        ({"memory": "80Gi"}, PER_NODE, {"a100-80", "h100", "h200"}),
         # a claim finds its machine by itself
         ({"memory": "80Gi", "allocation": "ResourceClaim"}, {}, LABELS.keys()),
         (
             {"memory": "80Gi", "allocation": "ResourceClaim"},
             PER_NODE,
-            {"a100-80", "a100-80-mig", "h100", "h200"},
+            {"a100-80", "h100", "h200"},
+        ),
+        ({"allocation": "ResourceClaim"}, PER_NODE, NVIDIA),
+        (
+            {"allocation": "ResourceClaim", "deviceClassName": "mig.nvidia.com"},
+            PER_NODE,
+            NVIDIA | MIG,
         ),
     ],
 )
