@@ -43,6 +43,7 @@ MANAGED_ENV = {
     "OLLAMA_KV_CACHE_TYPE": "write server.kvCacheType instead",
     "OLLAMA_FLASH_ATTENTION": "write server.flashAttention instead",
     "OLLAMA_LOAD_TIMEOUT": "write server.loadTimeout instead",
+    "NVIDIA_VISIBLE_DEVICES": "a server has the GPUs that Kubernetes gives it; write gpu instead",
 }
 
 

@@ -71,7 +71,11 @@ def pod_template(
 
 
 def environment(spec: OllamaNodeSpec) -> list[dict[str, Any]]:
-    """Ollama's settings. Cloud models are off, so that no prompt leaves the fleet."""
+    """Ollama's settings. Cloud models are off, so that no prompt leaves the fleet.
+
+    Ollama's image asks for all NVIDIA GPUs. Where NVIDIA's runtime is the default one, a server
+    that was given none would have those of others.
+    """
     server = spec.server
     settings = {
         "HOME": STORE,
@@ -87,6 +91,8 @@ def environment(spec: OllamaNodeSpec) -> list[dict[str, Any]]:
         "OLLAMA_FLASH_ATTENTION": "1" if server.flash_attention else "0",
         "OLLAMA_LOAD_TIMEOUT": server.load_timeout,
     }
+    if spec.gpu.vendor != "nvidia":
+        settings["NVIDIA_VISIBLE_DEVICES"] = "void"
     return [
         *({"name": name, "value": value} for name, value in settings.items()),
         *(one.wire() for one in server.env),

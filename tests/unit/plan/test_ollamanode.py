@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.ollamanode import ServerSettings
 from ollama_fleet.api.quantity import short_quantity
 from ollama_fleet.plan.observed import Observed
 from ollama_fleet.plan.ollamanode import plan_ollamanode
@@ -134,6 +135,47 @@ def test_pods_are_restricted_and_carry_no_token() -> None:
     assert {"name": "OLLAMA_NO_CLOUD", "value": "1"} in container["env"]
 
 
+SETTINGS = {
+    "parallel": ("OLLAMA_NUM_PARALLEL", 3, "1"),
+    "contextLength": ("OLLAMA_CONTEXT_LENGTH", 4096, "8192"),
+    "maxLoadedModels": ("OLLAMA_MAX_LOADED_MODELS", 2, "1"),
+    "maxQueue": ("OLLAMA_MAX_QUEUE", 9, "64"),
+    "keepAlive": ("OLLAMA_KEEP_ALIVE", "-1", "30m"),
+    "kvCacheType": ("OLLAMA_KV_CACHE_TYPE", "q8_0", "f16"),
+    "flashAttention": ("OLLAMA_FLASH_ATTENTION", False, "1"),
+    "loadTimeout": ("OLLAMA_LOAD_TIMEOUT", "1h", "10m"),
+}
+
+
+def environment_of(spec: Object) -> dict[str, str]:
+    plan = plan_ollamanode(resource("OllamaNode", "a", {"replicas": 1, **spec}), observe(), NOW)
+    (container,) = plan.apply[1]["spec"]["template"]["spec"]["containers"]
+    return {one["name"]: one["value"] for one in container["env"]}
+
+
+def test_every_setting_has_its_variable_and_none_is_left_to_ollamas_own_default() -> None:
+    assert SETTINGS.keys() == {
+        field.alias for name, field in ServerSettings.model_fields.items() if name != "env"
+    }
+    own = environment_of({})
+    for field, (variable, value, default) in SETTINGS.items():
+        assert own[variable] == default
+        given = environment_of({"server": {field: value}})
+        # Ollama reads booleans as digits
+        assert given == {**own, variable: str(int(value) if value is False else value)}
+    more = {"name": "OLLAMA_DEBUG", "value": "1"}
+    assert environment_of({"server": {"env": [more]}}) == {**own, "OLLAMA_DEBUG": "1"}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "devices"), [("nvidia", None), ("amd", "void"), ("none", "void")]
+)
+def test_a_server_without_nvidia_gpus_is_not_shown_those_of_others(
+    vendor: str, devices: str | None
+) -> None:
+    assert environment_of({"gpu": {"vendor": vendor}}).get("NVIDIA_VISIBLE_DEVICES") == devices
+
+
 @pytest.mark.parametrize(
     ("image", "vendor", "reference"),
     [
@@ -170,6 +212,19 @@ def test_a_ready_server_is_reported_with_its_memory_and_source() -> None:
     (shown,) = plan.status["servers"]
     assert (shown["name"], shown["state"], shown["kubernetesNode"]) == ("a-0", "Ready", "gpu-a")
     assert [note.reason for note in plan.notes] == ["Ready"]
+
+
+@pytest.mark.parametrize(
+    ("active", "told"), [(None, None), ({}, 0), ({URL: 3}, 3), ({"http://10.0.0.2:11434": 3}, 0)]
+)
+def test_requests_under_way_are_told_where_routers_count_them(
+    active: dict[str, int] | None, told: int | None
+) -> None:
+    seen = replace(observe(stateful(), pod("a-0")), active=active)
+    (shown,) = plan_ollamanode(resource("OllamaNode", "a", {"replicas": 1}), seen, NOW).status[
+        "servers"
+    ]
+    assert shown.get("activeRequests") == told
 
 
 @pytest.mark.parametrize("spec", [{"replicas": 1}, {"perNode": {}}])
