@@ -333,6 +333,12 @@ class Emulator:
         answer = httpx.get(f"{self.url}/api/tags", trust_env=False).raise_for_status()
         return {one["name"]: one["digest"] for one in answer.json()["models"]}
 
+    def chats(self) -> tuple[int, int]:
+        """How many it answers now, and how many it was ever asked."""
+        answer = httpx.get(f"{self.url}/_emulator/stats", trust_env=False).raise_for_status()
+        stats = answer.json()
+        return stats["generating"], stats["requests"].get("/api/chat", 0)
+
 
 class Registry:
     """The cluster's registry of models."""

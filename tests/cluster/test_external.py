@@ -12,6 +12,7 @@ import pytest
 from dev.cluster import Cluster
 from dev.cluster.programs import free_ports
 from ollama_fleet.kube.kinds import DEPLOYMENT, MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
+from tests.cluster.chatting import chatting
 from tests.cluster.conftest import Kubectl
 from tests.cluster.elsewhere import emulator, registry_environment
 from tests.cluster.fleet import (
@@ -123,3 +124,26 @@ def test_a_cordoned_server_elsewhere_gets_neither_chats_nor_pulls(
         fleet.patch(OLLAMA_NODE, "box", {"spec": {"cordoned": False}})
         fleet.ready(MODEL_DISTRIBUTION, "m")
         eventually("chats go there", lambda: status_of_chat(address) == 200, within=15)
+
+
+def test_requests_under_way_are_told(
+    fleet: Fleet, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (port,) = free_ports(1)
+    slow = {"EMULATOR_TOKENS_PER_SECOND": "20", "EMULATOR_ANSWER_TOKENS": "60"}
+
+    def active(count: int) -> None:
+        fleet.until(
+            OLLAMA_NODE,
+            "box",
+            lambda obj: obj["status"]["servers"][0].get("activeRequests") == count,
+            within=20,
+        )
+
+    with emulator(port, tmp_path, **environment | slow) as url:
+        address = routed(fleet, url)
+        active(0)
+        with chatting(address, SMALL, 1) as chats:
+            active(1)
+        active(0)
+        assert chats.lost == 0, chats.reasons

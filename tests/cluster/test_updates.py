@@ -11,7 +11,7 @@ import pytest
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, POD, Object
 from tests.cluster.chatting import chatting
 from tests.cluster.conftest import Kubectl
-from tests.cluster.fleet import OPERATOR, SMALL, Fleet, distribution, ollama_node, router
+from tests.cluster.fleet import OPERATOR, SMALL, Fleet, distribution, ollama_node, router, told
 from tests.cluster.waiting import eventually
 
 STREAMS = 10
@@ -149,6 +149,29 @@ def test_a_machine_that_is_emptied_hands_its_server_over(fleet: Fleet, kubectl: 
         assert chats.lost == 0, chats.reasons
     finally:
         kubectl("uncordon", machine)
+
+
+def test_cordoned_servers_finish_their_streams_and_others_take_the_new_ones(fleet: Fleet) -> None:
+    url = serving(fleet, replicas=1)
+    other = servers(replicas=1)
+    other["metadata"]["name"] = "b"
+    fleet.apply(other)
+    both = [("a-0", "Installed"), ("b-0", "Installed")]
+    eventually("both have it", lambda: told(fleet.tasks("m"), "server", "state") == both)
+    before = uids(fleet)
+    a, b = (fleet.emulator(pod) for name in "ab" for pod in fleet.pods(name))
+    with chatting(url, SMALL, STREAMS) as chats:
+        eventually("some are answered there", lambda: a.chats()[0] > 1)
+        fleet.patch(OLLAMA_NODE, "a", {"spec": {"cordoned": True}})
+        fleet.until(
+            OLLAMA_NODE, "a", lambda obj: obj["status"]["servers"][0]["state"] == "Draining"
+        )
+        eventually("they have ended", lambda: a.chats()[0] == 0, within=20)
+        asked, others = a.chats()[1], b.chats()[1]
+        eventually("many go elsewhere", lambda: b.chats()[1] > others + STREAMS)
+        assert a.chats()[1] == asked
+    assert chats.lost == 0, chats.reasons
+    assert uids(fleet) == before
 
 
 def test_a_machine_that_is_uncordoned_serves_again(fleet: Fleet, kubectl: Kubectl) -> None:
