@@ -15,6 +15,7 @@ TOLERANCE = 0.97
 VRAM = "amd.com/gpu.vram"
 _MIXED = re.compile(re.escape(VRAM) + r"\.([0-9]+)G")
 _SMALLEST = ", the smallest of its GPUs"
+_SHARING = ("mps", "time-slicing")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def server_memory(
     """The memory of one server: from ResourceSlices, then its machine's labels, then the spec.
 
     For several GPUs it is their sum, as Ollama spreads a model over them. A time-sliced GPU is
-    counted whole (sharing gives no isolation), an MPS-shared one divided by its replicas.
+    counted whole (sharing gives no isolation), an MPS-shared one divided by its replicas. Several
+    shared ones count once: nobody says that they are not the same card.
     """
     gpu = spec.gpu
     if gpu.vendor == "none" and spec.external is None:
@@ -62,7 +64,8 @@ def server_memory(
         per_gpu, source = bytes_of(gpu.memory), "spec.gpu.memory"
     if per_gpu is None:
         return Memory(None, source, product)
-    return Memory(per_gpu * gpu.count, source, product)
+    shared = labels.get(f"{label_name(gpu)}.sharing-strategy") in _SHARING
+    return Memory(per_gpu * (1 if shared else gpu.count), source, product)
 
 
 def _cpu_memory(spec: OllamaNodeSpec) -> Memory:

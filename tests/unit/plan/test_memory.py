@@ -95,6 +95,7 @@ NVIDIA_LABEL = "label nvidia.com/gpu.memory"
         ),
         ("a100-single-mig", {}, 4864, NVIDIA_LABEL),
         ("l4-sliced", {}, 23034, f"{NVIDIA_LABEL}, time-sliced and not isolated"),
+        ("l4-sliced", {"count": 2}, 23034, f"{NVIDIA_LABEL}, time-sliced and not isolated"),
         ("l40-mps", {}, 11517, f"{NVIDIA_LABEL}, shared by MPS"),
         ("l40-mps", {"resourceName": "nvidia.com/gpu.shared"}, 11517, f"{NVIDIA_LABEL}, shared by"),
         ("mi300x", {"vendor": "amd"}, 196608, "label amd.com/gpu.vram"),
