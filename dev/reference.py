@@ -197,11 +197,18 @@ def _refusals(schema: Schema, forms: dict[str, str] | None = None) -> list[str]:
 def _scale(version: Schema) -> list[str]:
     if "scale" not in version["subresources"]:
         return []
-    return [
+    told = (
         "It has the scale subresource: `kubectl scale`, a HorizontalPodAutoscaler and KEDA set "
-        "`spec.replicas`.",
-        "",
-    ]
+        "`spec.replicas`."
+    )
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    if "default" not in spec["properties"]["replicas"]:
+        told += (
+            " One without that field has no number to scale: Kubernetes answers a reader of its "
+            "scale with 500 and the name of the field, an autoscaler says `FailedGetScale` and "
+            "leaves it alone, and `kubectl scale` is refused."
+        )
+    return [told, ""]
 
 
 def _columns(version: Schema) -> list[str]:

@@ -99,23 +99,24 @@ def test_a_router_tells_its_scale_without_a_number_of_its_own(
     assert scale_of(api, fleet, ROUTER, "chat")["spec"]["replicas"] == 2
 
 
-def test_servers_that_follow_machines_have_no_scale(fleet: Fleet, api: Api) -> None:
+def test_servers_that_follow_machines_have_no_scale(
+    fleet: Fleet, api: Api, kubectl: Kubectl
+) -> None:
+    """Which is no number that Kubernetes could give, and no mistake of its reader."""
     fleet.apply(ollama_node(perNode={}))
     refused = api.http.get(OLLAMA_NODE.path(fleet.namespace, "a", "scale"))
     assert refused.status_code == 500
     assert "replicas" in refused.json()["message"]
+    with pytest.raises(AssertionError, match=r"write exactly one of replicas .* perNode: \{\}"):
+        kubectl("scale", "ollamanode/a", "--replicas=3", "-n", fleet.namespace)
 
 
-def test_an_autoscaler_scales_servers_whose_use_is_told(
-    fleet: Fleet, api: Api, metrics: None
-) -> None:
-    fleet.apply(ollama_node(replicas=1))
-    fleet.ready(OLLAMA_NODE, "a")
-    # any program holds more than that
+def scale_by_memory(fleet: Fleet, name: str) -> None:
+    """Have an autoscaler keep an OllamaNode at 1 to 3 servers; any program holds too much for 1."""
     memory = {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Mi"}}
-    target = {"apiVersion": "ollamafleet.dev/v1alpha1", "kind": "OllamaNode", "name": "a"}
+    target = {"apiVersion": "ollamafleet.dev/v1alpha1", "kind": "OllamaNode", "name": name}
     scaler = {
-        "metadata": {"name": "a"},
+        "metadata": {"name": name},
         "spec": {
             "scaleTargetRef": target,
             "minReplicas": 1,
@@ -123,10 +124,30 @@ def test_an_autoscaler_scales_servers_whose_use_is_told(
             "metrics": [{"type": "Resource", "resource": memory}],
         },
     }
-    api.call("POST", SCALER.path(fleet.namespace), scaler)
+    fleet.api.call("POST", SCALER.path(fleet.namespace), scaler)
+
+
+def said_by_scaler(fleet: Fleet, name: str) -> dict[str, Object]:
+    """The conditions of an autoscaler, by type."""
+    found = fleet.get(SCALER, name) or {}
+    return {one["type"]: one for one in (found.get("status") or {}).get("conditions", ())}
+
+
+def test_an_autoscaler_scales_servers_whose_use_is_told(
+    fleet: Fleet, api: Api, metrics: None
+) -> None:
+    nowhere = {"nodeSelector": {"kubernetes.io/hostname": "none"}}
+    fleet.apply(ollama_node(replicas=1), ollama_node("every", perNode={}, template=nowhere))
+    fleet.ready(OLLAMA_NODE, "a")
+    for name in ("a", "every"):
+        scale_by_memory(fleet, name)
     fleet.until(OLLAMA_NODE, "a", lambda obj: obj["status"]["ready"] == "3/3")
-    conditions = api.call("GET", SCALER.path(fleet.namespace, "a"))["status"]["conditions"]
-    assert {one["type"]: one["status"] for one in conditions}["ScalingActive"] == "True"
+    assert said_by_scaler(fleet, "a")["ScalingActive"]["status"] == "True"
+
+    # servers that follow machines are left alone, and their autoscaler says what is missing
+    said = eventually("it says why", lambda: said_by_scaler(fleet, "every"))["AbleToScale"]
+    assert (said["status"], said["reason"]) == ("False", "FailedGetScale")
+    assert 'the spec replicas field ".spec.replicas" does not exist' in said["message"]
 
     # what they use stands beside the rest, and does not keep the operator writing
     fleet.patch(OLLAMA_NODE, "a", {"spec": {"weight": 50}})
