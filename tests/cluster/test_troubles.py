@@ -9,11 +9,27 @@ from typing import Any
 import pytest
 
 from dev.cluster import Cluster, Machine
-from ollama_fleet.kube.kinds import NETWORK_POLICY, NODE, OLLAMA_NODE, POD, Object
+from ollama_fleet.kube.kinds import (
+    MODEL_DISTRIBUTION,
+    NETWORK_POLICY,
+    NODE,
+    OLLAMA_NODE,
+    POD,
+    Object,
+)
 from ollama_fleet.plan.observed import Observed
 from ollama_fleet.plan.ollamanode import plan_ollamanode
 from tests.cluster.audit import Audit
-from tests.cluster.fleet import OPERATOR, Fleet, ollama_node, standing
+from tests.cluster.chatting import chatting
+from tests.cluster.fleet import (
+    OPERATOR,
+    SMALL,
+    Fleet,
+    distribution,
+    ollama_node,
+    router,
+    standing,
+)
 from tests.cluster.waiting import eventually
 from tests.unit.plan.objects import NOW
 
@@ -282,9 +298,13 @@ def test_only_routers_and_the_operator_reach_servers(fleet: Fleet) -> None:
     fleet.until(NETWORK_POLICY, "a-servers", lambda one: one["spec"] == policy["spec"])
 
 
-def test_a_machine_that_is_not_ready_is_told_until_it_is(fleet: Fleet, ill: str) -> None:
-    fleet.apply(ollama_node(**ON_ILL))
-    fleet.ready(OLLAMA_NODE, "a")
+def test_a_machine_that_is_not_ready_is_told_until_it_is_and_cuts_no_stream(
+    fleet: Fleet, ill: str
+) -> None:
+    slow = {"EMULATOR_TOKENS_PER_SECOND": "30", "EMULATOR_ANSWER_TOKENS": "30"}
+    fleet.apply(ollama_node(server_env=slow, **ON_ILL), ollama_node("b", server_env=slow))
+    fleet.apply(distribution("m", SMALL), router())
+    fleet.ready(MODEL_DISTRIBUTION, "m")
     since = "2026-01-01T00:00:00Z"
     down = {
         "type": "Ready",
@@ -293,7 +313,9 @@ def test_a_machine_that_is_not_ready_is_told_until_it_is(fleet: Fleet, ill: str)
         "message": "container runtime is down",
         "lastTransitionTime": since,
     }
-    message = spoilt(fleet, {"conditions": [down]}, "MachineNotReady")
+    with chatting(fleet.url(), SMALL, 4) as chats:
+        message = spoilt(fleet, {"conditions": [down]}, "MachineNotReady")
+    assert chats.lost == 0, chats.reasons
     assert f"machine {ill} is not Ready since {since}: container runtime is down." in message
     assert f"kubectl describe node {ill}" in message
     assert fleet.servers("a")["a-0"]["state"] == "Offline"
