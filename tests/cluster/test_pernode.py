@@ -113,6 +113,41 @@ def test_a_machine_that_joins_answers_within_ten_seconds_and_one_that_leaves_is_
     fleet.rests(3)
 
 
+def test_an_update_goes_from_machine_to_machine_with_the_models_in_memory(
+    fleet: Fleet, second: str
+) -> None:
+    fleet.cluster.add_machine(SECOND)
+    fleet.apply(ollama_node("every", perNode={}, gpu=GPU), distribution("m", SMALL), router())
+    fleet.ready(ROUTER, "chat")
+    eventually("there are two", lambda: len(fleet.servers("every")) == 2)
+    fleet.ready(MODEL_DISTRIBUTION, "m")
+    names = ["every-amd-a", f"every-{second}"]
+    for pod in fleet.pods("every"):
+        url = f"http://{pod['status']['podIP']}:11434/api/generate"
+        httpx.post(url, json={"model": SMALL}, timeout=20, trust_env=False).raise_for_status()
+    resident = [(name, [SMALL]) for name in names]
+
+    def everywhere() -> bool:
+        return told(fleet.servers("every").values(), "name", "resident") == resident
+
+    eventually("both tell it", everywhere, within=45)
+    before = {pod["metadata"]["uid"] for pod in fleet.pods("every")}
+    seen: set[tuple[str, ...]] = set()
+    fleet.patch(OLLAMA_NODE, "every", {"spec": {"server": {"keepAlive": "1h"}}})
+
+    def replaced() -> bool:
+        servers = fleet.servers("every")
+        seen.add(tuple(servers))
+        away = [one for one in servers.values() if one["state"] != "Ready" or one["restoring"]]
+        assert len(away) < 2, away
+        return not before & {pod["metadata"]["uid"] for pod in fleet.pods("every")}
+
+    eventually("both are others", replaced, within=90)
+    fleet.ready(OLLAMA_NODE, "every")
+    assert everywhere()
+    assert {name for shown in seen for name in shown} == set(names)
+
+
 def test_the_labels_of_a_machine_are_followed(fleet: Fleet, api: Api) -> None:
     fleet.apply(ollama_node("every", perNode={}, gpu=GPU), distribution("m", tiers=TIERS))
     fleet.ready(MODEL_DISTRIBUTION, "m")
