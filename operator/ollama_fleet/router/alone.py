@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ollama_fleet.router.config import ConfigError, Settings
+from ollama_fleet.router.config import ConfigError
 from ollama_fleet.router.server import Router
+from ollama_fleet.router.settings import Settings
 from ollama_fleet.router.snapshot import Snapshot
 
 log = logging.getLogger(__name__)

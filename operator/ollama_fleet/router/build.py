@@ -41,20 +41,27 @@ HOT = (
     "loading",
     "names",
     "options",
+    "places",
     "pool",
     "quota",
     "relay",
     "ring",
     "routes",
+    "settings",
     "sharing",
     "snapshot",
     "status",
     "tenants",
     "upstream",
     "usage",
+    "usual",
     "waiting",
 )
-"""The modules that every request runs through; the rest of the router stays Python."""
+"""The modules that every request runs through; the rest of the router stays Python.
+
+Also whatever has a coroutine: mypyc's (2.4) go wrong where an error is thrown into one that waits
+for another.
+"""
 
 _PACKAGE = "ollama_fleet.router"
 

@@ -1,7 +1,6 @@
 """Settings of the router: the fields of a Router's `spec`, from a file or from Kubernetes."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -11,12 +10,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ollama_fleet.api import alias
-from ollama_fleet.api.access import SecretRefs, header_fault
+from ollama_fleet.api.access import header_fault
 from ollama_fleet.api.quantity import bytes_of, seconds_of
 from ollama_fleet.api.router import Backend, RouterSpec
-from ollama_fleet.router.aliases import Alias, aliases_of
+from ollama_fleet.router.aliases import aliases_of
 from ollama_fleet.router.errors import Api
 from ollama_fleet.router.options import LOADING, Policy
+from ollama_fleet.router.settings import Settings
 from ollama_fleet.router.snapshot import Endpoint, State
 
 OLLAMA_PORT = 11434
@@ -24,53 +24,6 @@ OLLAMA_PORT = 11434
 
 class ConfigError(Exception):
     """A setting that cannot be used; the message is one line and names the field."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the router does, in seconds and bytes; a timeout of 0 is none."""
-
-    connect: float
-    first_byte: float
-    idle: float
-    total: float
-    attempts: int
-    retry_on: frozenset[str]
-    interval: float
-    probe_timeout: float
-    offline_after: float
-    failures: int
-    cooldown: float
-    max_cooldown: float
-    body_bytes: int
-    header_bytes: int
-    connections: int
-    apis: frozenset[Api]
-    strategy: str = "LeastLoad"
-    aliases: Mapping[str, Alias] = field(default_factory=dict)
-    """By lookup key."""
-    policy: Policy = field(default_factory=Policy)
-    queue_size: int = 512
-    queue_timeout: float = 60.0
-    per_server: int = 0
-    """Requests for a model at a server at a time; 0: as many as the server answers."""
-    access_log: bool = False
-    backends: tuple[Endpoint, ...] = field(default=())
-    backend_secrets: tuple[SecretRefs, ...] = ()
-    """The Secrets that each of the backends is reached by."""
-    keys_secret: str | None = None
-    """The Secret with its clients' keys."""
-    anonymous: bool | None = None
-    """Whether those without a key may ask too; None: nothing is said of who may."""
-    tls_secret: str | None = None
-    """The Secret with its certificate."""
-    replicas: int = 1
-    """How many routers share what a client may."""
-
-    @property
-    def guarded(self) -> bool:
-        """Whether it matters who asks."""
-        return self.keys_secret is not None or self.anonymous is False
 
 
 def load(path: Path) -> Settings:

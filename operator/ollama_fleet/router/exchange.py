@@ -162,8 +162,8 @@ class Exchange:
         """There is a connection: send the request on it."""
         assert self._server is not None
         self._upstream = upstream
-        self._call.sent = self._relay.loop.time()
-        self._wait(self._relay.settings.first_byte)
+        self._call.sent = now = self._relay.loop.time()
+        self._wait(self._relay.settings.first_byte, now)
         upstream.send(self, self._call.request, self._call.route.path)
 
     def connect_failed(self) -> None:
@@ -260,8 +260,8 @@ class Exchange:
 
     def waits(self, seconds: float) -> None:
         """From now on the request waits for a slot, `seconds` at most (0: for ever)."""
-        self.waiting_since = self._relay.loop.time()
-        self._wait(seconds)
+        self.waiting_since = now = self._relay.loop.time()
+        self._wait(seconds, now)
 
     def admitted(self, decision: Decision) -> None:
         """It is its turn."""
@@ -357,7 +357,7 @@ class Exchange:
         )
         call.bytes_out = len(body)
         front.write(message)
-        self._wait(self._relay.settings.idle)
+        self._wait(self._relay.settings.idle, call.began)
         if front.writing_paused:
             self.pause()
 
@@ -366,7 +366,7 @@ class Exchange:
         self._pieces.append(piece)
         self._call.bytes_out += len(piece)
         self._front.write(piece)
-        self._wait(self._relay.settings.idle)
+        self._wait(self._relay.settings.idle, self._relay.loop.time())
 
     def finished(self) -> None:
         """The answer is complete."""
@@ -412,8 +412,8 @@ class Exchange:
         if self._upstream is not None:
             self._upstream.resume()
 
-    def _wait(self, seconds: float) -> None:
-        until = self._relay.loop.time() + seconds if seconds else _FOREVER
+    def _wait(self, seconds: float, now: float) -> None:
+        until = now + seconds if seconds else _FOREVER
         self._front.deadline = until if until < self._end_by else self._end_by
 
     def _truncate(self, reason: str) -> None:

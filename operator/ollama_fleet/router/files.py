@@ -10,9 +10,10 @@ import yaml
 from ollama_fleet.api.keys import ENTRY, Clients, clients_in
 from ollama_fleet.api.tls import Pair, serve
 from ollama_fleet.kube.access import value_of
-from ollama_fleet.router.config import ConfigError, Settings, load
+from ollama_fleet.router.config import ConfigError, load
 from ollama_fleet.router.ownsecrets import INTERVAL
 from ollama_fleet.router.server import Router
+from ollama_fleet.router.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,11 @@ from ollama_fleet.kube.client import Kube
 from ollama_fleet.kube.errors import KubeError
 from ollama_fleet.router import COMPILED
 from ollama_fleet.router.alone import Following, checked, say_who_answers, url_of
-from ollama_fleet.router.config import ConfigError, Settings, load, settings_of
+from ollama_fleet.router.config import ConfigError, load, settings_of
 from ollama_fleet.router.discovery import Discovery
 from ollama_fleet.router.files import Files
 from ollama_fleet.router.server import Router
+from ollama_fleet.router.settings import Settings
 
 log = logging.getLogger("ollama_fleet.router")
 

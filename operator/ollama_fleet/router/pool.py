@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from ollama_fleet.router.forward import Opening
 from ollama_fleet.router.upstream import Upstream
@@ -20,7 +20,7 @@ class Pool:
     def __init__(self, loop: asyncio.AbstractEventLoop, endpoint: "Endpoint") -> None:
         self._loop = loop
         self._idle: list[Upstream] = []
-        self._tls = _tls_context(endpoint) if endpoint.tls else None
+        self.tls = _tls_context(endpoint) if endpoint.tls else None
         self.endpoint = endpoint
         self.opening = Opening(endpoint)
         self.connections: set[Upstream] = set()
@@ -69,17 +69,6 @@ class Pool:
         self.closed = True
         while self._idle:
             self._idle.pop().close()
-
-    async def connect(self, seconds: float) -> Upstream:
-        """A new connection; raises OSError (TimeoutError is one)."""
-        async with asyncio.timeout(seconds or None):
-            _, connection = await self._loop.create_connection(
-                lambda: cast(Any, Upstream(self)),
-                self.endpoint.host,
-                self.endpoint.port,
-                ssl=self._tls,
-            )
-        return cast(Upstream, connection)
 
 
 def _tls_context(endpoint: "Endpoint") -> ssl.SSLContext:

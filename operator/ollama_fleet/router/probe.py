@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from ollama_fleet.router.config import Settings
 from ollama_fleet.router.names import lookup_key
+from ollama_fleet.router.settings import Settings
 from ollama_fleet.router.snapshot import Endpoint, Fleet, Loaded, Model, Server, Snapshot, State
 
 log = logging.getLogger(__name__)

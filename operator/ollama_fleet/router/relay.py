@@ -1,24 +1,22 @@
 """What all exchanges share: the fleet, the settings, the counts, and connections to servers."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ollama_fleet.router.accounting import Accounting
 from ollama_fleet.router.admission import Admission
 from ollama_fleet.router.call import Call
-from ollama_fleet.router.config import Settings
+from ollama_fleet.router.connecting import Connector
 from ollama_fleet.router.estimates import Estimates
 from ollama_fleet.router.gate import Gate
 from ollama_fleet.router.pool import Pool
+from ollama_fleet.router.settings import Settings
 from ollama_fleet.router.sharing import Shares
 from ollama_fleet.router.snapshot import Fleet, Server, Snapshot
 
 if TYPE_CHECKING:
     from ollama_fleet.router.exchange import Exchange
-
-log = logging.getLogger(__name__)
 
 
 class Relay:
@@ -44,7 +42,7 @@ class Relay:
         self._loaded_listeners: list[Callable[[str], None]] = []
         self._turns: dict[str, int] = {}
         self._pools: dict[str, Pool] = {}
-        self._connecting: set[asyncio.Task[None]] = set()
+        self._connector = Connector(loop)
         fleet.on_change(self._follow)
         self.admission = Admission(self, shares)
         self.on_over(self.admission.over)
@@ -99,22 +97,7 @@ class Relay:
 
     def connect(self, exchange: "Exchange", pool: Pool) -> None:
         """Open a connection for an exchange; rare enough for a task."""
-        task = self.loop.create_task(self._connect(exchange, exchange.attempt, pool))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
-
-    async def _connect(self, exchange: "Exchange", attempt: int, pool: Pool) -> None:
-        try:
-            upstream = await pool.connect(self.settings.connect)
-        except (OSError, UnicodeError) as error:  # a name that IDNA cannot encode is the latter
-            log.info("cannot connect to %s: %s", pool.endpoint.name, error or "timed out")
-            if exchange.attempt == attempt:
-                exchange.connect_failed()
-            return
-        if exchange.attempt == attempt:
-            exchange.connected(upstream)
-        else:
-            pool.put(upstream)
+        self._connector.connect(exchange, pool, self.settings.connect)
 
     def expire(self, now: float) -> None:
         """Close idle connections that have grown old."""

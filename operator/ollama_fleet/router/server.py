@@ -11,7 +11,6 @@ from ollama_fleet.router.accesslog import AccessLog
 from ollama_fleet.router.accounting import Accounting
 from ollama_fleet.router.breaker import Breaker
 from ollama_fleet.router.certificate import Certificate
-from ollama_fleet.router.config import Settings
 from ollama_fleet.router.exchange import Exchange
 from ollama_fleet.router.exposition import Served
 from ollama_fleet.router.front import Front
@@ -22,6 +21,7 @@ from ollama_fleet.router.operators import Operators
 from ollama_fleet.router.probe import Prober
 from ollama_fleet.router.relay import Relay
 from ollama_fleet.router.replicas import Replicas, new_name
+from ollama_fleet.router.settings import Settings
 from ollama_fleet.router.sharing import Shares
 from ollama_fleet.router.snapshot import Fleet
 from ollama_fleet.router.state import shown, state_of
@@ -63,7 +63,7 @@ class Router:
         self._tenants = Tenants(self.relay, self._not_ready)
         self._frontage = self._new_frontage(self._tenants)
         self.wedges = Wedges(loop, self.fleet, self._exchanges)
-        self.relay.on_over(self.wedges.over)
+        self.relay.on_over(self.wedges.places.over)
         metrics = Metrics(
             self.accounting, self.fleet, loop.time, self._own_metrics, queues(admission)
         )

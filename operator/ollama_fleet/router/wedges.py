@@ -14,9 +14,9 @@ from ollama_fleet.router.call import Call
 from ollama_fleet.router.errors import Api
 from ollama_fleet.router.exchange import Exchange
 from ollama_fleet.router.names import lookup_key
+from ollama_fleet.router.places import FIRST_PAUSE, Place, Places
 from ollama_fleet.router.probe import client_of
 from ollama_fleet.router.snapshot import MEND_SECONDS, Fleet, Load, Server
-from ollama_fleet.router.usual import History
 from ollama_fleet.router.wedge import Sight, Stage, Waiting
 
 log = logging.getLogger(__name__)
@@ -24,42 +24,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 _AGAIN = 0.25
 _ONE_TOKEN = {"stream": False, "options": {"num_predict": 1}}
-FIRST_PAUSE, LAST_PAUSE = 30.0, 600.0
-"""Seconds between tries of a wedged model; less and less often, as each keeps it in memory."""
-
-
-class _Place:
-    """A model on a server."""
-
-    __slots__ = (
-        "check",
-        "checked",
-        "embeds",
-        "history",
-        "left",
-        "model",
-        "pause",
-        "proven",
-        "server",
-        "try_at",
-    )
-
-    def __init__(self, server: Server, model: str, history: History) -> None:
-        self.server = server
-        self.model = model
-        self.history = history  # of the model, on all servers
-        self.left = 0.0
-        self.proven = 0.0  # when it first answered since it is in memory; 0: it has not
-        self.embeds = False
-        self.check: asyncio.Task[None] | None = None
-        self.checked = 0.0
-        self.pause = FIRST_PAUSE
-        self.try_at = 0.0
-
-    def forget_check(self) -> None:
-        if self.check is not None:
-            self.check.cancel()
-            self.check = None
+LAST_PAUSE = 600.0
+"""Seconds between tries of a wedged model in the end, as each keeps it in memory."""
 
 
 class Wedges:
@@ -74,32 +40,9 @@ class Wedges:
         self._loop = loop
         self._fleet = fleet
         self._exchanges = exchanges
-        self._places: dict[tuple[Load, str], _Place] = {}
-        self._histories: dict[str, History] = {}
+        self.places = Places(loop)
         self._streams: dict[Exchange, bool] = {}
         self._next = 0.0
-
-    def over(self, call: Call) -> None:
-        """A call has ended. Every one comes here, so little is done."""
-        server = call.server
-        if server is None or not call.sent or call.route.shows:
-            return
-        reason = call.reason
-        if reason != "ClientLeft" and call.status != 200:
-            return
-        load, now = server.load, call.ended
-        place = self._places.get((load, call.model)) or self._place(server, call.model)
-        place.embeds = call.route.embeds
-        if reason == "ClientLeft":
-            place.left = now
-        if not call.began:
-            return
-        load.heard[call.model] = now
-        if not place.proven:
-            place.proven = now
-        elif call.sent >= place.proven and not reason:
-            sent, size = call.sent, len(call.request.body)
-            place.history.answered(now, call.began - sent, now - sent, size, call.streamed)
 
     def look(self, now: float) -> None:
         """Called often; looks at what waits once a second."""
@@ -110,11 +53,13 @@ class Wedges:
         self._forget()
         for (_, model), found in waiting.items():
             if (server := found[0].at) is not None:
-                self._place(server, model)
+                self.places.of(server, model)
         loading = {
-            load for load, model in waiting if model not in self._places[load, model].server.loaded
+            load
+            for load, model in waiting
+            if model not in self.places.known[load, model].server.loaded
         }
-        for (load, model), place in list(self._places.items()):
+        for (load, model), place in list(self.places.known.items()):
             found = waiting.get((load, model), [])
             if model in load.wedged:
                 self._try_again(place, now)
@@ -131,17 +76,8 @@ class Wedges:
 
     def close(self) -> None:
         """Stop checking."""
-        for place in self._places.values():
+        for place in self.places.known.values():
             place.forget_check()
-
-    def _place(self, server: Server, model: str) -> _Place:
-        place = self._places.get((server.load, model))
-        if place is None:
-            history = self._histories.get(model)
-            if history is None:
-                history = self._histories[model] = History(self._loop.time())
-            place = self._places[server.load, model] = _Place(server, model, history)
-        return place
 
     def _under_way(
         self, now: float
@@ -170,18 +106,18 @@ class Wedges:
 
     def _forget(self) -> None:
         """What is out of memory is neither wedged nor proven; what has left is nobody's concern."""
-        for (load, model), place in list(self._places.items()):
+        for (load, model), place in list(self.places.known.items()):
             current = self._fleet.get(place.server.name)
             if current is None or current.load is not load:
                 place.forget_check()
-                del self._places[load, model]
+                del self.places.known[load, model]
                 continue
             place.server = current
             if model not in current.loaded:
                 self._gone(place)
 
     def _sight(
-        self, place: _Place, found: list[Exchange], streams: int, blocked: bool, now: float
+        self, place: Place, found: list[Exchange], streams: int, blocked: bool, now: float
     ) -> Sight:
         waits = [
             Waiting(one.call.sent, len(one.call.request.body), self._streams.get(one, True))
@@ -203,7 +139,7 @@ class Wedges:
             checking=checking,
         )
 
-    def _accuse(self, place: _Place, found: list[Exchange], now: float) -> None:
+    def _accuse(self, place: Place, found: list[Exchange], now: float) -> None:
         place.forget_check()
         place.pause, place.try_at = FIRST_PAUSE, now + FIRST_PAUSE
         place.server.load.wedged[place.model] = now
@@ -217,7 +153,7 @@ class Wedges:
         place.checked = now
         place.check = self._loop.create_task(self._mend(place, back))
 
-    def _try_again(self, place: _Place, now: float) -> None:
+    def _try_again(self, place: Place, now: float) -> None:
         if place.check is not None:
             usual = place.history.usual(now)
             if now - place.checked >= max(wedge.CHECK, wedge.patience((), usual)):
@@ -227,7 +163,7 @@ class Wedges:
         elif now >= place.try_at:
             self._check(place, now)
 
-    async def _mend(self, place: _Place, back: Iterable[Exchange]) -> None:
+    async def _mend(self, place: Place, back: Iterable[Exchange]) -> None:
         """Have the model taken out of memory, which frees what is stuck, now that no request of
         this router is there for it; then those that found no other server begin anew."""
         gone = False
@@ -249,20 +185,20 @@ class Wedges:
             for exchange in back:
                 exchange.again()
 
-    def _gone(self, place: _Place) -> None:
+    def _gone(self, place: Place) -> None:
         place.proven = place.left = 0.0
         place.server.load.heard.pop(place.model, None)
         self._clear(place, "is out of memory")
 
-    def _clear(self, place: _Place, why: str) -> None:
+    def _clear(self, place: Place, why: str) -> None:
         if place.server.load.wedged.pop(place.model, None) is not None:
             log.info("%s: %s %s; requests go there again", place.server.name, place.model, why)
 
-    def _check(self, place: _Place, now: float) -> None:
+    def _check(self, place: Place, now: float) -> None:
         place.checked = now
         place.check = self._loop.create_task(self._ask(place))
 
-    async def _ask(self, place: _Place) -> None:
+    async def _ask(self, place: Place) -> None:
         """The smallest request there is; whatever it is answered, the model is not wedged."""
         answered = False
         with suppress(httpx.HTTPError, OSError, ValueError):

@@ -19,7 +19,8 @@ import yaml
 
 from dev.ollama import process
 from ollama_fleet.router.alone import Following, url_of, who_answers
-from ollama_fleet.router.config import Settings, load
+from ollama_fleet.router.config import load
+from ollama_fleet.router.settings import Settings
 from tests.component.router.conftest import QUICK, Running, Serve, Start
 from tests.component.router.peers import Backend, chat, eventually, say
 

@@ -1,5 +1,6 @@
 """Which of its two forms the router runs in."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -76,3 +77,9 @@ def test_a_build_for_another_python_is_not_used(tree: Path) -> None:
 def test_what_is_compiled_is_there() -> None:
     assert [name for name in HOT if not (SOURCE / "router" / f"{name}.py").is_file()] == []
     assert list(HOT) == sorted(HOT)
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_no_coroutine_is_compiled(name: str) -> None:
+    tree = ast.parse((SOURCE / "router" / f"{name}.py").read_text())
+    assert not [node.name for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef)]
