@@ -43,7 +43,9 @@ _TOKENS: Final = re.compile(_TOKEN + rb"++")
 _HOST_VALUE: Final = re.compile(rb"(?:[A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LONE_LINE_END: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 _LENGTH_DIGITS: Final = 15
-_TEXT: Final = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
+_NUL_FOR_CONTROLS: Final = bytes(
+    byte if byte == 0x09 or 0x20 <= byte != 0x7F else 0 for byte in range(0x100)
+)
 
 HEAD_END: Final = b"\r\n\r\n"
 
@@ -280,7 +282,7 @@ def _lines_of(head: bytes) -> list[bytes]:
 
 def _is_text(lines: list[bytes]) -> bool:
     """No control characters, and no CR or LF by itself, which would end a line for others."""
-    return not b"".join(lines).translate(None, _TEXT)
+    return b"".join(lines).translate(_NUL_FOR_CONTROLS).find(b"\0") < 0
 
 
 # What comes first is the same for most requests, whatever the rest.
@@ -310,9 +312,15 @@ def head_fault(start: bytes) -> FramingError | None:
 
 def _length(value: bytes) -> int:
     digits = value.strip()
-    if not digits.isdigit() or len(digits) > _LENGTH_DIGITS:
+    length = 0
+    for digit in digits:
+        if not 0x30 <= digit <= 0x39:
+            length = -1
+            break
+        length = 10 * length + digit - 0x30
+    if not digits or length < 0 or len(digits) > _LENGTH_DIGITS:
         raise FramingError(400, "Content-Length is one plain number")
-    return int(digits)
+    return length
 
 
 def _options(value: bytes) -> frozenset[bytes]:

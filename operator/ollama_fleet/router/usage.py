@@ -5,9 +5,6 @@ from typing import Final
 
 TAIL_BYTES: Final = 4096
 _MOST_DIGITS: Final = 12
-_OLLAMA: Final = (b'"prompt_eval_count":', b'"eval_count":')
-_OPENAI: Final = (b'"prompt_tokens":', b'"completion_tokens":')
-_ANTHROPIC: Final = (b'"input_tokens":', b'"output_tokens":')
 
 Usage = tuple[int | None, int | None]
 """Tokens taken in and given out, as far as they are told."""
@@ -18,21 +15,20 @@ def usage_of(tail: bytes) -> Usage:
 
     Inside a JSON string a quote is escaped, so generated text cannot be taken for a count.
     """
-    if b'eval_count":' in tail:
-        return _counts(tail, _OLLAMA)
-    if b'put_tokens":' in tail:
-        return _counts(tail, _ANTHROPIC)
-    return _counts(tail, _OPENAI)
+    given = _count(tail, b'"eval_count":')
+    if given is not None:
+        return _count(tail, b'"prompt_eval_count":'), given
+    if tail.rfind(b'_tokens":') < 0:
+        return _count(tail, b'"prompt_eval_count":'), None
+    taken, given = _count(tail, b'"input_tokens":'), _count(tail, b'"output_tokens":')
+    if taken is None and given is None:
+        taken, given = _count(tail, b'"prompt_tokens":'), _count(tail, b'"completion_tokens":')
+    return taken, given
 
 
 def tail_of(pieces: Iterable[bytes]) -> bytes:
     """The end of an answer, where its usage stands."""
     return b"".join(pieces)[-TAIL_BYTES:]
-
-
-def _counts(tail: bytes, keys: tuple[bytes, bytes]) -> Usage:
-    taken, given = keys
-    return _count(tail, taken), _count(tail, given)
 
 
 def _count(tail: bytes, key: bytes) -> int | None:
