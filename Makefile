@@ -62,8 +62,12 @@ test-component: tools compiled ## one program at a time, against real peers; the
 test-cluster: tools compiled ## the whole, on a real Kubernetes
 	@$(BIN)/pytest tests/cluster
 
+.PHONY: test-docs
+test-docs: tools ## every command of the README and docs, on a real Kubernetes
+	@$(BIN)/pytest tests/docs
+
 .PHONY: test
-test: check test-unit test-component test-cluster ## everything
+test: check test-unit test-component test-cluster test-docs ## everything
 
 .PHONY: image-test
 image-test: .venv.stamp ## build the image in earnest (root, buildah, debootstrap; two minutes)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from dev import chart, reference, sizes
+from dev import chart, reference, sizes, values
 from dev.cluster.errors import ClusterError
 from dev.dashboards import fleet, routers
 from ollama_fleet.api.crd import RESOURCES, crd
@@ -26,6 +26,7 @@ def documents() -> dict[Path, str]:
     pages[sizes.PAGE] = sizes.page()
     for name, board in (("fleet", fleet.dashboard()), ("routers", routers.dashboard())):
         pages[DASHBOARDS / f"{name}.json"] = json.dumps(board, indent=1) + "\n"
+    pages[ROOT / "docs" / "reference" / "values.md"] = values.page()
     folders = (ROOT / "crds", ROOT / "charts" / "ollama-fleet" / "files" / "crds")
     return pages | {
         folder / f"{resource.plural}.yaml": dump(crd(resource))

@@ -62,9 +62,3 @@ def test_ci_runs_the_tests_as_the_readme_says() -> None:
     commands = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line]
     assert commands[-1] == "make test"
     assert "make test" in [line for _, text in BLOCKS for line in text.splitlines()]
-
-
-def test_every_link_leads_to_a_file() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        if not target.startswith("http"):
-            assert (ROOT / target).exists(), target

@@ -1,10 +1,13 @@
 """docs/reference: every field is there, and every link leads somewhere."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from dev import values
 from dev.reference import page, pages
 from ollama_fleet.api.crd import RESOURCES, Resource
 from ollama_fleet.router.accesslog import EMPTY
@@ -64,3 +67,21 @@ def test_the_keys_of_the_access_log_are_told_and_no_others() -> None:
     text = (ROOT / "docs" / "reference" / "observing.md").read_text()
     section = text.partition("## The access log")[2].partition("\n## ")[0]
     assert re.findall(r"^\| `(\w+)` ", section, re.MULTILINE) == list(EMPTY)
+
+
+def test_every_value_of_the_chart_is_told() -> None:
+    told = {one.path for one in values.values()}
+    given = yaml.safe_load((values.CHART / "values.yaml").read_text())
+
+    def leaves(value: object, path: str) -> Iterator[str]:
+        if path in told:
+            yield path
+        elif isinstance(value, dict):
+            for name, below in value.items():
+                yield from leaves(below, f"{path}.{name}" if path else name)
+        else:
+            raise AssertionError(f"{path} is not told")
+
+    assert sorted(leaves(given, "")) == sorted(told)
+    tag = next(one for one in values.values() if one.path == "image.tag")
+    assert tag.about == "Empty: the chart's appVersion."
