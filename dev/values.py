@@ -92,18 +92,28 @@ def _type(value: Value) -> str:
     schema = value.schema
     if "enum" in schema:
         return " or ".join(f"`{one}`" for one in schema["enum"])
-    match schema.get("type"):
-        case "boolean":
-            return "true or false"
-        case "integer":
-            least, most = schema.get("minimum"), schema.get("maximum")
-            return "integer" if most is None else f"integer, {least} to {most}"
-        case "array":
-            items = schema.get("items", {}).get("type")
-            return "list of objects" if items == "object" else "list of text"
-        case "string":
-            return "text"
-    return "object"
+    kinds = [schema.get("type") or _kind(value.default)]
+    for choice in ("anyOf", "oneOf"):
+        kinds = [one["type"] for one in schema.get(choice, ())] or kinds
+    kinds = kinds[0] if isinstance(kinds[0], list) else kinds
+    return " or ".join(_named(kind, value) for kind in kinds)
+
+
+def _kind(default: Any) -> str:
+    kinds = {bool: "boolean", int: "integer", str: "string", list: "array"}
+    return kinds.get(type(default), "object")
+
+
+def _named(kind: str, value: Value) -> str:
+    schema = value.schema
+    if kind == "integer" and "maximum" in schema:
+        return f"integer, {schema['minimum']} to {schema['maximum']}"
+    if kind == "array":
+        first = value.default[0] if value.default else None
+        items = schema.get("items", {})
+        objects = items.get("type", "object") == "object" or isinstance(first, dict)
+        return "list of objects" if objects else "list of text"
+    return {"boolean": "true or false", "string": "text"}.get(kind, kind)
 
 
 def _default(value: Any) -> str:

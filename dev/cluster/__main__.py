@@ -111,7 +111,7 @@ def _print_usage(cluster: Cluster, with_fleet: bool) -> None:
     own = f"      (version {KUBERNETES}: {cluster.kubectl})" if kubectl == "kubectl" else ""
     if with_fleet:
         print(f"  {kubectl} get ollama -A{own}")
-        print(f"  {kubectl} apply -f manifests/samples/")
+        print(f"  {kubectl} apply -f manifests/samples/cpu-only.yaml")
     else:
         print(f"  {kubectl} get nodes{own}")
     print(f"  {python} -m dev.cluster add-machine gpu-48g --gpu-memory 48Gi")

@@ -62,6 +62,8 @@ def server_memory(
         per_gpu, source = _published(gpu, published, labels) or _labelled(gpu, labels)
     if per_gpu is None and gpu.memory is not None:
         per_gpu, source = bytes_of(gpu.memory), "spec.gpu.memory"
+    if per_gpu is None and pod is not None and kubernetes_node is None:
+        source = "unknown until its pod is on a machine"
     if per_gpu is None:
         return Memory(None, source, product)
     shared = labels.get(f"{label_name(gpu)}.sharing-strategy") in _SHARING

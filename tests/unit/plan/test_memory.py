@@ -228,3 +228,11 @@ def test_slices_of_a_card_are_not_taken_for_the_card() -> None:
 )
 def test_a_card_that_reports_a_little_less_counts(size: int, wanted: int, counts: bool) -> None:
     assert enough(size, wanted) is counts
+
+
+def test_of_a_pod_without_a_machine_it_is_not_known_yet() -> None:
+    waiting = pod("a-0", on=None)
+    spec = OllamaNodeSpec.model_validate({"replicas": 1})
+    assert server_memory(spec, None, waiting).source == "unknown until its pod is on a machine"
+    told = OllamaNodeSpec.model_validate({"replicas": 1, "gpu": {"memory": "16Gi"}})
+    assert server_memory(told, None, waiting).size == 16 * GIB
