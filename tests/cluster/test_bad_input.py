@@ -151,3 +151,22 @@ def test_what_is_deleted_while_stalled_is_gone(fleet: Fleet, kind: Kind) -> None
     fleet.stalls(kind, "chat", "NoServers")
     fleet.delete(kind, "chat")
     fleet.gone(kind, "chat", within=5)
+
+
+def test_what_others_made_is_left_alone(fleet: Fleet) -> None:
+    ports = [{"port": 80, "targetPort": 8080}]
+    theirs = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "chat"},
+        "spec": {"selector": {"app": "theirs"}, "ports": ports},
+    }
+    fleet.apply(ollama_node(), theirs)
+    before = fleet.get(SERVICE, "chat")
+    fleet.apply(router("chat"))
+    message = fleet.stalls(ROUTER, "chat", "ApplyRefused")
+    assert "Service chat is there already, and not of this resource. Delete that" in message
+    assert fleet.get(SERVICE, "chat") == before
+    fleet.apply(router("a-servers"))
+    assert "Service a-servers is" in fleet.stalls(ROUTER, "a-servers", "ApplyRefused")
+    fleet.ready(OLLAMA_NODE, "a")

@@ -32,14 +32,19 @@ _SUFFIXES = {
 
 
 class RefusedError(Exception):
-    """The API server will not have an object; only the user can change that."""
+    """An object cannot be had, and only the user can change that; `remedy` says how."""
+
+    def __init__(self, told: str, remedy: str = "Correct the spec.") -> None:
+        super().__init__(told)
+        self.remedy = remedy
 
 
 async def apply(context: Context, plan: Plan) -> bool:
     """Make the plan's objects so, and delete what it gives up; whether anything was written.
 
     What is as it should be already is not written again. Raises RefusedError where the API
-    server calls an object invalid or forbidden by policy, KubeError for all else.
+    server calls an object invalid or forbidden by policy, or where its name is somebody else's,
+    KubeError for all else.
     """
     written = [await _apply(context, wanted) for wanted in plan.apply]
     for gone in plan.delete:
@@ -99,6 +104,7 @@ async def _apply(context: Context, wanted: Object) -> bool:
     live = context.store.get(kind_of(wanted), meta["namespace"], meta["name"])
     if live is not None and covers(live, wanted):
         return False
+    await _refuse_theirs(context, wanted, live)
     try:
         applied = await context.kube.apply(wanted)
     except Invalid as error:
@@ -114,6 +120,30 @@ async def _apply(context: Context, wanted: Object) -> bool:
         raise
     context.store.put(applied)
     return True
+
+
+async def _refuse_theirs(context: Context, wanted: Object, live: Object | None) -> None:
+    """Raise RefusedError where the name is that of an object made for something else, which
+    server-side apply would take away."""
+    kind, meta = kind_of(wanted), wanted["metadata"]
+    name = meta["name"]
+    if live is None:
+        named = f"metadata.name={name}"
+        found = await context.kube.list(kind, meta["namespace"], field_selector=named)
+        live = next(iter(found), None)
+    if live is None or made_for_the_same(live, wanted):
+        return
+    remedy = f"Delete that {kind}, or give this resource another name."
+    raise RefusedError(f"{kind} {name} is there already, and not of this resource", remedy)
+
+
+def made_for_the_same(live: Object, wanted: Object) -> bool:
+    """Whether both are of one resource: ``live`` has the labels, or an owner of the same name."""
+    mine, other = wanted["metadata"], live["metadata"]
+    if (mine.get("labels") or {}).items() <= (other.get("labels") or {}).items():
+        return True
+    owners = {(one["kind"], one["name"]) for one in other.get("ownerReferences") or ()}
+    return any((one["kind"], one["name"]) in owners for one in mine.get("ownerReferences") or ())
 
 
 def marked(wanted: Object) -> Object:

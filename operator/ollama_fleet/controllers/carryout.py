@@ -63,7 +63,7 @@ async def carry_out(
             plan = look(refused)
         await report(context, obj, plan)
     except RefusedError as error:
-        verdict = Verdict.stuck(Reason.APPLY_REFUSED, f"{error}. Correct the spec.")
+        verdict = Verdict.stuck(Reason.APPLY_REFUSED, f"{error}. {error.remedy}")
         await report(context, obj, stalled(context, obj, plan, verdict))
         return Result(soonest(plan.requeue_after, AGAIN))
     except NotFound:

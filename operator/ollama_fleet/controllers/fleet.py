@@ -7,7 +7,7 @@ from dataclasses import replace
 from pydantic import ValidationError
 
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
-from ollama_fleet.api.servers import MODELDISTRIBUTION_LABEL, OLLAMANODE_LABEL
+from ollama_fleet.api.servers import OLLAMANODE_LABEL
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.stores import Stores
@@ -28,7 +28,6 @@ from ollama_fleet.kube.kinds import (
 from ollama_fleet.plan.devices import Devices
 from ollama_fleet.plan.machines import offers_less
 from ollama_fleet.plan.manifest import name_of
-from ollama_fleet.plan.result import Plan
 from ollama_fleet.plan.servers import Server, pod_ready, servers_of
 from ollama_fleet.plan.stores import Neighbour, store_of, templates
 from ollama_fleet.plan.volumes import Volumes, by_name, uses
@@ -189,19 +188,6 @@ def manifests_of(context: Context, namespace: str, distribution: str) -> tuple[O
     while one := context.store.get(CONFIG_MAP, namespace, name_of(distribution, len(found) + 1)):
         found.append(one)
     return tuple(found)
-
-
-async def foreign_manifest(context: Context, plan: Plan) -> str | None:
-    """The name of a ConfigMap that the plan would take from somebody else."""
-    for wanted in plan.apply:
-        meta = wanted["metadata"]
-        if context.store.get(CONFIG_MAP, meta["namespace"], meta["name"]) is not None:
-            continue
-        live = await context.kube.get(CONFIG_MAP, meta["name"], meta["namespace"])
-        label = MODELDISTRIBUTION_LABEL
-        if live and (live["metadata"].get("labels") or {}).get(label) != meta["labels"][label]:
-            return str(meta["name"])
-    return None
 
 
 def _owner(obj: Object) -> tuple[str, str]:

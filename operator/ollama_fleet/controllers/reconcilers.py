@@ -7,7 +7,6 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec
 from ollama_fleet.controllers.carryout import (
     NOT_YET,
@@ -15,13 +14,11 @@ from ollama_fleet.controllers.carryout import (
     fleet_known,
     invalid,
     living,
-    stalled,
 )
 from ollama_fleet.controllers.comparisons import Comparisons, fresh_from
 from ollama_fleet.controllers.context import Context, Reconcilers
 from ollama_fleet.controllers.facts import RegistryFacts
 from ollama_fleet.controllers.fleet import (
-    foreign_manifest,
     manifests_of,
     servers_in,
     shared_urls,
@@ -46,7 +43,6 @@ from ollama_fleet.kube.kinds import (
     ROUTER,
 )
 from ollama_fleet.plan import distribution, prune
-from ollama_fleet.plan.conditions import Verdict
 from ollama_fleet.plan.demands import key
 from ollama_fleet.plan.result import soonest
 from ollama_fleet.plan.servers import Server
@@ -197,13 +193,6 @@ class ModelDistributions:
         )
         notes = (*made.plan.notes, *prune.notes(removed))
         plan = replace(made.plan, notes=notes, requeue_after=after)
-        if foreign := await foreign_manifest(self._context, plan):
-            verdict = Verdict.stuck(
-                Reason.APPLY_REFUSED,
-                f"ConfigMap {foreign} is where the manifest belongs, and is somebody else's. "
-                "Delete or rename it.",
-            )
-            plan = stalled(self._context, wanted, plan, verdict)
         return await carry_out(self._context, wanted, lambda _: plan)
 
     async def _prune(

@@ -29,8 +29,13 @@ class FakeApi:
         self.statuses: list[Any] = []
         self.events: list[str] = []
         self.patches: list[Any] = []
+        self.there: list[Object] = []
         self.refuses: Exception | None = None
         self.version = 10
+
+    async def list(self, kind: Kind, namespace: str, *, field_selector: str) -> list[Object]:
+        assert (namespace, field_selector) == ("llm", "metadata.name=a")
+        return self.there
 
     async def apply(self, obj: Object) -> Object:
         if self.refuses:
@@ -138,6 +143,39 @@ async def test_a_refusal_is_for_the_user(context: Any, api: FakeApi) -> None:
     api.refuses = Invalid(422, "Invalid", "spec.replicas: must not be negative")
     with pytest.raises(RefusedError, match=r"^StatefulSet a: spec\.replicas"):
         await carry_out(context, workload())
+
+
+MINE = {"labels": {"ollamafleet.dev/ollamanode": "a"}}
+OWNED = {"ownerReferences": [{"kind": "OllamaNode", "name": "a", "uid": "of an earlier one"}]}
+
+
+def named(**metadata: Any) -> Object:
+    return workload() | {"metadata": {"name": "a", "namespace": "llm", **metadata}}
+
+
+@pytest.mark.parametrize("there", [{}, {"labels": {"ollamafleet.dev/router": "a"}}])
+@pytest.mark.parametrize("seen", [False, True])
+async def test_what_is_not_of_the_resource_is_left_alone(
+    context: Any, api: FakeApi, there: dict[str, Any], seen: bool
+) -> None:
+    live = named(uid="9", resourceVersion="3", **there)
+    if seen:
+        context.store.put(live)
+    else:
+        api.there = [live]
+    with pytest.raises(RefusedError, match="StatefulSet a is there already") as refused:
+        await carry_out(context, named(**MINE, **OWNED))
+    assert refused.value.remedy == "Delete that StatefulSet, or give this resource another name."
+    assert api.applied == []
+
+
+@pytest.mark.parametrize("there", [MINE, OWNED])
+async def test_what_lost_its_labels_or_its_owner_is_still_of_the_resource(
+    context: Any, api: FakeApi, there: dict[str, Any]
+) -> None:
+    api.there = [named(**there)]
+    await carry_out(context, named(**MINE, **OWNED))
+    assert len(api.applied) == 1
 
 
 UNKNOWN = ".spec.rules[0].timeouts: field not declared in schema"
