@@ -18,6 +18,7 @@ from ollama_fleet.router.framing import Response
 from ollama_fleet.router.front import Front
 from ollama_fleet.router.pool import Pool
 from ollama_fleet.router.relay import Relay
+from ollama_fleet.router.sentences import none_left, not_begun, unreachable
 from ollama_fleet.router.snapshot import Server
 from ollama_fleet.router.upstream import Upstream
 from ollama_fleet.router.usage import tail_of, usage_of
@@ -96,7 +97,7 @@ class Exchange:
         """Choose a server and send it the request, at once or when it is its turn."""
         decision = self.choose()
         if decision.server is None and decision.reason != "NoSlot":
-            self._refuse(self._none_left(decision))
+            self._refuse(none_left(decision, self._call.name, self._relay.settings))
         elif decision.server is None or (
             self._call.model in self._relay.admission.lines and not self._call.route.shows
         ):
@@ -218,9 +219,7 @@ class Exchange:
         self._release()
         decision = self._retry(cause)
         if decision is None:
-            tried = len(self._tried)
-            sentence = f"no server with '{self._call.name}' could be reached; tried {tried}"
-            self._refuse(Refusal(503, sentence, reason="Unreachable", retry_after=1))
+            self._refuse(unreachable(self._call.name, len(self._tried)))
         else:
             self._proceed(decision)
 
@@ -399,8 +398,7 @@ class Exchange:
         if self._call.began:
             self._truncate("IdleTimeout")
         else:
-            sentence = f"the server did not begin to answer with '{self._call.name}' in time"
-            self._refuse(Refusal(504, sentence, reason="FirstByteTimeout"))
+            self._refuse(not_begun(self._call.name))
 
     def pause(self) -> None:
         """The client is slow."""
@@ -461,25 +459,3 @@ class Exchange:
         if not self._call.position:
             return fields
         return (*fields, (b"x-ollama-fleet-queue-position", b"%d" % self._call.position))
-
-    def _none_left(self, decision: Decision) -> Refusal:
-        count, name = decision.holders, self._call.name
-        servers = "the server" if count == 1 else f"all {count} servers"
-        verb = "is" if count == 1 else "are"
-        fails = "keeps failing" if count == 1 else "keep failing"
-        settings = self._relay.settings
-        if decision.reason == "AllFull":
-            return Refusal(
-                503, f"{servers} with '{name}' {verb} busy", reason="Busy", retry_after=1
-            )
-        if decision.reason == "AllWedged":
-            told = "does not answer" if count == 1 else "do not answer"
-            sentence = f"{servers} with '{name}' {told} with it any more and must be restarted"
-            return Refusal(503, sentence, reason="Wedged", retry_after=30)
-        if decision.reason == "AllFailing":
-            wait = max(1, round(settings.cooldown))
-            sentence = f"{servers} with '{name}' {fails}; try again in {wait} s"
-            return Refusal(503, sentence, reason="Failing", retry_after=wait)
-        wait = max(1, round(settings.interval))
-        sentence = f"{servers} with '{name}' {verb} not ready; try again in {wait} s"
-        return Refusal(503, sentence, reason="NotReady", retry_after=wait)
