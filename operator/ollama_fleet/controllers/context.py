@@ -63,6 +63,8 @@ class Settings:
     """The mirror that servers pull through."""
     router_cluster_role: str = "ollama-fleet-router"
     """The ClusterRole that lets routers see servers."""
+    router_role: str = ""
+    """A Role that does in each namespace, where there are no rights to a ClusterRole."""
     connect_timeout: float = 2.0
     """Seconds to wait for a connection to an Ollama server or a registry."""
     request_timeout: float = 10.0
@@ -73,6 +75,8 @@ class Settings:
     """Pulls at once, over all ModelDistributions."""
     offline_after: float = 60.0
     """Seconds without an answer after which a server is Offline."""
+    deployment: str = ""
+    """The Deployment in the operator's own namespace that runs it, where one does."""
 
 
 @dataclass(frozen=True, slots=True)

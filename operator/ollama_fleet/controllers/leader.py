@@ -7,7 +7,7 @@ from datetime import datetime
 
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.kube import Conflict, Kube, KubeError, Object
-from ollama_fleet.kube.kinds import LEASE
+from ollama_fleet.kube.kinds import DEPLOYMENT, LEASE
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,10 @@ class LeadershipLostError(Exception):
 
 
 class Leader:
-    """One candidate, known by `identity`, for the Lease `name`."""
+    """One candidate, known by `identity`, for the Lease `name`.
+
+    The Lease is the Deployment's, where one is named: Kubernetes removes it with that.
+    """
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class Leader:
         identity: str,
         namespace: str,
         name: str = "ollama-fleet-operator",
+        deployment: str = "",
     ) -> None:
         self._kube = kube
         self._clock = clock
@@ -41,6 +45,7 @@ class Leader:
         self._identity = identity
         self._namespace = namespace
         self._name = name
+        self._deployment = deployment
         self._lease: Object | None = None
         self._seen: tuple[str, float] = ("", 0.0)
         self._never = asyncio.Event()
@@ -114,19 +119,31 @@ class Leader:
             lease = await self._kube.get(LEASE, self._name, self._namespace)
             if lease is None:
                 first = {"acquireTime": now, "leaseTransitions": 0}
-                self._lease = await self._kube.create(self._named(ours | first))
+                self._lease = await self._kube.create(await self._owned(self._named(ours | first)))
                 return self._identity
             spec = lease.get("spec") or {}
             holder = spec.get("holderIdentity") or ""
             if holder not in ("", self._identity) and not self._expired(lease):
                 return str(holder)
             turn = {"acquireTime": now, "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
-            self._lease = await self._kube.update(lease | {"spec": spec | ours | turn})
+            taken = await self._owned(lease | {"spec": spec | ours | turn})
+            self._lease = await self._kube.update(taken)
         except Conflict:
             lease = await self._kube.get(LEASE, self._name, self._namespace)
             self._lease = lease
             return str(((lease or {}).get("spec") or {}).get("holderIdentity") or "nobody")
         return self._identity
+
+    async def _owned(self, lease: Object) -> Object:
+        """The Lease, as one of the Deployment's that runs this candidate."""
+        if not self._deployment:
+            return lease
+        owner = await self._kube.get(DEPLOYMENT, self._deployment, self._namespace)
+        if owner is None:
+            return lease
+        meta = {key: owner["metadata"][key] for key in ("name", "uid")}
+        reference = {"apiVersion": DEPLOYMENT.api_version, "kind": DEPLOYMENT.kind, **meta}
+        return lease | {"metadata": lease["metadata"] | {"ownerReferences": [reference]}}
 
     def _expired(self, lease: Object) -> bool:
         """By our own clock alone, from when the Lease was last seen to change."""

@@ -29,9 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _run(given: argparse.Namespace) -> int:
     settings = Settings(
         namespace=given.own_namespace,
+        deployment=given.own_deployment,
         namespaces=tuple(dict.fromkeys(given.namespace or ())),
         image=given.image,
         router_cluster_role=given.router_cluster_role,
+        router_role=given.router_role,
         mirror=_mirror(given),
         probe_interval=given.probe_interval,
         offline_after=given.offline_after,
@@ -75,6 +77,12 @@ def parser() -> argparse.ArgumentParser:
         help="where the leader's Lease lives (POD_NAMESPACE; %(default)s)",
     )
     add(
+        "--own-deployment",
+        metavar="NAME",
+        default=env("OLLAMA_FLEET_DEPLOYMENT") or "",
+        help="with which that Lease goes (OLLAMA_FLEET_DEPLOYMENT)",
+    )
+    add(
         "--leader-elect",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -96,6 +104,12 @@ def parser() -> argparse.ArgumentParser:
         default=env("OLLAMA_FLEET_ROUTER_CLUSTER_ROLE") or "ollama-fleet-router",
         metavar="NAME",
         help="the ClusterRole routers are bound to (OLLAMA_FLEET_ROUTER_CLUSTER_ROLE; %(default)s)",
+    )
+    add(
+        "--router-role",
+        default=env("OLLAMA_FLEET_ROUTER_ROLE") or "",
+        metavar="NAME",
+        help="a Role in each namespace to bind routers to instead (OLLAMA_FLEET_ROUTER_ROLE)",
     )
     add(
         "--probe-interval",

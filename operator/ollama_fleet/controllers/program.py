@@ -111,6 +111,7 @@ class Operator:
                 self._random,
                 self._options.identity,
                 self._options.settings.namespace,
+                deployment=self._options.settings.deployment,
             )
             if self._options.leader_elect:
                 await leader.acquire()

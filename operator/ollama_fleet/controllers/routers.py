@@ -78,7 +78,8 @@ class Routers:
             ),
             unread=unread,
         )
-        program = router.Program(context.settings.image, context.settings.router_cluster_role)
+        settings = context.settings
+        program = router.Program(settings.image, settings.router_cluster_role, settings.router_role)
         plan = router.plan_router(wanted, observed, program, context.clock.now())
         spec = RouterSpec.model_validate(wanted["spec"])
         if not (router.backend_secrets(wanted["spec"]) or router.own_secrets(spec) or unread):

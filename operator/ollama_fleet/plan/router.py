@@ -29,10 +29,12 @@ TEMPLATE_ANNOTATION = "ollamafleet.dev/template"
 
 @dataclass(frozen=True)
 class Program:
-    """How routers are run: the image, and the ClusterRole that lets them see servers."""
+    """How routers are run: the image, and what lets them see servers."""
 
     image: str
     cluster_role: str
+    role: str = ""
+    """A Role of their own namespace, in the ClusterRole's place."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,9 @@ def _service_account(router: Object) -> Object:
 
 
 def _role_binding(router: Object, program: Program) -> Object:
+    # What a binding binds to can never change: hence a name for each.
+    if program.role:
+        return _binding(router, "router-reads", {"kind": "Role", "name": program.role})
     return _binding(router, "router", {"kind": "ClusterRole", "name": program.cluster_role})
 
 

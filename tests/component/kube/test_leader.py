@@ -8,7 +8,7 @@ import pytest
 
 from ollama_fleet.controllers.leader import Leader, LeadershipLostError
 from ollama_fleet.kube import Kube, Object
-from ollama_fleet.kube.kinds import LEASE
+from ollama_fleet.kube.kinds import DEPLOYMENT, LEASE
 from tests.component.kube.conftest import eventually
 from tests.component.kube.proxy import Proxy
 
@@ -42,6 +42,31 @@ async def lease(kube: Kube, namespace: str) -> Object:
     found = await kube.get(LEASE, "ollama-fleet-operator", namespace)
     assert found is not None
     return found
+
+
+async def test_its_lease_goes_with_its_deployment(kube: Kube, namespace: str) -> None:
+    labels = {"app": "operator"}
+    meta = {"name": "operator", "namespace": namespace, "labels": labels}
+    container = {"name": "operator", "image": "ollama-fleet/ollama-fleet:0.1.0"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    spec = {"selector": {"matchLabels": labels}, "template": template, "replicas": 0}
+    await kube.apply(
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec}
+    )
+    stray = Leader(kube, FastClock(), lambda: 0.5, "stray", namespace)
+    await stray.acquire()
+    await stray.release()
+    assert "ownerReferences" not in (await lease(kube, namespace))["metadata"]
+    leader = Leader(kube, FastClock(), lambda: 0.5, "a", namespace, deployment="operator")
+    await leader.acquire()
+    (owner,) = (await lease(kube, namespace))["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"]) == ("Deployment", "operator")
+    await kube.delete(DEPLOYMENT, "operator", namespace)
+
+    async def gone() -> bool:
+        return await kube.get(LEASE, "ollama-fleet-operator", namespace) is None
+
+    await eventually(gone)
 
 
 async def test_the_first_leads_and_renews(kube: Kube, namespace: str, candidate: Candidate) -> None:

@@ -44,6 +44,18 @@ def of_now(spec: Object, pod: Object) -> Object:
     return pod
 
 
+def test_where_there_is_no_cluster_role_it_has_a_role() -> None:
+    observed = Observed(None, None, (), ())
+    program = Program("ollama-fleet:1", "ollama-fleet-router", "fleets-router")
+    made = plan_router(resource("Router", "chat", {}), observed, program, NOW)
+    first = next(one for one in made.apply if one["kind"] == "RoleBinding")
+    usual = next(one for one in plan({}, None).apply if one["kind"] == "RoleBinding")
+    assert (first["roleRef"]["kind"], first["roleRef"]["name"]) == ("Role", "fleets-router")
+    assert first["subjects"] == usual["subjects"]
+    # what a binding binds to can never change
+    assert first["metadata"]["name"] != usual["metadata"]["name"]
+
+
 def test_a_router_is_a_deployment_a_service_and_the_least_rights() -> None:
     account, binding, role, second, service, deployment = plan({}, None, server()).apply
     assert account["kind"] == "ServiceAccount"
