@@ -23,12 +23,14 @@ compiled: .venv.stamp ## compile the router's hot path (half a minute; skipped w
 	@$(BIN)/python operator/ollama_fleet/router/build.py
 
 .PHONY: check
-check: .venv.stamp ## lint, types, layers (seconds)
+check: .venv.stamp ## lint, types, layers, chart and manifests (seconds; helm is built on first use)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python -m dev.promtool check
+	@$(BIN)/yamllint --strict .
+	@$(BIN)/python -m dev.conformity
 
 .PHONY: format
 format: .venv.stamp ## let ruff tidy the code

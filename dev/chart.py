@@ -7,25 +7,21 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dev.cluster import gobuild
 from dev.cluster.errors import ClusterError
+from dev.gotool import GoTool, Say
 
 HELM = "v4.3.1"
 CHART = Path(__file__).resolve().parent.parent / "charts" / "ollama-fleet"
-_MODULE = f"helm.sh/helm/v4/cmd/helm@{HELM}"
-_PACKAGES = 1100  # compiled in a build from nothing, for the progress line alone
 
-Say = Callable[[str], None]
 Object = dict[str, Any]
 
 
@@ -33,20 +29,32 @@ class ChartError(Exception):
     """What helm says is wrong with the chart or the values."""
 
 
+def _usable(helm: Path) -> bool:
+    try:
+        answer = subprocess.run(
+            [str(helm), "version", "--short"], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return re.match(r"v[34]\b", answer.stdout) is not None
+
+
+_TOOL = GoTool(
+    "helm", "helm.sh/helm/v4/cmd/helm", HELM, 1100, "about 2 minutes on 2 cores", _usable
+)
+
+
 def find_helm(say: Say, environment: Mapping[str, str] = os.environ) -> Path:
     """Return a helm of version 3 or 4; `say` gets a line per step of making one.
 
     Raises ClusterError where there is none and none can be built.
     """
-    found = shutil.which("helm", path=environment.get("PATH"))
-    if found and _usable(Path(found)):
-        return Path(found)
-    home = environment.get("XDG_CACHE_HOME") or Path(environment.get("HOME") or "~") / ".cache"
-    cache = Path(home).expanduser() / "ollama-fleet"
-    helm = cache / f"helm-{HELM}" / "helm"
-    if not os.access(helm, os.X_OK):
-        _build(helm, cache, say)
-    return helm
+    return _TOOL.find(say, environment)
+
+
+def on_path(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """The helm on PATH, or one that was built before; None: nothing is made."""
+    return _TOOL.there(environment)
 
 
 def render(
@@ -55,12 +63,14 @@ def render(
     values: Object | None = None,
     release: str = "ollama-fleet",
     namespace: str = "ollama-fleet",
+    hooks: bool = False,
 ) -> dict[str, list[Object]]:
-    """The chart's objects by template, such as "deployment.yaml"; hooks are left out.
+    """The chart's objects by template, such as "deployment.yaml"; hooks, where they are wanted.
 
     Raises ChartError.
     """
-    command = ["template", release, str(CHART), "--namespace", namespace, "--no-hooks"]
+    command = ["template", release, str(CHART), "--namespace", namespace]
+    command += [] if hooks else ["--no-hooks"]
     text = run(helm, *command, "--values", "-", *arguments, stdin=yaml.safe_dump(values or {}))
     objects: dict[str, list[Object]] = {}
     for document in re.split(r"^---$", text, flags=re.MULTILINE):
@@ -104,27 +114,6 @@ def _without_helm(found: Any) -> Any:
             if name not in ("helm.sh/chart", "app.kubernetes.io/managed-by")
         }
     return [_without_helm(item) for item in found] if isinstance(found, list) else found
-
-
-def _usable(helm: Path) -> bool:
-    try:
-        answer = subprocess.run(
-            [str(helm), "version", "--short"], capture_output=True, text=True, timeout=20
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return re.match(r"v[34]\b", answer.stdout) is not None
-
-
-def _build(helm: Path, cache: Path, say: Say) -> None:
-    cache.mkdir(parents=True, exist_ok=True)
-    go = gobuild.find_go(cache, say, "put helm on PATH")
-    say(f"no helm on PATH: building {HELM} with {go}: about 2 minutes on 2 cores, once")
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=cache) as made:
-        arguments = ["install", "-ldflags", "-s -w", _MODULE]
-        gobuild.compile_with(go, arguments, cache, _PACKAGES, say, GOBIN=made)
-        helm.parent.mkdir(exist_ok=True)
-        (Path(made) / "helm").replace(helm)
 
 
 def main(arguments: Sequence[str]) -> int:

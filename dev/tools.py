@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dev import chart, promtool
+from dev import chart, conformity, promtool
 from dev.cluster import ClusterError, binary
 from dev.ollama import binary as ollama
 
@@ -23,6 +23,7 @@ def main() -> int:
             "Kubernetes": lambda: binary.find(say).directory,
             "Ollama": ollama.ensure,
             "helm": lambda: chart.find_helm(say),
+            "kubeconform": lambda: conformity.find_kubeconform(say),
         }
         for name, find in steps.items():
             began = time.monotonic()

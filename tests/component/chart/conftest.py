@@ -1,6 +1,7 @@
 """A helm, and an API server with RBAC in force."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,11 +45,19 @@ def cluster(
 
 @pytest.fixture(scope="session")
 def kubectl(cluster: Cluster) -> Kubectl:
-    """kubectl's output; a failure raises with what it says."""
+    return kubectl_of(cluster)
+
+
+def kubectl_of(cluster: Cluster) -> Kubectl:
+    """Gives kubectl's output; a failure raises with what it says."""
 
     def run(*arguments: str, stdin: str | None = None) -> str:
         command = [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig), *arguments]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+        # of its own, as kubectl remembers for minutes which kinds an address has
+        environment = {**os.environ, "KUBECACHEDIR": str(cluster.directory / "kube-cache")}
+        done = subprocess.run(
+            command, input=stdin, env=environment, capture_output=True, text=True, timeout=120
+        )
         if done.returncode:
             raise KubectlError(done.stderr.strip())
         return done.stdout

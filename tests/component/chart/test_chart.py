@@ -1,33 +1,30 @@
 """The chart, rendered by helm."""
 
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dev.chart import CHART, ChartError, render, run
+from dev.conformity import SETTINGS
 from dev.generate import ROOT
+from ollama_fleet.api import API_VERSION
+from ollama_fleet.api.router import RouterSpec
+from ollama_fleet.plan.router import Observed, Program, plan_router
 
 Object = dict[str, Any]
 
+RECOMMENDED = {
+    f"app.kubernetes.io/{name}" for name in ("name", "instance", "version", "part-of", "managed-by")
+}
 READ = ["list", "watch"]
 
 
 def test_helm_finds_nothing_to_complain_about(helm: Path) -> None:
     assert "0 chart(s) failed" in run(helm, "lint", "--strict", str(CHART))
-
-
-def test_the_pods_are_restricted(helm: Path) -> None:
-    (deployment,) = render(helm)["deployment.yaml"]
-    pod = deployment["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
 
 
 def test_the_operator_is_told_where_it_is_and_what_to_run(helm: Path) -> None:
@@ -241,21 +238,192 @@ def test_a_mirror_is_there_if_wanted(helm: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "path", "why"),
     [
-        ({"image": {"repositry": "x"}}, "repositry"),
-        ({"image": {"digest": "latest"}}, "/image/digest"),
-        ({"replicas": -1}, "/replicas"),
-        ({"watchNamespaces": ["Not_A_Name"]}, "/watchNamespaces/0"),
-        ({"logFormat": "xml"}, "/logFormat"),
-        ({"mirror": {"registries": ["ftp://a"]}}, "/mirror/registries/0"),
-        ({"mirror": {"size": "much"}}, "/mirror/size"),
-        ({"watchNamespace": "llm"}, "watchNamespace"),
+        ({"image": {"repositry": "x"}}, "/image", "'repositry' not allowed"),
+        ({"image": {"digest": "latest"}}, "/image/digest", "does not match pattern"),
+        ({"replicas": "2"}, "/replicas", "want integer"),
+        ({"replicas": -1}, "/replicas", "minimum"),
+        ({"watchNamespace": "llm"}, "", "'watchNamespace' not allowed"),
+        ({"watchNamespaces": "llm"}, "/watchNamespaces", "want array"),
+        ({"watchNamespaces": ["Not_A_Name"]}, "/watchNamespaces/0", "does not match pattern"),
+        ({"imagePullSecrets": ["registry"]}, "/imagePullSecrets/0", "want object"),
+        ({"logFormat": "xml"}, "/logFormat", "must be one of 'json', 'text'"),
+        ({"crds": {"keep": "yes"}}, "/crds/keep", "want boolean"),
+        ({"rbac": {"scope": "Namespace"}}, "/rbac/scope", "'Cluster', 'Namespaced'"),
+        ({"resources": {"limit": {}}}, "/resources", "'limit' not allowed"),
+        ({"tolerations": [{"effects": "NoExecute"}]}, "/tolerations/0", "'effects' not allowed"),
+        ({"metrics": {"podMonitor": {"enable": True}}}, "/metrics/podMonitor", "'enable'"),
+        ({"mirror": {"registries": ["ftp://a"]}}, "/mirror/registries/0", "does not match"),
+        ({"mirror": {"size": "much"}}, "/mirror/size", "does not match pattern"),
+        ({"probes": {"interval": 30}}, "/probes/interval", "want string"),
+        (
+            {"commonLabels": {"app.kubernetes.io/name": "x"}},
+            "/commonLabels/app.kubernetes.io~1name",
+            "false schema",
+        ),
+        ({"test": {"timeout": "soon"}}, "/test/timeout", "does not match pattern"),
     ],
 )
-def test_a_wrong_value_is_refused_by_name(helm: Path, values: Object, said: str) -> None:
-    with pytest.raises(ChartError, match=said):
+def test_a_mistake_is_refused_with_its_path(
+    helm: Path, values: Object, path: str, why: str
+) -> None:
+    with pytest.raises(ChartError) as refused:
         render(helm, values=values)
+    (line,) = (each for each in str(refused.value).splitlines() if each.startswith("- at '"))
+    assert line.startswith(f"- at '{path}': ")
+    assert why in line
+
+
+def test_no_value_is_taken_that_is_not_known() -> None:
+    """Open are objects whose fields are Kubernetes' or the user's."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    left_open = {
+        path for path, each in objects_of(schema) if each.get("additionalProperties", True)
+    }
+    assert left_open == {
+        "global",
+        "test.ollamaNode",  # a spec, which the API server reads
+        "test.router",
+        "affinity.nodeAffinity",
+        "affinity.podAffinity",
+        "affinity.podAntiAffinity",
+        "selector.matchExpressions",
+        "variable.valueFrom",
+        "amounts",
+        "labels",
+        "strings",
+    }
+
+
+def objects_of(schema: Object, path: str = "") -> Iterator[tuple[str, Object]]:
+    """Every object of a schema, by where it is."""
+    if schema.get("type") == "object":
+        yield path, schema
+    for name, each in {**schema.get("properties", {}), **schema.get("definitions", {})}.items():
+        yield from objects_of(each, f"{path}.{name}".lstrip("."))
+    if "items" in schema:
+        yield from objects_of(schema["items"], path)
+
+
+def test_labels_and_annotations_reach_every_object(helm: Path) -> None:
+    values = {
+        **SETTINGS["with everything"],
+        "commonLabels": {"team": "ml"},
+        "commonAnnotations": {"owner": "ml@example.com"},
+    }
+    found = [each for of in render(helm, values=values, hooks=True).values() for each in of]
+    assert {each["kind"] for each in found} >= {"Job", "Pod", "PodMonitor", "NetworkPolicy"}
+    for each in found:
+        named = f"{each['kind']} {each['metadata']['name']}"
+        assert each["metadata"]["labels"]["team"] == "ml", named
+        assert each["metadata"]["annotations"]["owner"] == "ml@example.com", named
+        assert set(each["metadata"]["labels"]) >= RECOMMENDED, named
+        template = (each.get("spec") or {}).get("template", {}).get("metadata")
+        assert template is None or template["labels"]["team"] == "ml", named
+        chosen = (each.get("spec") or {}).get("selector") or {}
+        assert "team" not in (chosen.get("matchLabels") or chosen), named
+
+
+def test_every_pod_is_restricted(helm: Path) -> None:
+    rendered = render(helm, values=SETTINGS["with everything"], hooks=True)
+    pods = [pod for of in rendered.values() for each in of if (pod := pod_of(each))]
+    assert len(pods) == 4
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+def pod_of(found: Object) -> Object | None:
+    spec: Object = found.get("spec") or {}
+    if found["kind"] == "Pod":
+        return spec
+    pod: Object | None = (spec.get("template") or {}).get("spec")
+    return pod
+
+
+def test_without_the_cluster_it_has_roles_alone(helm: Path) -> None:
+    values: Object = {"rbac": {"scope": "Namespaced"}, "crds": {"enabled": False}}
+    wide = render(helm)
+    (here,) = [render(helm, values=values, namespace="llm", release="r", hooks=True)]
+    kinds = {each["kind"] for of in here.values() for each in of}
+    assert not {kind for kind in kinds if kind.startswith(("Cluster", "CustomResource"))}
+    assert {each["metadata"]["namespace"] for of in here.values() for each in of} == {"llm"}
+    operator, router = here["roles.yaml"]
+    of_cluster, _, of_router = wide["clusterroles.yaml"]
+    assert router["rules"] == of_router["rules"]
+    handing_out = [each for each in of_cluster["rules"] if "bind" in each["verbs"]]
+    assert operator["rules"] == [each for each in of_cluster["rules"] if each not in handing_out]
+    (binding,) = here["bindings.yaml"]
+    assert binding["roleRef"]["kind"] == "Role"
+    assert binding["roleRef"]["name"] == operator["metadata"]["name"]
+    (container,) = here["deployment.yaml"][0]["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert environment["OLLAMA_FLEET_ROUTER_ROLE"] == router["metadata"]["name"]
+    assert "OLLAMA_FLEET_ROUTER_CLUSTER_ROLE" not in environment
+    assert "--namespace=llm" in container["args"]
+    many = render(helm, values={**values, "watchNamespaces": ["a", "b"]})
+    assert [each["metadata"]["namespace"] for each in many["roles.yaml"]] == ["a", "a", "b", "b"]
+
+
+def test_two_operators_are_not_evicted_at_once(helm: Path) -> None:
+    assert "poddisruptionbudget.yaml" not in render(helm)
+    ((budget,),) = [render(helm, values={"replicas": 2})["poddisruptionbudget.yaml"]]
+    (deployment,) = render(helm, values={"replicas": 2})["deployment.yaml"]
+    assert budget["spec"]["selector"] == deployment["spec"]["selector"]
+    assert budget["spec"]["maxUnavailable"] == 1
+
+
+def test_metrics_are_read_by_those_who_may(helm: Path) -> None:
+    (policy,) = render(helm)["networkpolicy.yaml"]
+    (deployment,) = render(helm)["deployment.yaml"]
+    assert policy["spec"]["podSelector"] == deployment["spec"]["selector"]
+    ((rule,),) = [policy["spec"]["ingress"]]
+    assert rule["ports"] == [{"port": "http", "protocol": "TCP"}]
+    (nobody,) = render(helm, values={"networkPolicy": {"metricsFrom": []}})["networkpolicy.yaml"]
+    assert nobody["spec"]["ingress"] == []
+    assert "networkpolicy.yaml" not in render(helm, values={"networkPolicy": {"enabled": False}})
+
+
+def test_routers_are_found_wherever_they_are(helm: Path) -> None:
+    def monitor(**values: Any) -> Object:
+        wanted = {"metrics": {"podMonitor": {"enabled": True}}, **values}
+        (found,) = render(helm, values=wanted)["servicemonitor.yaml"]
+        spec: Object = found["spec"]
+        return spec
+
+    assert monitor()["namespaceSelector"] == {"any": True}
+    limited = monitor(watchNamespaces=["llm"])
+    assert limited["namespaceSelector"] == {"matchNames": ["llm"]}
+    (endpoint,) = limited["podMetricsEndpoints"]
+    spec = RouterSpec.model_validate({})
+    made = plan_of_router(spec)
+    assert endpoint["port"] in [port["name"] for port in made]
+
+
+def plan_of_router(spec: RouterSpec) -> list[Object]:
+    """The ports of a router's pods."""
+    meta = {"name": "chat", "namespace": "llm", "uid": "1"}
+    router = {"apiVersion": API_VERSION, "kind": "Router", "metadata": meta, "spec": spec.wire()}
+    observed = Observed(None, None, (), ())
+    plan = plan_router(router, observed, Program("image", "role"), datetime.now(UTC))
+    (deployment,) = (each for each in plan.apply if each["kind"] == "Deployment")
+    ports: list[Object] = deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
+    return ports
+
+
+def test_who_leaves_with_the_definitions_sees_fleets_off(helm: Path) -> None:
+    assert "uninstall.yaml" not in render(helm, hooks=True)
+    gone = render(helm, values={"crds": {"keep": False}}, hooks=True)["uninstall.yaml"]
+    assert all(each["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete" for each in gone)
+    (role,) = (each for each in gone if each["kind"] == "ClusterRole")
+    assert [rule["verbs"] for rule in role["rules"]] == [["list", "delete"]]
 
 
 def test_the_chart_carries_the_definitions_as_they_are() -> None:

@@ -88,6 +88,11 @@ def test_a_sample_is_read_as_it_was_meant(sample: Path) -> None:
         assert "namespace" not in found["metadata"]
 
 
+def test_every_sample_is_in_their_list() -> None:
+    listed = (MANIFESTS / "samples" / "README.md").read_text()
+    assert [path.name for path in SAMPLES if f"]({path.name})" not in listed] == []
+
+
 def test_samples_do_not_take_each_others_names() -> None:
     found = [identity(each) for path in SAMPLES for each in yaml.safe_load_all(path.read_text())]
     assert len(found) == len(set(found)) > 3
