@@ -1,4 +1,4 @@
-"""A fleet on the local cluster: the operator from manifests/, the sample, models to pull."""
+"""A fleet on the local cluster: the operator by chart or manifests/, the sample, models to pull."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from dev import chart
 from dev.cluster.cluster import REPOSITORY, Cluster
 from dev.cluster.errors import ClusterError
 from dev.ollama import binary
@@ -44,12 +45,23 @@ def prepare(directory: Path) -> str:
     return _EMULATED
 
 
-def install(cluster: Cluster) -> None:
-    """Apply manifests/ and return when the operator is available. Raises ClusterError."""
-    kubectl(cluster, "apply", "--server-side", "-k", "manifests/")
+def install(cluster: Cluster, helm: Path | None) -> str:
+    """Install the chart with helm, or without one manifests/, and return when the operator is
+    available; the command, in short. Raises ClusterError.
+    """
     namespace, deployment = OPERATOR
     timeout = f"--timeout={_AVAILABLE_WITHIN}"
+    if helm is not None:
+        where = ("--namespace", namespace, "--create-namespace", "--kubeconfig")
+        install = ("install", namespace, str(chart.CHART), *where, str(cluster.kubeconfig))
+        try:
+            chart.run(helm, *install, "--wait", timeout)
+        except chart.ChartError as error:
+            raise ClusterError(f"helm install: {error}") from None
+        return "helm install charts/ollama-fleet"
+    kubectl(cluster, "apply", "--server-side", "-k", "manifests/")
     kubectl(cluster, "rollout", "status", "-n", namespace, deployment, timeout)
+    return "kubectl apply -k manifests/"
 
 
 def apply_sample(cluster: Cluster, namespace: str = "default") -> None:

@@ -168,7 +168,7 @@ async def run(directory: Path) -> dict[str, Figure]:
         )
         stack.callback(cluster.stop)
         bench = Bench(cluster)
-        await asyncio.to_thread(fleet.install, cluster)
+        await asyncio.to_thread(fleet.install, cluster, None)
         url = await asyncio.to_thread(bench.start)
         return {
             "update of 3 servers": await under_load(url, bench.update),

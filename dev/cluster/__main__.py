@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dev import fleet
+from dev import chart, fleet
 from dev.cluster.binary import KUBERNETES
 from dev.cluster.cluster import REPOSITORY, Cluster
 from dev.cluster.errors import ClusterError
@@ -95,8 +95,8 @@ def _up(options: argparse.Namespace) -> int:
     models = fleet.prepare(directory()) if options.fleet else ""
     cluster = Cluster.start(directory(), detached=True, models=models, say=say, on_step=on_step)
     if options.fleet:
-        steps["operator"] = f"manifests/, and the sample fleet on {fleet.servers()}"
-        fleet.install(cluster)
+        done = fleet.install(cluster, chart.on_path())
+        steps["operator"] = f"{done}, and the sample fleet on {fleet.servers()}"
         fleet.apply_sample(cluster)
         on_step("operator", time.monotonic() - started)
     print(f"Up in {time.monotonic() - started:.1f} s, in {cluster.directory}.")

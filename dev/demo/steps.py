@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from dev import fleet
+from dev import chart, fleet
 from dev.cluster import DEFAULT_MACHINES, Cluster, Machine
 from dev.demo.chats import Answer, ChatFailed, Load, chat, load
 from dev.demo.screen import ACCENT, Screen, Stopwatch
@@ -99,10 +99,8 @@ class Demo:
 
     async def _operator(self) -> None:
         watch = Stopwatch()
-        await asyncio.to_thread(fleet.install, self.cluster)
-        self.screen.line(
-            "operator", "kubectl apply -k manifests/: three kinds, rights, operator", watch.seconds
-        )
+        done = await asyncio.to_thread(fleet.install, self.cluster, chart.on_path())
+        self.screen.line("operator", f"{done}: three kinds, rights, operator", watch.seconds)
 
     async def _fleet(self) -> None:
         watch = Stopwatch()

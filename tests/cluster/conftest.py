@@ -12,8 +12,9 @@ from typing import Protocol
 
 import pytest
 
+from dev.chart import find_helm
 from dev.cluster import Cluster
-from dev.cluster.cluster import REPOSITORY
+from dev.fleet import install
 from ollama_fleet.kube.kinds import DEPLOYMENT, POD, SERVICE_ACCOUNT
 from tests.cluster.fleet import OPERATOR, Api, Fleet, Registry
 from tests.cluster.grants import Ledger
@@ -134,9 +135,8 @@ def registry(cluster: Cluster) -> Registry:
 
 @pytest.fixture(scope="session")
 def operator(cluster: Cluster, kubectl: Kubectl) -> None:
-    """The operator, installed from manifests/ as a user would."""
-    kubectl("apply", "--server-side", "-k", str(REPOSITORY / "manifests"))
-    kubectl("rollout", "status", f"deployment/{OPERATOR}", "-n", OPERATOR, "--timeout=60s")
+    """The operator, installed by the chart with helm as a user would."""
+    install(cluster, find_helm(print))
 
 
 @contextmanager
