@@ -169,6 +169,7 @@ def everything(kubectl: Kubectl) -> set[str]:
         "csinodes",
         "ipaddresses",
         "controllerrevisions",
+        "apiservices",
     )
     asked = ",".join(
         kind
