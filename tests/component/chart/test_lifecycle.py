@@ -91,7 +91,7 @@ def test_it_is_installed_tested_upgraded_and_gone(clean: None, at: Helm, kubectl
     wanted = {"replicas": 2, "commonLabels": {"team": "ml"}, "commonAnnotations": {"owner": "me"}}
     at("upgrade", *RELEASE, "--wait", "--reset-then-reuse-values", str(CHART), values=wanted)
     kubectl("apply", "-f", "-", stdin=FLEET)
-    kubectl("wait", "--for=condition=Ready", "ollamanode/box", "router/box", "--timeout=60s")
+    kubectl("wait", "--for=condition=Ready", "ollamanode/box", "router/box", "--timeout=100s")
     installed = everything(kubectl)
     assert "PodDisruptionBudget ollama-fleet ollama-fleet" in installed
     assert "Lease ollama-fleet ollama-fleet-operator" in installed
@@ -116,7 +116,7 @@ def test_an_upgrade_keeps_fleets_and_the_last_one_out_removes_them(
     kubectl("wait", "--for=condition=Ready", "ollamanode/box", "--timeout=60s")
     server = kubectl("get", *BOX, "-o", "jsonpath={.items[*].metadata.uid}")
     at("upgrade", *RELEASE, "--wait", str(CHART), values={"crds": {"keep": False}})
-    kubectl("wait", "--for=condition=Ready", "ollamanode/box", "router/box", "--timeout=60s")
+    kubectl("wait", "--for=condition=Ready", "ollamanode/box", "router/box", "--timeout=100s")
     assert kubectl("get", *BOX, "-o", "jsonpath={.items[*].metadata.uid}") == server
     at("uninstall", *RELEASE, "--wait")
     vanish(lambda: new(kubectl, before))
