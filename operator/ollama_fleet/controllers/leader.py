@@ -126,8 +126,8 @@ class Leader:
             if holder not in ("", self._identity) and not self._expired(lease):
                 return str(holder)
             turn = {"acquireTime": now, "leaseTransitions": spec.get("leaseTransitions", 0) + 1}
-            taken = await self._owned(lease | {"spec": spec | ours | turn})
-            self._lease = await self._kube.update(taken)
+            # Its owner stays as it is: to change that, some clusters ask for the right to delete.
+            self._lease = await self._kube.update(lease | {"spec": spec | ours | turn})
         except Conflict:
             lease = await self._kube.get(LEASE, self._name, self._namespace)
             self._lease = lease
