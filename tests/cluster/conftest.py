@@ -147,7 +147,8 @@ def operator_stopped(kubectl: Kubectl, api: Api) -> Iterator[None]:
         return
     scale = ("scale", f"deployment/{OPERATOR}", "-n", OPERATOR)
     kubectl(*scale, "--replicas=0")
-    eventually("the operator has gone", lambda: not api.all(POD, OPERATOR))
+    pods = "app.kubernetes.io/component=operator"
+    eventually("the operator has gone", lambda: not api.all(POD, OPERATOR, pods))
     yield
     kubectl(*scale, "--replicas=1")
     kubectl("rollout", "status", f"deployment/{OPERATOR}", "-n", OPERATOR, "--timeout=60s")

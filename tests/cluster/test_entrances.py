@@ -242,7 +242,7 @@ def test_an_http_route_waits_for_the_gateway_api(fleet: Fleet, later: Any) -> No
     fleet.rests(3)
     fleet.patch(ROUTER, "chat", {"spec": {"httpRoute": None}})
     fleet.gone(HTTP_ROUTE, "chat-router")
-    (pod,) = fleet.api.all(POD, OPERATOR)
+    (pod,) = fleet.api.all(POD, OPERATOR, "app.kubernetes.io/component=operator")
     assert all(one["restartCount"] == 0 for one in pod["status"]["containerStatuses"])
 
 

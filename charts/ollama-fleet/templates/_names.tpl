@@ -48,6 +48,22 @@ app.kubernetes.io/component: mirror
 {{ include "ollama-fleet.commonLabels" . }}
 {{- end -}}
 
+{{- define "ollama-fleet.console" -}}
+{{- include "ollama-fleet.fullname" . -}}-console
+{{- end -}}
+
+{{- /* Of the operator's name, as servers let that in: they are asked what models they have. */}}
+{{- define "ollama-fleet.consoleSelector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: console
+{{- end -}}
+
+{{- define "ollama-fleet.consoleLabels" -}}
+{{ include "ollama-fleet.consoleSelector" . }}
+{{ include "ollama-fleet.commonLabels" . }}
+{{- end -}}
+
 {{- define "ollama-fleet.labels" -}}
 {{ include "ollama-fleet.selector" . }}
 {{ include "ollama-fleet.commonLabels" . }}

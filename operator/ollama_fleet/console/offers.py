@@ -23,6 +23,8 @@ class Offers:
 
     models: list[Offer]
     problem: str | None = None
+    source: str = "built-in"
+    """Where they are from."""
 
 
 async def offers(kube: Kube, namespace: str, name: str = NAME) -> Offers:
@@ -46,7 +48,7 @@ def offers_in(config_map: Object) -> Offers:
     if text is None:
         return _without(f"{where} has no entry {ENTRY}. Put the list of models there, as YAML.")
     try:
-        return Offers(catalogue(_listed(text)))
+        return Offers(catalogue(_listed(text)), source=f"built-in, {where}")
     except CatalogueError as error:
         return _without(f"{where}: {str(error).rstrip('.')}. Correct it; none of it is offered.")
 

@@ -14,11 +14,8 @@ from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.ollama.errors import ModelNotFound, OllamaError, RateLimited, Unauthorized
 from ollama_fleet.ollama.gguf import GgufError
 from ollama_fleet.ollama.registry import (
-    ADAPTER_LAYER,
     MODEL_LAYER,
-    PROJECTOR_LAYER,
     Layer,
-    Manifest,
     RegistryClient,
 )
 from ollama_fleet.plan.architecture import Architecture, architecture_of
@@ -165,7 +162,7 @@ class RegistryFacts:
         blobs = {layer.digest: layer.size for layer in (manifest.config, *manifest.layers)}
         self.layers[digest] = blobs
         fact = RegistryFact(
-            digest=digest, size=manifest.size, blobs=blobs, weights=_weights(manifest)
+            digest=digest, size=manifest.size, blobs=blobs, weights=Weights(*manifest.loaded)
         )
         file = next(iter(manifest.of_type(MODEL_LAYER)), None)
         return _Kept(fact, now + KNOWN, asked, file)
@@ -203,10 +200,3 @@ class RegistryFacts:
         while len(self._shapes) >= MOST_SHAPES:
             del self._shapes[next(iter(self._shapes))]
         self._shapes[file.digest] = shape
-
-
-def _weights(manifest: Manifest) -> Weights:
-    projector = sum(layer.size for layer in manifest.of_type(PROJECTOR_LAYER))
-    parts = (*manifest.of_type(MODEL_LAYER), *manifest.of_type(ADAPTER_LAYER))
-    # without a layer of this type its format is another one, and all of it may be weights
-    return Weights(sum(layer.size for layer in parts) or manifest.size, projector)

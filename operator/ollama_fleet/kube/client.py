@@ -65,6 +65,10 @@ class Kube:
         """The API server's address, for messages."""
         return self._transport.server
 
+    async def acting(self, token: str) -> "Kube":
+        """Calls that whoever has this bearer token answers for, over connections of this one."""
+        return Kube(await self._transport.acting(f"Bearer {token}"))
+
     async def credentials(self) -> Credentials:
         """What another client needs to reach the same API server, read anew."""
         return await self._transport.credentials()

@@ -61,6 +61,10 @@ RESOURCE_CLAIM_TEMPLATE = Kind(
     "resource.k8s.io", "v1", "resourceclaimtemplates", "ResourceClaimTemplate"
 )
 POD_METRICS = Kind("metrics.k8s.io", "v1beta1", "pods", "PodMetrics")
+TOKEN_REVIEW = Kind("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", namespaced=False)
+SUBJECT_ACCESS_REVIEW = Kind(
+    "authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", namespaced=False
+)
 CUSTOM_RESOURCE_DEFINITION = Kind(
     "apiextensions.k8s.io",
     "v1",
@@ -99,6 +103,8 @@ KINDS = {
         RESOURCE_CLAIM,
         RESOURCE_CLAIM_TEMPLATE,
         POD_METRICS,
+        TOKEN_REVIEW,
+        SUBJECT_ACCESS_REVIEW,
         CUSTOM_RESOURCE_DEFINITION,
         OLLAMA_NODE,
         MODEL_DISTRIBUTION,

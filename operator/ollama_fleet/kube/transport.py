@@ -34,6 +34,10 @@ class Transport:
         self._configuration = Configuration()
         self._rest: RESTClientObject | None = None
         self._reloading = asyncio.Lock()
+        self._authorization: str | None = None
+        """The only one to use, where it is somebody else's."""
+        self._bare: RESTClientObject | None = None
+        """Connections without a certificate of our own, for calls that others are to answer for."""
 
     @property
     def server(self) -> str:
@@ -47,6 +51,19 @@ class Transport:
             self._rest = RESTClientObject(self._configuration)
         except (OSError, ssl.SSLError, ValueError) as error:
             raise ConfigError(f"cannot use the certificates of the kubeconfig: {error}") from None
+
+    async def acting(self, authorization: str) -> "Transport":
+        """The same API server with somebody else's credentials and none of ours; it is closed with
+        this one."""
+        if self._bare is None:
+            configuration = await _load(self._kubeconfig, self._context)
+            configuration.cert_file = configuration.key_file = None
+            self._bare = RESTClientObject(configuration)
+        other = Transport()
+        other._configuration = self._configuration
+        other._rest = self._bare
+        other._authorization = authorization
+        return other
 
     async def credentials(self) -> Credentials:
         """What the configuration says now."""
@@ -62,9 +79,11 @@ class Transport:
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._rest is not None:
-            await self._rest.close()
-            self._rest = None
+        if self._authorization is None:
+            for rest in (self._rest, self._bare):
+                if rest is not None:
+                    await rest.close()
+        self._rest = self._bare = None
 
     async def request(
         self,
@@ -115,9 +134,9 @@ class Transport:
         limits: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
         """An answer of status 2xx, its body still to be read."""
-        token = await _authorization(self._configuration)
+        token = self._authorization or await _authorization(self._configuration)
         response = await self._attempt(method, path, params, body, content_type, limits, token)
-        if response.status == 401:
+        if response.status == 401 and self._authorization is None:
             response.release()
             await self._reload(token)
             token = await _authorization(self._configuration)

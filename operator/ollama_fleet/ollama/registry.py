@@ -59,6 +59,14 @@ class Manifest:
         """Bytes to download in all, as /api/tags counts them."""
         return self.config.size + sum(layer.size for layer in self.layers)
 
+    @property
+    def loaded(self) -> tuple[int, int]:
+        """Bytes of what is loaded: the model's own weights, and its projector's."""
+        projector = sum(layer.size for layer in self.of_type(PROJECTOR_LAYER))
+        parts = (*self.of_type(MODEL_LAYER), *self.of_type(ADAPTER_LAYER))
+        # without a layer of this type its format is another one, and all of it may be weights
+        return sum(layer.size for layer in parts) or self.size, projector
+
     def of_type(self, media_type: str) -> tuple[Layer, ...]:
         """The layers of a kind, such as MODEL_LAYER."""
         return tuple(layer for layer in self.layers if layer.media_type == media_type)

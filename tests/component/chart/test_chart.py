@@ -442,3 +442,48 @@ def rules(helm: Path, role: str) -> dict[tuple[str, str], list[str]]:
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
+
+
+def test_the_console_sees_the_fleet_and_changes_nothing(helm: Path) -> None:
+    """Not by itself: what people change, they change with their own tokens."""
+    roles = {
+        one["metadata"]["name"]: {
+            (group, resource): rule["verbs"]
+            for rule in one["rules"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+        }
+        for one in render(helm)["console.yaml"]
+        if one["kind"] in ("ClusterRole", "Role")
+    }
+    kinds = ("ollamanodes", "modeldistributions", "routers")
+    assert roles.pop("ollama-fleet-agent") == {
+        ("ollamafleet.dev", "ollamanodes"): ["get", "list", "create", "patch"]
+    }
+    assert roles == {
+        "ollama-fleet-console-reviews": {
+            ("authentication.k8s.io", "tokenreviews"): ["create"],
+            ("authorization.k8s.io", "subjectaccessreviews"): ["create"],
+        },
+        # the last of that name is the Role for one ConfigMap
+        "ollama-fleet-console": {("", "configmaps"): ["get"]},
+    }
+    (own,) = (
+        one["rules"]
+        for one in render(helm)["console.yaml"]
+        if (one["kind"], one["metadata"]["name"]) == ("ClusterRole", "ollama-fleet-console")
+    )
+    assert own == [
+        {"apiGroups": ["ollamafleet.dev"], "resources": list(kinds), "verbs": ["list", "watch"]}
+    ]
+
+
+def test_the_console_can_be_left_out_or_kept_to_some_namespaces(helm: Path) -> None:
+    assert "console.yaml" not in render(helm, values={"console": {"enabled": False}})
+    objects = render(helm, values={"watchNamespaces": ["llm", "lab"]})["console.yaml"]
+    everywhere = [o["roleRef"]["name"] for o in objects if o["kind"] == "ClusterRoleBinding"]
+    assert everywhere == ["ollama-fleet-console-reviews"]
+    (deployment,) = (one for one in objects if one["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert {"--register-in=llm", "--namespace=llm", "--namespace=lab"} <= set(container["args"])
+    assert "--anonymous" not in container["args"]

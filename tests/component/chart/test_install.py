@@ -77,12 +77,14 @@ def test_a_restricted_namespace_takes_its_pods(installed: Helm, kubectl: Kubectl
         "ollama-fleet",
         "pod-security.kubernetes.io/enforce=restricted",
     )
-    (deployment,) = objects(kubectl, "--namespace", "ollama-fleet", "deployments")
-    template = deployment["spec"]["template"]
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "trial"}, **template}
-    pod["metadata"] = {"name": "trial", "namespace": "ollama-fleet"}
-    stdin = json.dumps(pod)
-    assert "created" in kubectl("create", "--dry-run=server", "-f", "-", stdin=stdin)
+    deployments = objects(kubectl, "--namespace", "ollama-fleet", "deployments")
+    assert len(deployments) == 2
+    for deployment in deployments:
+        template = deployment["spec"]["template"]
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "trial"}, **template}
+        pod["metadata"] = {"name": "trial", "namespace": "ollama-fleet"}
+        stdin = json.dumps(pod)
+        assert "created" in kubectl("create", "--dry-run=server", "-f", "-", stdin=stdin)
 
 
 def test_the_operator_hands_out_the_routers_role_and_no_stronger(

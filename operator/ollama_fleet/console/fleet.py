@@ -1,0 +1,121 @@
+"""What a person sees of the fleet: agents and tasks, out of what the store has."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ollama_fleet.console import tasks
+from ollama_fleet.console.agents import Server, agent, agents_of, find
+from ollama_fleet.console.identity import Identity, Person
+from ollama_fleet.console.refusal import Refusal, unknown
+from ollama_fleet.console.store import Store
+from ollama_fleet.console.wire import Agent, Task
+from ollama_fleet.kube import Kind, Object
+from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the console is told when it starts."""
+
+    namespace: str = "default"
+    """Where machines register."""
+    offline_after: timedelta = timedelta(seconds=60)
+    """For how long a registered machine may be silent."""
+
+
+class View:
+    """The fleet as one person sees it."""
+
+    def __init__(
+        self,
+        store: Store,
+        identity: Identity,
+        person: Person,
+        settings: Settings,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.person = person
+        self._store = store
+        self._identity = identity
+        self._settings = settings
+        self._clock = clock
+
+    async def nodes(self, namespace: str | None = None) -> list[Object]:
+        """The OllamaNodes of one namespace, or of all that the person may see; raises `Refusal`
+        (403)."""
+        return await self._objects(OLLAMA_NODE, namespace)
+
+    async def distributions(self, namespace: str | None = None) -> list[Object]:
+        """The ModelDistributions; likewise."""
+        return await self._objects(MODEL_DISTRIBUTION, namespace)
+
+    async def _objects(self, kind: Kind, namespace: str | None) -> list[Object]:
+        seen = await self.where(kind, namespace)
+        return self._store.all(kind, seen)
+
+    async def where(self, kind: Kind, namespace: str | None = None) -> frozenset[str] | None:
+        """Where the person may see objects of a kind; None: everywhere. Raises `Refusal`."""
+        if namespace is not None:
+            if await self._identity.may(self.person, "list", kind) or await self._identity.may(
+                self.person, "list", kind, namespace
+            ):
+                return frozenset((namespace,))
+            seen: frozenset[str] | None = frozenset()
+        else:
+            there = self._store.namespaces() | {self._settings.namespace}
+            seen = await self._identity.where(self.person, kind, there)
+        if seen is not None and not seen:
+            place = f"namespace {namespace}" if namespace else "any namespace with a fleet"
+            raise Refusal(
+                403,
+                f"{self.person.name} may not list {kind.plural} in {place}. Ask for the "
+                "ClusterRole ollama-fleet-viewer to be bound to you there.",
+            )
+        return seen
+
+    async def agents(self, namespace: str | None = None) -> list[Agent]:
+        """Every server."""
+        now, after = self._clock(), self._settings.offline_after
+        nodes = await self.nodes(namespace)
+        return [one for node in nodes for one in agents_of(node, now, after)]
+
+    async def server(self, agent_id: str) -> Server:
+        """One server; raises `Refusal` (403, 404)."""
+        found = find(await self.nodes(), agent_id)
+        if found is None:
+            raise unknown("agent", agent_id)
+        return found
+
+    def shown(self, server: Server) -> Agent:
+        """A server as the API tells of it."""
+        return agent(server, self._clock(), self._settings.offline_after)
+
+    async def tasks(self, namespace: str | None = None) -> list[Task]:
+        """Every task, the newest first."""
+        # whoever may see a distribution is told all its tasks
+        nodes = self._store.all(OLLAMA_NODE)
+        found = [
+            task
+            for one in await self.distributions(namespace)
+            for task in (*tasks.tasks_of(one), *tasks.promised(one, nodes))
+        ]
+        return sorted(found, key=lambda task: (task.created_at, task.id), reverse=True)
+
+    async def task(self, task_id: str) -> Task:
+        """One task; raises `Refusal` (403, 404)."""
+        for one in await self.tasks():
+            if one.id == task_id:
+                return one
+        raise unknown("task", task_id)
+
+    async def known_models(self, server: Server) -> tuple[frozenset[str], bool]:
+        """Models known to be on a server, and whether these are all of them."""
+        listed = {
+            task.model_name
+            for task in await self.tasks(server.namespace)
+            if task.agent_id == server.id and task.status == "completed"
+        }
+        known = frozenset(listed | set(server.status.get("resident") or ()))
+        count = server.status.get("installed")
+        return known, count is not None and len(known) >= count

@@ -1,0 +1,151 @@
+"""Everything that changes, as server-sent events."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+from ollama_fleet.console import tasks
+from ollama_fleet.console.agents import agents_of
+from ollama_fleet.console.fleet import Settings, View
+from ollama_fleet.console.refusal import Refusal
+from ollama_fleet.console.store import Kept, Store
+from ollama_fleet.kube import Object
+from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
+
+GATHER = 0.25
+"""Seconds for which changes are gathered before they are sent."""
+LOOK = 10.0
+"""Seconds after which all is looked at again, as who is silent goes offline, and rights end."""
+
+Key = tuple[str, str, str]
+Sent = dict[Key, tuple[int, dict[tuple[str, str], str]]]
+"""By object: which change of it, and what was sent of it by kind of event and id."""
+
+_RETRY = b"retry: 3000\n\n"
+
+
+class Stream:
+    """What one person is sent; of each object only what differs from what was sent before."""
+
+    def __init__(
+        self,
+        store: Store,
+        view: View,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        namespace: str | None,
+        known: Callable[[], Awaitable[object]],
+    ) -> None:
+        self._known = known
+        """Raises `Refusal` once the person's token is worth nothing any more."""
+        self._store = store
+        self._view = view
+        self._settings = settings
+        self._clock = clock
+        self._namespace = namespace
+        self._sent: Sent = {}
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Bytes to send, until the person's rights end; raises `Refusal` before the first."""
+        seen = await self._seen()
+        yield _RETRY + b"".join(self.changes(seen, again=True)) + _event("synced", "{}")
+        looked = asyncio.get_running_loop().time()
+        while True:
+            await self._store.wait(LOOK)
+            await asyncio.sleep(GATHER)
+            now = asyncio.get_running_loop().time()
+            again = now - looked >= LOOK
+            if again:
+                looked = now
+                try:
+                    seen = await self._seen()
+                except Refusal as refusal:
+                    if refusal.status != 503:
+                        return
+            told = b"".join(self.changes(seen, again))
+            if told or again:
+                # a line that says nothing shows that the connection is well
+                yield told or b": all is well\n\n"
+
+    async def _seen(self) -> dict[str, frozenset[str] | None]:
+        """Where the person may see which kind."""
+        await self._known()
+        found: dict[str, frozenset[str] | None] = {}
+        refusals = []
+        for kind in (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER):
+            try:
+                found[kind.kind] = await self._view.where(kind, self._namespace)
+            except Refusal as refusal:
+                if refusal.status != 403:
+                    raise
+                found[kind.kind] = frozenset()
+                refusals.append(refusal)
+        if len(refusals) == len(found):
+            raise refusals[0]
+        return found
+
+    def changes(self, seen: dict[str, frozenset[str] | None], again: bool) -> list[bytes]:
+        """What differs from what was sent; ``again``: also of objects that have not changed."""
+        made = []
+        entries = self._store.entries()
+        visible: dict[Key, Kept] = {}
+        for key, kept in entries.items():
+            where = seen[key[0]]
+            if where is None or key[1] in where:
+                visible[key] = kept
+        for key in [key for key in self._sent if key not in visible]:
+            _, told = self._sent.pop(key)
+            made += [_gone(*one) for one in told]
+        for key, kept in sorted(visible.items()):
+            number, told = self._sent.get(key, (0, {}))
+            if number == kept.number and not again:
+                continue
+            now = {
+                (name, one["id"]): json.dumps(one, separators=(",", ":"), sort_keys=True)
+                for name, one in self._parts(kept)
+            }
+            self._sent[key] = kept.number, now
+            made += [_gone(*one) for one in told if one not in now]
+            made += [_event(one[0], text) for one, text in now.items() if told.get(one) != text]
+        return made
+
+    def _parts(self, kept: Kept) -> list[tuple[str, dict[str, Any]]]:
+        if kept.kind == OLLAMA_NODE:
+            found = agents_of(kept.object, self._clock(), self._settings.offline_after)
+            return [("agent", one.model_dump()) for one in found]
+        if kept.kind == MODEL_DISTRIBUTION:
+            nodes = self._store.all(OLLAMA_NODE)
+            every = (*tasks.tasks_of(kept.object), *tasks.promised(kept.object, nodes))
+            return [("task", tasks.wire(one)) for one in every]
+        return [("router", router(kept.object))]
+
+
+def router(obj: Object) -> dict[str, Any]:
+    """A Router as people see it: what its status tells, but for how it is found by labels."""
+    meta, status = obj["metadata"], obj.get("status") or {}
+    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    ready = conditions.get("Ready", {})
+    return {
+        "id": f"{meta['namespace']}.{meta['name']}",
+        "name": meta["name"],
+        "namespace": meta["namespace"],
+        "url": status.get("url"),
+        "ready": ready.get("status") == "True",
+        "reason": ready.get("reason"),
+        "message": ready.get("message"),
+        "replicas": status.get("replicas", 0),
+        "ready_replicas": status.get("readyReplicas", 0),
+        "servers_ready": (status.get("servers") or {}).get("ready", 0),
+        "servers": (status.get("servers") or {}).get("total", 0),
+        "models": list(status.get("models") or ()),
+    }
+
+
+def _event(name: str, text: str) -> bytes:
+    return f"event: {name}\ndata: {text}\n\n".encode()
+
+
+def _gone(name: str, identity: str) -> bytes:
+    return _event(f"{name}-removed", json.dumps({"id": identity}))
