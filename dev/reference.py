@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dev import metrics
+from dev import fleetapi, metrics
 from dev.tables import cell, table
 from ollama_fleet.api import GROUP, VERSION
 from ollama_fleet.api.crd import RESOURCES, Resource, Schema, crd
@@ -73,7 +73,7 @@ def page(resource: Resource) -> str:
 def pages() -> dict[str, str]:
     """Every page by the name of its file."""
     kinds = {f"{one.model.__name__.lower()}.md": page(one) for one in RESOURCES}
-    return kinds | {"metrics.md": metrics.page()}
+    return kinds | {"metrics.md": metrics.page(), "fleet-api.md": fleetapi.page()}
 
 
 def _kubectl(names: Schema) -> str:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
@@ -116,24 +115,6 @@ def test_a_registry_that_does_not_answer_is_asked_again(fleet: Fleet) -> None:
         fleet.ready(MODEL_DISTRIBUTION, "m")
     (pod,) = fleet.pods("a")
     assert set(fleet.emulator(pod).installed()) == {SMALL}
-
-
-UNSERVED: dict[str, Any] = {
-    "fleetApi": {"fleetApi": True},
-}
-
-
-def test_fields_that_are_not_served_yet_stall_and_make_nothing(fleet: Fleet) -> None:
-    names = {field: f"x{number}" for number, field in enumerate(UNSERVED)}
-    fleet.apply(*(resource("Router", names[field], spec) for field, spec in UNSERVED.items()))
-    for field in UNSERVED:
-        message = fleet.stalls(ROUTER, names[field], "Unsupported")
-        assert message == f"spec.{field} is not served by this version. Remove it."
-    fleet.rests(3)
-    for field in UNSERVED:
-        fleet.tells(ROUTER, names[field], "Unsupported")
-    for kind in MADE:
-        assert fleet.all(kind) == []
 
 
 def test_a_secret_that_is_missing_is_named_with_the_command_that_makes_it(fleet: Fleet) -> None:

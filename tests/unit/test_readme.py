@@ -32,7 +32,7 @@ def yaml_blocks() -> list[Any]:
 def test_the_resources_shown_are_valid_and_served(document: dict[str, Any]) -> None:
     MODELS[document["kind"]].model_validate(document)
     if document["kind"] == "Router":
-        assert unsupported.router(document["spec"]) is None
+        assert unsupported.router(document["spec"], "") is None
 
 
 def test_all_three_kinds_are_shown() -> None:

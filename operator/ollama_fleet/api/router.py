@@ -382,7 +382,11 @@ class RouterSpec(Model):
         description="Write a line of JSON for each call to the pods' standard output: who asked "
         "what and what came of it, without bodies, headers and keys.",
     )
-    fleet_api: bool = Field(default=False, description="Hand the fleet API on to the console.")
+    fleet_api: bool = Field(
+        default=False,
+        description="Hand /api/agents, /api/tasks, /api/models, /api/health and /api/fit on to the "
+        "console, which asks for tokens of Kubernetes rather than keys.",
+    )
     service: RouterService = RouterService()
     ingress: Ingress | None = None
     http_route: HttpRoute | None = None

@@ -82,7 +82,7 @@ class Api:
         async def described(_: Request) -> Response:
             return Response(text, headers=HEADERS, media_type="application/json")
 
-        return Starlette(
+        app = Starlette(
             routes=[
                 *(Route(one.path, self._answering(one), methods=[one.method]) for one in CALLS),
                 Route("/openapi.json", described),
@@ -92,6 +92,8 @@ class Api:
             ],
             exception_handlers={HTTPException: _nothing, Exception: _broken},
         )
+        app.router.redirect_slashes = False
+        return app
 
     def _answering(self, call: Call) -> Callable[[Request], Awaitable[Response]]:
         """A call with who asks found out, its refusals told, and all of it counted."""
@@ -156,7 +158,8 @@ class Api:
     async def models(self, request: Request, view: View) -> Response:
         """GET /api/agents/{id}/models."""
         server = await view.server(request.path_params["id"])
-        known = await view.tasks(server.namespace) if server.spec.external else []
+        external = server.spec.external
+        known = await view.tasks(server.namespace) if external and external.secrets.names else []
         return _json(await models_of(server, view.shown(server), known))
 
     # models

@@ -110,10 +110,17 @@ class View:
         raise unknown("task", task_id)
 
     async def known_models(self, server: Server) -> tuple[frozenset[str], bool]:
-        """Models known to be on a server, and whether these are all of them."""
+        """Models known to be on a server, and whether these are all of them; whoever may not see
+        tasks is told of what is in memory."""
+        try:
+            every = await self.tasks(server.namespace)
+        except Refusal as refusal:
+            if refusal.status != 403:
+                raise
+            every = []
         listed = {
             task.model_name
-            for task in await self.tasks(server.namespace)
+            for task in every
             if task.agent_id == server.id and task.status == "completed"
         }
         known = frozenset(listed | set(server.status.get("resident") or ()))

@@ -63,7 +63,8 @@ def lacks_disk(shown: Agent, needed: int) -> str | None:
     free = shown.disk_free_bytes
     if free is None or needed <= free:
         return None
-    return f"storage too small (needs {needed / 1e9:.1f} GB, free {free / 1e9:.1f} GB)"
+    unit, size = ("GB", 1e9) if needed >= 1e8 else ("MB", 1e6)
+    return f"storage too small (needs {needed / size:.1f} {unit}, free {free / size:.1f} {unit})"
 
 
 def too_small(shown: Agent, model: Known) -> Refusal | None:

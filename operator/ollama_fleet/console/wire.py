@@ -47,7 +47,8 @@ class Registration(Asked):
         description="With the port it is what the machine is known by."
     )
     ip_address: Annotated[str, Field(max_length=45), AfterValidator(_address)] = Field(
-        description="Where the fleet reaches it."
+        description="Where the fleet reaches it.",
+        json_schema_extra={"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
     )
     ollama_version: Annotated[str, Field(max_length=64)]
     ollama_port: Annotated[int, Field(ge=1, le=65535)]

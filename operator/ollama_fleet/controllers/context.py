@@ -65,6 +65,8 @@ class Settings:
     """The ClusterRole that lets routers see servers."""
     router_role: str = ""
     """A Role that does in each namespace, where there are no rights to a ClusterRole."""
+    console: str = ""
+    """Where the console answers, as a URL; empty: there is none."""
     connect_timeout: float = 2.0
     """Seconds to wait for a connection to an Ollama server or a registry."""
     request_timeout: float = 10.0

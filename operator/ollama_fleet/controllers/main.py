@@ -34,6 +34,7 @@ async def _run(given: argparse.Namespace) -> int:
         image=given.image,
         router_cluster_role=given.router_cluster_role,
         router_role=given.router_role,
+        console=given.console,
         mirror=_mirror(given),
         probe_interval=given.probe_interval,
         offline_after=given.offline_after,
@@ -110,6 +111,12 @@ def parser() -> argparse.ArgumentParser:
         default=env("OLLAMA_FLEET_ROUTER_ROLE") or "",
         metavar="NAME",
         help="a Role in each namespace to bind routers to instead (OLLAMA_FLEET_ROUTER_ROLE)",
+    )
+    add(
+        "--console",
+        default=env("OLLAMA_FLEET_CONSOLE") or "",
+        metavar="URL",
+        help="where the console answers, for routers with spec.fleetApi (OLLAMA_FLEET_CONSOLE)",
     )
     add(
         "--probe-interval",

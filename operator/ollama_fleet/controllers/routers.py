@@ -79,7 +79,9 @@ class Routers:
             unread=unread,
         )
         settings = context.settings
-        program = router.Program(settings.image, settings.router_cluster_role, settings.router_role)
+        program = router.Program(
+            settings.image, settings.router_cluster_role, settings.router_role, settings.console
+        )
         plan = router.plan_router(wanted, observed, program, context.clock.now())
         spec = RouterSpec.model_validate(wanted["spec"])
         if not (router.backend_secrets(wanted["spec"]) or router.own_secrets(spec) or unread):

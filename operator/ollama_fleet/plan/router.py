@@ -35,6 +35,8 @@ class Program:
     cluster_role: str
     role: str = ""
     """A Role of their own namespace, in the ClusterRole's place."""
+    console: str = ""
+    """Where the console answers; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def selected(select: Select, servers: Iterable[Server]) -> list[Server]:
 def plan_router(router: Object, observed: Observed, program: Program, now: datetime) -> Plan:
     """What to apply for a Router, and its status."""
     spec = RouterSpec.model_validate(router["spec"])
-    refused = unsupported.router(router["spec"]) or aliases.fault(spec.models)
+    refused = unsupported.router(router["spec"], program.console) or aliases.fault(spec.models)
     servers = selected(spec.select, observed.servers)
     _, all_labels = _names(router)
     deployment = _deployment(router, spec, program)
@@ -243,6 +245,7 @@ def _container(router: Object, spec: RouterSpec, program: Program) -> Object:
             f"--metrics-port={ADMIN_PORT}",
             f"--drain-timeout={DRAIN_SECONDS}",
             *(["--tls"] if spec.tls else []),
+            *([f"--console={program.console}"] if spec.fleet_api else []),
         ],
         "ports": [
             {"name": "http", "containerPort": PORT, "protocol": "TCP"},

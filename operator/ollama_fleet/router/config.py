@@ -115,6 +115,7 @@ def settings_of(raw: Mapping[str, Any]) -> Settings:
         keys_secret=keys.name if keys else None,
         anonymous=auth.anonymous if auth else None,
         tls_secret=spec.tls.secret_name if spec.tls else None,
+        fleet_api=spec.fleet_api,
         replicas=spec.replicas,
     )
 

@@ -53,6 +53,8 @@ async def _run(arguments: argparse.Namespace, settings: Settings, files: Files) 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     router = Router(settings)
+    if arguments.console:
+        router.hand_on(arguments.console)
     if arguments.config:
         router.configure(settings)
         router.fleet.want(settings.backends)
@@ -137,6 +139,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--tls", action="store_true", help="serve HTTPS with the Secret that the Router names"
+    )
+    parser.add_argument(
+        "--console", metavar="URL", help="of the console that the fleet API is handed on to"
     )
     beside = parser.add_argument_group("with --config", "files, taken over when they change")
     beside.add_argument(

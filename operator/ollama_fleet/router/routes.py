@@ -18,6 +18,7 @@ class Action(Enum):
     MODELS = auto()
     MODEL = auto()
     HEALTHZ = auto()
+    FLEET = auto()
     READYZ = auto()
 
 
@@ -69,6 +70,10 @@ _ROUTES = {
 }
 _BY_TARGET: Final = {path.encode(): route for path, route in _ROUTES.items()}
 
+_FLEET = ("/api/agents", "/api/tasks", "/api/health", "/api/fit")
+_BELOW_FLEET = ("/api/agents/", "/api/tasks/", "/api/models/")
+_FLEET_METHODS = (b"GET", b"POST", b"DELETE")
+
 _INSTALL = (
     "models are installed here by ModelDistribution resources; "
     "ask the people who run this fleet to add the model to one"
@@ -87,7 +92,7 @@ def route(method: bytes, target: bytes) -> Route:
     """The route of a request; raises `Refusal` (400, 403, 404, 405)."""
     found = _BY_TARGET.get(target)
     if found is None:
-        found = _find(decoded(target))
+        found = _find(decoded(target), target)
     if method not in found.methods:
         allow = ", ".join(known.decode() for known in found.methods)
         raise Refusal(405, "405 method not allowed", reason="Method", allow=allow)
@@ -102,13 +107,16 @@ def decoded(target: bytes) -> str:
         raise Refusal(400, "the path is not UTF-8", reason="Path") from None
 
 
-def _find(path: str) -> Route:
+def _find(path: str, target: bytes) -> Route:
     found = _ROUTES.get(path)
     if found is not None:
         return found
     if path.startswith(_MODELS + "/") and len(path) > len(_MODELS) + 1:
         argument = path[len(_MODELS) + 1 :]
         return Route(Action.MODEL, Api.OPENAI, (b"GET", b"HEAD"), b"", argument)
+    # with dots it could be another path to whoever is asked
+    if path in _FLEET or (path.startswith(_BELOW_FLEET) and "/." not in path):
+        return Route(Action.FLEET, Api.OLLAMA, _FLEET_METHODS, target)
     sentence = _OPERATORS_ONLY.get(path)
     if sentence is not None:
         raise Refusal(403, sentence, reason="Forbidden")

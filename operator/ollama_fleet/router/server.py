@@ -13,6 +13,7 @@ from ollama_fleet.router.breaker import Breaker
 from ollama_fleet.router.certificate import Certificate
 from ollama_fleet.router.exchange import Exchange
 from ollama_fleet.router.exposition import Served
+from ollama_fleet.router.fleetapi import FleetApi
 from ollama_fleet.router.front import Front
 from ollama_fleet.router.frontage import Frontage, Handler
 from ollama_fleet.router.gate import Gate
@@ -62,6 +63,7 @@ class Router:
         self._log: AccessLog | None = None
         self._tenants = Tenants(self.relay, self._not_ready)
         self._frontage = self._new_frontage(self._tenants)
+        self._fleet_api: FleetApi | None = None
         self.wedges = Wedges(loop, self.fleet, self._exchanges)
         self.relay.on_over(self.wedges.places.over)
         metrics = Metrics(
@@ -101,6 +103,11 @@ class Router:
         if self.certificate is None:
             self.certificate = Certificate()
         self.certificate.use(certificate)
+
+    def hand_on(self, console: str) -> None:
+        """The fleet API is answered by the console at this URL, where the settings say so."""
+        self._fleet_api = FleetApi(console, self._loop)
+        self._tenants.console = self._fleet_api.hand_on
 
     def _keep_gate(self, settings: Settings) -> None:
         if settings.guarded or self._guarded:
@@ -152,6 +159,8 @@ class Router:
                 listener.close()
             frontage.abort()
         self.relay.close()
+        if self._fleet_api is not None:
+            await self._fleet_api.close()
         await self.replicas.close()
         await self.prober.close()
         if self._log is not None:

@@ -48,6 +48,8 @@ class Settings:
     """Whether those without a key may ask too; None: nothing is said of who may."""
     tls_secret: str | None = None
     """The Secret with its certificate."""
+    fleet_api: bool = False
+    """Whether the fleet API is handed on to the console."""
     replicas: int = 1
     """How many routers share what a client may."""
 

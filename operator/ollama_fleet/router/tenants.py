@@ -32,6 +32,8 @@ class Tenants:
         self._ready = ready
         self._listing = Listing(relay.fleet.snapshot, relay.settings.aliases)
         self.log: AccessLog | None = None
+        self.console: Callable[[Front, Request], None] = _no_console
+        """Answers what is the console's; raises `Refusal`."""
 
     def api_of(self, request: Request) -> Api:
         """The API the request's path belongs to."""
@@ -41,7 +43,8 @@ class Tenants:
         """Decide on the path and method; raises `Refusal`."""
         found = request.route = self._route(request)
         gate = self._relay.gate
-        if gate is not None and found.path not in OPEN:
+        # the console asks itself who it is, by Kubernetes' tokens rather than by clients' keys
+        if gate is not None and found.path not in OPEN and found.action is not Action.FLEET:
             self._counted(gate.admit, request)
 
     def handle(self, front: Front, request: Request) -> None:
@@ -50,6 +53,8 @@ class Tenants:
         assert found is not None
         if found.action is RELAY:
             self._relayed(front, request, found)
+        elif found.action is Action.FLEET:
+            self.console(front, request)
         else:
             self._answered(front, request, found)
 
@@ -61,7 +66,10 @@ class Tenants:
     def _route(self, request: Request) -> Route:
         try:
             found = route(request.method, request.target)
-            if found.api not in self._relay.settings.apis and found.path not in _ALWAYS:
+            if found.action is Action.FLEET:
+                if not self._relay.settings.fleet_api:
+                    raise Refusal(404, "404 page not found", reason="Path")
+            elif found.api not in self._relay.settings.apis and found.path not in _ALWAYS:
                 raise Refusal(404, f"this router does not serve {found.api.value}", reason="Path")
         except Refusal as refusal:
             self._relay.accounting.rejected[refusal.reason] += 1
@@ -194,6 +202,10 @@ class Tenants:
         if gate is None:
             return listing
         return gate.shown(request, listing, self._relay.settings.aliases)
+
+
+def _no_console(front: Front, request: Request) -> None:
+    raise Refusal(503, "this router was told of no console to ask", reason="NoConsole")
 
 
 _ALWAYS = (b"/", b"/healthz", b"/readyz")

@@ -29,7 +29,9 @@ def plan(spec: Object, deployment: Object | None = None, *servers: Any, **more: 
         more.get("entrances", ()),
         more.get("unread", {}),
     )
-    return plan_router(resource("Router", "chat", spec), observed, PROGRAM, NOW)
+    return plan_router(
+        resource("Router", "chat", spec), observed, more.get("program", PROGRAM), NOW
+    )
 
 
 def ready(made: Any) -> tuple[str, str]:
@@ -253,6 +255,21 @@ def test_entrances_that_are_wanted_no_more_go_and_others_stay() -> None:
     assert deleted({"ingress": INGRESS, "httpRoute": GATEWAY}) == []
     assert deleted({"ingress": INGRESS}) == ["HTTPRoute"]
     assert deleted({}) == ["Ingress", "HTTPRoute"]
+
+
+def test_the_fleet_api_is_handed_on_where_there_is_a_console() -> None:
+    made = plan({"fleetApi": True}, RUNNING, server())
+    assert ready(made) == ("False", "Unsupported")
+    assert "console.enabled=true" in made.status["conditions"][0]["message"]
+    assert made.apply == ()
+    program = Program("ollama-fleet:1", "ollama-fleet-router", "http://console.fleet.svc:8080")
+    for spec, wanted in (({"fleetApi": True}, True), ({}, False)):
+        made = plan(spec, RUNNING, server(), program=program)
+        assert ready(made) == ("True", "Ready")
+        (deployment,) = (one for one in made.apply if one["kind"] == "Deployment")
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        told = "--console=http://console.fleet.svc:8080" in container["args"]
+        assert told is wanted
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ OBJECTS = [document for path in SAMPLES for document in yaml.safe_load_all(path.
     ids=lambda one: one["metadata"]["name"],
 )
 def test_samples_use_only_what_is_served(sample: dict[str, Any]) -> None:
-    verdict = unsupported.router(sample["spec"])
+    verdict = unsupported.router(sample["spec"], "")
     assert verdict is None, verdict.message
 
 

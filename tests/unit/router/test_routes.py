@@ -22,6 +22,10 @@ from ollama_fleet.router.routes import Action, route
         (b"POST", b"/api%2fshow", Action.RELAY, b"/api/show"),
         (b"GET", b"/%61pi/tags", Action.TAGS, b"/api/tags"),
         (b"GET", b"/v1/models", Action.MODELS, b"/v1/models"),
+        (b"GET", b"/api/agents", Action.FLEET, b"/api/agents"),
+        (b"GET", b"/api/tasks?limit=1", Action.FLEET, b"/api/tasks?limit=1"),
+        (b"DELETE", b"/api/agents/llm.a-0", Action.FLEET, b"/api/agents/llm.a-0"),
+        (b"POST", b"/api/models/distribute", Action.FLEET, b"/api/models/distribute"),
     ],
 )
 def test_served(method: bytes, target: bytes, action: Action, path: bytes) -> None:
@@ -37,6 +41,11 @@ def test_a_model_in_the_path() -> None:
     ("method", "target", "status"),
     [
         (b"GET", b"/api/chat", 405),
+        (b"PUT", b"/api/agents", 405),
+        (b"GET", b"/api/agents/../../metrics", 404),
+        (b"GET", b"/api/agents/%2e%2e/tags", 404),
+        (b"GET", b"/api/agentsx", 404),
+        (b"GET", b"/api/events", 404),
         (b"DELETE", b"/api/tags", 405),
         (b"POST", b"/v1/models/x", 405),
         (b"POST", b"/api/pull", 403),
