@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 
 from dev.cluster import Cluster
 from dev.ollama import process
-from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, POD
+from ollama_fleet.kube.kinds import DEPLOYMENT, MODEL_DISTRIBUTION, OLLAMA_NODE, POD
 from tests.cluster.conftest import Kubectl
 from tests.cluster.fleet import LARGE, OPERATOR, SMALL, Api, Fleet, Registry, ollama_node, router
 from tests.cluster.waiting import eventually
@@ -88,12 +89,24 @@ class Person:
         return answer.json()
 
 
-@pytest.fixture
-def url(operator: None, kubectl: Kubectl, api: Api) -> str:
-    """Where the installed console answers."""
-    kubectl("rollout", "status", f"deployment/{OPERATOR}-console", "-n", OPERATOR, "--timeout=60s")
+@pytest.fixture(scope="module")
+def url(operator: None, kubectl: Kubectl, api: Api) -> Iterator[str]:
+    """Where the installed console answers, which the operator is told: names of Services lead
+    nowhere here."""
+    rolled_out = ("rollout", "status", "-n", OPERATOR, "--timeout=60s")
+    kubectl(*rolled_out, f"deployment/{OPERATOR}-console")
     (pod,) = eventually("the console runs", lambda: api.all(POD, OPERATOR, PODS))
-    return f"http://{pod['status']['podIP']}:8080"
+    address = f"http://{pod['status']['podIP']}:8080"
+    deployment = api.get(DEPLOYMENT, OPERATOR, OPERATOR)
+    assert deployment
+    before = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    for arguments in ([*before, f"--console={address}"], before):
+        path = "/spec/template/spec/containers/0/args"
+        change = json.dumps([{"op": "replace", "path": path, "value": arguments}])
+        kubectl("patch", f"deployment/{OPERATOR}", "-n", OPERATOR, "--type=json", "-p", change)
+        kubectl(*rolled_out, f"deployment/{OPERATOR}")
+        if arguments is not before:
+            yield address
 
 
 @pytest.fixture
@@ -188,8 +201,9 @@ def test_every_call_and_refusal_of_the_contract(
     offered = viewer.get("/api/models/available")
     assert set(offered["models"][0]) == {"name", "display_name", "size_gb", "description"}
     assert isinstance(offered["source"], str)
-    fits = viewer.get("/api/fit", model="llama3.3:70b", context=131072)
-    assert {one["agent_id"]: one["fits"] for one in fits["verdicts"]}[pod] is False
+    fits = {one["agent_id"]: one for one in viewer.get("/api/fit", model=LARGE)["verdicts"]}
+    assert (fits[pod]["fits"], fits[pod]["installed"]) == (True, True)
+    assert 0 < fits[pod]["need_bytes"] < fits[pod]["has_bytes"] == 8 * 2**30
 
     # what cannot be
     def pulled(agent: str, name: str) -> httpx.Response:
@@ -251,12 +265,12 @@ def test_what_is_full_or_away_is_refused_and_what_failed_can_be_tried_again(
     )
     sentence = refused(pull("full-0", LARGE), 507)
     assert sentence.startswith("storage too small (needs 3")
-    assert " MB, free 20.0 MB) on " in sentence
+    assert " MB, free 19.9 MB) on " in sentence
     assert "is offline, last seen" in refused(pull("away", SMALL), 503)
     assert fleet.all(MODEL_DISTRIBUTION) == []
 
     (pod,) = fleet.pods("a")
-    fleet.emulator(pod).fault("disk_full")
+    fleet.emulator(pod).fault("error", path="/api/pull", message="no space left on device")
     task = pull("a-0", SMALL).json()["task_id"]
 
     def status(wanted: str) -> Any:
@@ -264,7 +278,7 @@ def test_what_is_full_or_away_is_refused_and_what_failed_can_be_tried_again(
         return found if found["status"] == wanted else None
 
     (made,) = fleet.all(MODEL_DISTRIBUTION)
-    backoff = {"spec": {"rollout": {"retry": {"attempts": 1}}}}
+    backoff = {"spec": {"rollout": {"retry": {"backoff": "100ms"}}}}
     fleet.patch(MODEL_DISTRIBUTION, made["metadata"]["name"], backoff)
     failed = eventually("it is given up", lambda: status("failed"))
     assert failed["error"]

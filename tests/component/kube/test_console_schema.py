@@ -19,7 +19,7 @@ from ollama_fleet.kube import Kube
 from tests.component.kube import consoles
 from tests.component.kube.conftest import ollama_node
 
-EXAMPLES = 25
+EXAMPLES = 15
 """For each call and each way of making them up: as the document says, or wrong in one place."""
 CHECKS = (status_code_conformance, content_type_conformance, response_schema_conformance)
 

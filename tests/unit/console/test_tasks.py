@@ -1,6 +1,6 @@
 """Tasks out of ModelDistributions, and ModelDistributions out of wishes."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -37,7 +37,7 @@ def servers(*names: str) -> list[Any]:
     return [{"metadata": meta, "spec": {"replicas": 2}, "status": {"servers": told}}]
 
 
-@pytest.mark.parametrize("state", TaskState.__args__)
+@pytest.mark.parametrize("state", get_args(TaskState))
 def test_every_state_has_a_status(state: str) -> None:
     (task,) = tasks_of(told(state, message="why", progress=0.45))
     sent = wire(task)
@@ -98,7 +98,7 @@ def test_the_same_wish_is_the_same_object() -> None:
 
 
 def test_what_was_given_up_is_tried_again_and_nothing_else() -> None:
-    for state in TaskState.__args__:
+    for state in get_args(TaskState):
         made = told(state)
         (identity,) = ids_of(made, ["a-0"])
         assert has_failed(made, [identity]) == (state in ("Failed", "Misfit"))
