@@ -152,6 +152,10 @@ def test_every_call_and_refusal_of_the_contract(
     assert machine.http.post("/api/health", json=health).status_code == 204
     refused(machine.http.post("/api/health", json=health | {"agent_id": "gone"}), 404)
 
+    # what the console shows it, it may also ask Kubernetes itself
+    own = f"--kubeconfig={tmp_path / 'agent'}"
+    assert "gpu-box" in kubectl(own, "get", "ollamanodes", "-n", fleet.namespace)
+
     # everybody sees it
     def listed() -> list[Any]:
         found = viewer.get("/api/agents")
