@@ -13,7 +13,8 @@ _BEGIN = """The console serves it, in Service `ollama-fleet-console`, port 8080;
 is `GET /openapi.json`. A Router with `fleetApi: true` hands `/api/agents`, `/api/tasks`,
 `/api/models`, `/api/health` and `/api/fit` on to it, so that one URL does for both.
 
-```
+<!-- not run: the local cluster has no port-forward; the tests of the console make every call -->
+```sh
 kubectl -n ollama-fleet port-forward service/ollama-fleet-console 8080 &
 TOKEN=$(kubectl create token NAME)       # of a service account; what it may, it may here
 curl -H "Authorization: Bearer $TOKEN" http://localhost:8080/api/agents
