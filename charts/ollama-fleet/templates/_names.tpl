@@ -52,6 +52,11 @@ app.kubernetes.io/component: mirror
 {{- include "ollama-fleet.fullname" . -}}-console
 {{- end -}}
 
+{{- /* Not without rights to the cluster: nobody else may ask whose a token is. */}}
+{{- define "ollama-fleet.hasConsole" -}}
+{{- if and .Values.console.enabled (ne .Values.rbac.scope "Namespaced") }}yes{{ end -}}
+{{- end -}}
+
 {{- /* Of the operator's name, as servers let that in: they are asked what models they have. */}}
 {{- define "ollama-fleet.consoleSelector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}

@@ -138,12 +138,14 @@ def test_prometheus_finds_the_metrics(helm: Path) -> None:
     assert "servicemonitor.yaml" not in render(helm)
     wanted = {"enabled": True, "labels": {"release": "prometheus"}}
     objects = render(helm, values={"metrics": {"serviceMonitor": wanted}})
-    (monitor,), (service,) = objects["servicemonitor.yaml"], objects["service.yaml"]
-    (endpoint,) = monitor["spec"]["endpoints"]
-    assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
-    chosen = monitor["spec"]["selector"]["matchLabels"]
-    assert chosen.items() <= service["metadata"]["labels"].items()
-    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    console = [one for one in objects["console.yaml"] if one["kind"] == "Service"]
+    services = [*objects["service.yaml"], *console]
+    for monitor, service in zip(objects["servicemonitor.yaml"], services, strict=True):
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert endpoint["port"] in [port["name"] for port in service["spec"]["ports"]]
+        chosen = monitor["spec"]["selector"]["matchLabels"]
+        assert chosen.items() <= service["metadata"]["labels"].items()
+        assert monitor["metadata"]["labels"]["release"] == "prometheus"
 
 
 def test_every_value_it_has_is_used(helm: Path) -> None:
@@ -328,7 +330,7 @@ def test_labels_and_annotations_reach_every_object(helm: Path) -> None:
 def test_every_pod_is_restricted(helm: Path) -> None:
     rendered = render(helm, values=SETTINGS["with everything"], hooks=True)
     pods = [pod for of in rendered.values() for each in of if (pod := pod_of(each))]
-    assert len(pods) == 4
+    assert len(pods) == 5
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}

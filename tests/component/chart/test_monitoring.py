@@ -82,7 +82,7 @@ def test_dashboards_are_found_by_the_sidecar(helm: Path) -> None:
 
 
 def test_what_is_scraped_has_the_labels_that_rules_go_by(helm: Path) -> None:
-    (monitor,) = rendered(helm, "serviceMonitor")["servicemonitor.yaml"]
+    monitor, _ = rendered(helm, "serviceMonitor")["servicemonitor.yaml"]
     assert [one["honorLabels"] for one in monitor["spec"]["endpoints"]] == [True]
     (pods,) = rendered(helm, "podMonitor", labels={"release": "p"})["servicemonitor.yaml"]
     assert pods["kind"] == "PodMonitor"

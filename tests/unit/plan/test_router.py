@@ -262,7 +262,9 @@ def test_the_fleet_api_is_handed_on_where_there_is_a_console() -> None:
     assert ready(made) == ("False", "Unsupported")
     assert "console.enabled=true" in made.status["conditions"][0]["message"]
     assert made.apply == ()
-    program = Program("ollama-fleet:1", "ollama-fleet-router", "http://console.fleet.svc:8080")
+    program = Program(
+        "ollama-fleet:1", "ollama-fleet-router", console="http://console.fleet.svc:8080"
+    )
     for spec, wanted in (({"fleetApi": True}, True), ({}, False)):
         made = plan(spec, RUNNING, server(), program=program)
         assert ready(made) == ("True", "Ready")
