@@ -31,6 +31,7 @@ class Fleet:
         self.others: list[str] = []
         self.wrong: list[str] = []
         self.token = ""
+        self.requests = 0
         self.answers_instead: tuple[int, dict[str, str], bytes] | None = None
 
     def answer(self, method: str, path: str, authorization: str, body: Any) -> tuple[int, Any]:
@@ -83,6 +84,7 @@ def serving(fleet: Fleet, port: int = 0, tls: ssl.SSLContext | None = None) -> I
             """Silent."""
 
         def do_POST(self) -> None:
+            fleet.requests += 1
             body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or "{}")
             if fleet.answers_instead is not None:
                 status, headers, content = fleet.answers_instead
