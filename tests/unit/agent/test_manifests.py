@@ -13,7 +13,8 @@ import yaml
 from ollama_fleet.agent.settings import read
 
 ROOT = Path(__file__).parents[3]
-FILES = ROOT / "manifests" / "agent"
+MANIFESTS = ROOT / "manifests" / "agent"
+FILES = MANIFESTS / "machine"
 GUIDE = (ROOT / "docs" / "guides" / "agent.md").read_text()
 OTHERS = {"OLLAMA_MODELS", "NVIDIA_DRIVER_CAPABILITIES"}
 
@@ -59,7 +60,7 @@ def test_the_program_is_the_one_that_is_installed(settings: dict[str, str]) -> N
 
 
 def test_the_account_may_register_and_nothing_else() -> None:
-    objects = list(yaml.safe_load_all((FILES / "serviceaccount.yaml").read_text()))
+    objects = list(yaml.safe_load_all((MANIFESTS / "serviceaccount.yaml").read_text()))
     (role,) = [one for one in objects if one["kind"] == "Role"]
     assert role["rules"] == [
         {
