@@ -42,7 +42,7 @@ def container(buildah: Buildah) -> str:
 
 @pytest.mark.parametrize("program", PROJECT["scripts"])
 def test_a_program_starts(buildah: Buildah, container: str, program: str) -> None:
-    assert f"usage: {program}" in buildah.run(container, program, "--help")
+    assert f"usage: {program}" in buildah.run(container, program, "--help").lower()
 
 
 def test_the_router_is_compiled(buildah: Buildah, container: str) -> None:

@@ -127,6 +127,21 @@ class OllamaClient:
         body = {"model": model, "keep_alive": 0, "stream": False}
         await self._call("POST", "/api/generate", body, model=model)
 
+    async def chat(self, model: str, messages: list[dict[str, str]]) -> AsyncGenerator[str, None]:
+        """Ask a model, giving its answer piece by piece; ``messages`` as /api/chat takes them."""
+        body = {"model": model, "messages": messages, "stream": True}
+        async with self._open("/api/chat", body, _LOAD_TIMEOUT, model) as lines:
+            async for line in lines:
+                if "error" in line:
+                    raise OllamaResponseError(200, self._access.hide(str(line["error"])))
+                message = line.get("message")
+                piece = message.get("content") if isinstance(message, dict) else None
+                if piece:
+                    yield str(piece)
+                if line.get("done"):
+                    return
+        raise OllamaResponseError(200, "the answer broke off: ask again")
+
     async def pull(
         self, model: str, insecure: bool = False, idle_timeout: float = _PULL_IDLE_TIMEOUT
     ) -> AsyncGenerator[PullProgress, None]:

@@ -1,0 +1,1 @@
+"""`kubectl ollama`: the fleet on a terminal."""
