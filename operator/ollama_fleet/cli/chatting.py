@@ -15,7 +15,7 @@ from ollama_fleet.kube.kinds import ROUTER
 from ollama_fleet.ollama.client import OllamaClient
 from ollama_fleet.ollama.errors import OllamaResponseError, Unreachable
 
-_KEY = "OLLAMA_API_KEY"
+_KEY = "OLLAMA_FLEET_KEY"
 
 
 def address(router: Object) -> str:

@@ -46,7 +46,7 @@ def main() -> None:
     # what a port has to say is told by the commands, or not at all
     logging.disable(logging.CRITICAL)
     try:
-        raise SystemExit(program(prog_name=PROGRAM, complete_var=_VARIABLE, standalone_mode=False))
+        program(prog_name=PROGRAM, complete_var=_VARIABLE, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         raise SystemExit(0) from None
@@ -60,3 +60,7 @@ def main() -> None:
         # whoever read it has had enough, as head has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        click.echo(f"error: {PROGRAM} itself is wrong here ({what}): report it, please", err=True)
+        raise SystemExit(1) from None

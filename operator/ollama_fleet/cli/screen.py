@@ -48,7 +48,7 @@ class Screen:
 
     def line(self, text: str = "", style: str = "") -> None:
         """Print a line as it is."""
-        self.console.print(Text(text, style=style), soft_wrap=True)
+        self.console.print(Text(_plain(text), style=style), soft_wrap=True)
 
     def table(self, table: Table) -> None:
         """Print a table, or what to do where it is empty."""
@@ -78,7 +78,12 @@ class Screen:
 
 def _drawn(cell: str | float) -> Text | ProgressBar:
     if isinstance(cell, str):
-        return Text(cell)
+        return Text(_plain(cell))
     return ProgressBar(
         total=1.0, completed=cell, width=_BAR, complete_style=ACCENT, finished_style=ACCENT
     )
+
+
+def _plain(text: str) -> str:
+    """Without what would drive the terminal: a server's message may hold anything."""
+    return text.replace("\x1b", "^[")
