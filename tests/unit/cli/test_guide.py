@@ -10,7 +10,9 @@ from ollama_fleet.cli.main import program
 from tests.unit.cli.drawing import WIDTH, shown
 
 GUIDE = (Path(__file__).parents[3] / "docs/guides/kubectl.md").read_text()
-SHOWN = re.findall(r"^```\n\$ kubectl ollama ([^\n]+)\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
+SHOWN = re.findall(
+    r"^```console\n\$ kubectl ollama ([^\n]+)\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE
+)
 LINES = re.findall(r"^kubectl ollama (.+?)(?: {2,}#.*)?$", GUIDE, re.MULTILINE)
 
 
