@@ -41,8 +41,7 @@ class Ledger:
     """By anybody, as roles may be meant to be bound to people and machines."""
     by_programs: set[Grant] = field(default_factory=set)
     """By the operator, routers and whatever else the chart runs."""
-    refused: list[Call] = field(default_factory=list)
-    """To programs."""
+    _refused: dict[tuple[str, ...], Call] = field(default_factory=dict)
 
     def read(self, entries: Iterable[Object]) -> None:
         """Add what an audit log tells."""
@@ -53,7 +52,14 @@ class Ledger:
             if _PROGRAMS.fullmatch(entry["user"]["username"]):
                 self.by_programs |= used
                 if _refused(entry):
-                    self.refused.append(read_call(entry))
+                    self._refused[_asked(entry)] = read_call(entry)
+                else:
+                    self._refused.pop(_asked(entry), None)
+
+    @property
+    def refused(self) -> list[Call]:
+        """To programs, for good: a role that was just bound takes a moment to be known."""
+        return list(self._refused.values())
 
     @property
     def unused(self) -> list[str]:
@@ -64,6 +70,13 @@ class Ledger:
     def borrowed(self) -> list[str]:
         """What programs did by other roles than their own."""
         return [str(grant) for grant in sorted(self.by_programs - self.granted)]
+
+
+def _asked(entry: Object) -> tuple[str, ...]:
+    """Who asked for what, wherever and however often."""
+    target = entry.get("objectRef") or {}
+    what = (target.get(part, "") for part in ("namespace", "apiGroup", "resource", "subresource"))
+    return entry["user"]["username"], entry["verb"], *what
 
 
 def _granted(entry: Object) -> Iterator[Grant]:

@@ -149,6 +149,14 @@ def test_a_quota_is_no_refusal(entry: Object, refused: bool) -> None:
     assert bool(ledger.refused) is refused
 
 
+def test_what_is_allowed_a_moment_later_was_no_refusal() -> None:
+    ledger = Ledger()
+    ledger.read([call("get", "pods", role="", code=403), call("get", "pods")])
+    assert not ledger.refused
+    ledger.read([call("get", "nodes", role="", code=403), call("list", "nodes")])
+    assert [one.verb for one in ledger.refused] == ["get"]
+
+
 @pytest.mark.parametrize(
     ("account", "counts"),
     [(f"{OPERATOR}:{OPERATOR}", 1), ("test-1:chat-router", 1), ("test-1:reader", 0)],

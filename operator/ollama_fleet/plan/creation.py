@@ -13,6 +13,8 @@ from ollama_fleet.plan.troubles import Trouble
 
 RETRIED = timedelta(minutes=20)
 """Kubernetes' controllers try again at least every 1000 s: what is older is over."""
+MENDED = timedelta(minutes=1)
+"""How long a change of the spec is given to be what the next pods are made by."""
 SOON, LATER = 3.0, 60.0
 """Seconds between looks at the Events, which grow with the time that pods have been missing."""
 
@@ -35,12 +37,25 @@ def look_again(conditions: Iterable[Mapping[str, Any]], now: datetime) -> float:
     return min(LATER, max(SOON, waited))
 
 
+def mended(conditions: Iterable[Mapping[str, Any]], now: datetime) -> datetime | None:
+    """When the resource ceased to be Stalled, if that was just now."""
+    stalled = next((one for one in conditions if one["type"] == "Stalled"), None)
+    since = parsed(stalled["lastTransitionTime"]) if stalled else None
+    recent = since is not None and now - since <= MENDED
+    return since if stalled and stalled["status"] == "False" and recent else None
+
+
 def refusal(
-    namespace: str, events: Iterable[Object], pods: Iterable[Object], now: datetime
+    namespace: str,
+    events: Iterable[Object],
+    pods: Iterable[Object],
+    now: datetime,
+    since: datetime | None = None,
 ) -> Trouble | None:
     """The newest refusal that the Events about a workload tell of, with the remedy.
 
-    None where it is over, as a pod was made since, or will pass by itself.
+    None where it is over, as a pod was made since, or will pass by itself; up to ``since`` they
+    tell of an older spec.
     """
     failures: list[tuple[datetime, str]] = []
     made = [parsed(pod["metadata"].get("creationTimestamp")) for pod in pods]
@@ -53,7 +68,9 @@ def refusal(
     if not failures:
         return None
     at, note = max(failures)
-    if now - at > RETRIED or any(one is not None and one > at for one in made):
+    if now - at > RETRIED or (since is not None and at <= since):
+        return None
+    if any(one is not None and one > at for one in made):
         return None
     return _trouble(namespace, note)
 

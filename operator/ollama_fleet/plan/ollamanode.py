@@ -10,7 +10,7 @@ from ollama_fleet.plan import preload, unbound, volumes
 from ollama_fleet.plan.advisories import exposure
 from ollama_fleet.plan.claims import claim_template, outdated
 from ollama_fleet.plan.conditions import Verdict, Warned, transition
-from ollama_fleet.plan.creation import look_again, missing, refusal
+from ollama_fleet.plan.creation import look_again, mended, missing, refusal
 from ollama_fleet.plan.devices import Devices
 from ollama_fleet.plan.drain import LOOK_AGAIN, drained, draining_mark, ending
 from ollama_fleet.plan.machines import joined_in
@@ -41,7 +41,9 @@ def plan_ollamanode(node: Object, observed: Observed, now: datetime) -> Plan:
     lacking = 0 if unserved else missing(observed.workload, observed.pods)
     refused = None
     if lacking:
-        refused = refusal(node["metadata"]["namespace"], observed.events, observed.pods, now)
+        since = mended((node.get("status") or {}).get("conditions") or (), now)
+        namespace = node["metadata"]["namespace"]
+        refused = refusal(namespace, observed.events, observed.pods, now, since)
     verdict = unserved or _verdict(name, spec, observed, servers, refused, wedges)
     kept = preload.kept(observed.demands, servers, now)
     if not verdict.stalled:

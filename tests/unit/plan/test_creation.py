@@ -2,7 +2,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from ollama_fleet.plan.creation import look_again, missing, refusal
+from ollama_fleet.plan.creation import look_again, mended, missing, refusal
 from ollama_fleet.plan.observed import Observed
 from ollama_fleet.plan.ollamanode import plan_ollamanode
 from ollama_fleet.plan.times import rfc3339
@@ -152,6 +152,25 @@ def test_what_came_last_counts(events: list[Object], pods: list[Object]) -> None
     found = refusal("llm", events, pods, NOW)
     assert found is not None
     assert QUOTA in found.message
+
+
+@pytest.mark.parametrize(
+    ("status", "calm", "refused", "told"),
+    [
+        ("False", 3, 5, False),
+        ("False", 5, 5, False),
+        ("False", 5, 3, True),
+        ("False", 100, 500, True),
+        ("True", 3, 5, True),
+    ],
+)
+def test_what_was_refused_before_the_spec_was_mended_is_told_no_more(
+    status: str, calm: float, refused: float, told: bool
+) -> None:
+    moment = rfc3339(NOW - timedelta(seconds=calm))
+    conditions = [{"type": "Stalled", "status": status, "lastTransitionTime": moment}]
+    events = [event(LEAD + QUOTA, ago=refused)]
+    assert bool(refusal("llm", events, [], NOW, mended(conditions, NOW))) is told
 
 
 @pytest.mark.parametrize(
