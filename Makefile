@@ -23,7 +23,7 @@ compiled: .venv.stamp ## compile the router's hot path (half a minute; skipped w
 	@$(BIN)/python operator/ollama_fleet/router/build.py
 
 .PHONY: check
-check: .venv.stamp ## lint, types, layers, chart and manifests (seconds; helm is built on first use)
+check: .venv.stamp ## lint, types, layers, chart, manifests, alerts (seconds; helm is built on first use)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy

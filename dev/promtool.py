@@ -1,7 +1,8 @@
 """Prometheus and its own checker: those on PATH, or those unpacked once from Debian's package.
 
 The package is not installed, as that would start a Prometheus on this machine.
-`python -m dev.promtool check` checks the rules that the chart carries, where there is a promtool.
+`python -m dev.promtool check` checks the rules that the chart carries, and has every alert fire and
+clear, where there is a promtool.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-RULES = Path(__file__).parent.parent / "charts" / "ollama-fleet" / "files" / "rules"
+_ROOT = Path(__file__).parent.parent
+RULES = _ROOT / "charts" / "ollama-fleet" / "files" / "rules"
+CASES = _ROOT / "tests" / "component" / "monitoring" / "alerts"
 _PROGRAMS = ("promtool", "prometheus")
 
 
@@ -51,8 +54,16 @@ def ensure(environment: Mapping[str, str] = os.environ, program: str = "promtool
 def check(promtool: Path) -> str:
     """What promtool finds wrong with the rules; empty: nothing."""
     rules = [str(path) for path in sorted(RULES.glob("*.yaml"))]
-    command = [str(promtool), "check", "rules", "--lint=all", "--lint-fatal", *rules]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return _complaints([str(promtool), "check", "rules", "--lint=all", "--lint-fatal", *rules])
+
+
+def test(promtool: Path, cases: Sequence[Path]) -> str:
+    """Which alerts do not fire or clear as these cases say; empty: none."""
+    return _complaints([str(promtool), "test", "rules", *(one.name for one in cases)])
+
+
+def _complaints(command: list[str]) -> str:
+    done = subprocess.run(command, cwd=CASES, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr if done.returncode else ""
 
 
@@ -76,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
     if (promtool := find()) is None:
         print("promtool: not here, so the rules are not checked; `make tools` fetches it")
         return 0
-    wrong = check(promtool)
+    wrong = check(promtool) or test(promtool, sorted(CASES.glob("*.yaml")))
     print(wrong or "The alerts' rules are in order.", file=sys.stderr if wrong else sys.stdout)
     return 1 if wrong else 0
 
