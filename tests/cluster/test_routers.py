@@ -229,7 +229,7 @@ def test_without_the_api_server_and_the_operator_traffic_goes_on(
     fleet: Fleet, pool: ThreadPoolExecutor, api: Api
 ) -> None:
     with serving(fleet, replicas=2, EMULATOR_TOKENS_PER_SECOND="400") as client:
-        (operator,) = api.all(POD, OPERATOR, "app.kubernetes.io/name=ollama-fleet")
+        (operator,) = api.all(POD, OPERATOR, "app.kubernetes.io/component=operator")
         victim = next(pod for pod in fleet.pods("a") if pod["metadata"]["name"] == "a-0")
         streams = Streams(str(client.base_url))
         with no_api_server(fleet), streams.running(pool, STREAMS):

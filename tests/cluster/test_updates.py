@@ -99,7 +99,7 @@ def test_an_update_goes_on_where_an_operator_was_killed(fleet: Fleet) -> None:
         fleet.patch(OLLAMA_NODE, "a", {"spec": {"server": {"keepAlive": "1h"}}})
         for name in ("a-2", "a-1"):
             another(fleet, name, before[name])
-            (operator,) = fleet.api.all(POD, OPERATOR, "app.kubernetes.io/name=ollama-fleet")
+            (operator,) = fleet.api.all(POD, OPERATOR, "app.kubernetes.io/component=operator")
             fleet.cluster.kill_pod_process(OPERATOR, operator["metadata"]["name"])
         fleet.until(OLLAMA_NODE, "a", lambda _: not {*uids(fleet).values()} & {*before.values()})
         fleet.ready(OLLAMA_NODE, "a")

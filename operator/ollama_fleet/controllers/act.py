@@ -127,6 +127,8 @@ async def _refuse_theirs(context: Context, wanted: Object, live: Object | None) 
     server-side apply would take away."""
     kind, meta = kind_of(wanted), wanted["metadata"]
     name = meta["name"]
+    if live is not None and not meta.get("ownerReferences"):
+        return  # a mark on what belongs to one of ours, such as a server's pod
     if live is None:
         named = f"metadata.name={name}"
         found = await context.kube.list(kind, meta["namespace"], field_selector=named)

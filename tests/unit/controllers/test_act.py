@@ -169,6 +169,12 @@ async def test_what_is_not_of_the_resource_is_left_alone(
     assert api.applied == []
 
 
+async def test_a_pod_is_marked(context: Any, api: FakeApi) -> None:
+    context.store.put(named(uid="9", resourceVersion="3"))
+    await carry_out(context, named(labels={"ollamafleet.dev/draining": "true"}))
+    assert len(api.applied) == 1
+
+
 @pytest.mark.parametrize("there", [MINE, OWNED])
 async def test_what_lost_its_labels_or_its_owner_is_still_of_the_resource(
     context: Any, api: FakeApi, there: dict[str, Any]
