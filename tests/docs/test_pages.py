@@ -23,7 +23,7 @@ from tests.docs.pages import COMMANDS, ROOT, Block, Command, answers, blocks, co
 from tests.docs.shell import Shell
 
 FIRST = ROOT / "docs" / "guides" / "cluster.md"
-WITHIN = 60.0
+WITHIN = 180.0
 AGAIN = re.compile(r"(\w+=\S+ )*(kubectl (get|describe|logs) |curl |ollama )")
 """Commands that are typed again until they print what is shown, as they change nothing then."""
 _HOSTS = count(1)
