@@ -52,7 +52,7 @@ tools: .venv.stamp ## make Kubernetes, Ollama and helm ready (minutes, once)
 	@$(BIN)/python -m dev.tools
 
 .PHONY: test-unit
-test-unit: .venv.stamp ## the pure tests (under 10 s)
+test-unit: .venv.stamp ## the pure tests (half a minute)
 	@OLLAMA_FLEET_COMPILED=0 $(BIN)/pytest tests/unit
 
 .PHONY: test-component
