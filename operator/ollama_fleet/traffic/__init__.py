@@ -1,0 +1,1 @@
+"""What routers' metrics say of the requests that pass through them."""
