@@ -27,11 +27,14 @@ and admission see them, and the console has no right to change anything.
 
 | To | one needs, in the namespace |
 |----|-----------------------------|
-| see agents, fits and models | list ollamanodes |
-| see tasks | list modeldistributions |
+| see agents, nodes, fits and models | list ollamanodes |
+| see tasks and distributions | list modeldistributions |
+| see routers | list routers |
 | register and report (ClusterRole `ollama-fleet-agent`) | get, list, create and patch ollamanodes |
 | remove an agent | delete ollamanodes |
 | pull and distribute | create, get and delete modeldistributions |
+| cordon | patch ollamanodes |
+| suspend | patch modeldistributions |
 
 Bind `ollama-fleet-viewer` or `ollama-fleet-editor` to people, which the roles view and edit of
 the cluster contain. With `console.anonymous=true` those without a token may look, and change

@@ -31,6 +31,12 @@ class TaskStatus(Model):
     digest: Annotated[str | None, Field(max_length=71)] = Field(
         default=None, description="Of what is installed."
     )
+    drifted: bool | None = Field(
+        default=None, description="True: that is another digest than is wanted."
+    )
+    wanted_digest: Annotated[str | None, Field(max_length=71)] = Field(
+        default=None, description="Where it drifted, the right one if known."
+    )
     attempts: int = Field(default=0, ge=0, description="Pulls that failed.")
     error: Annotated[str | None, Field(max_length=512)] = Field(
         default=None, description="How the latest pull failed."

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from ollama_fleet.api.names import DEFAULT_HOST, ModelName
-from ollama_fleet.console import calls, tasks, wire
+from ollama_fleet.console import calls, resources, tasks, wire
 from ollama_fleet.console.agents import Server, servers_of
 from ollama_fleet.console.asked import body_of, choice_of, count_of, from_here, text_of
 from ollama_fleet.console.calls import CALLS, Call
@@ -34,7 +34,7 @@ from ollama_fleet.console.refusal import Refusal
 from ollama_fleet.console.store import Store
 from ollama_fleet.console.stream import Stream
 from ollama_fleet.console.verdicts import verdict
-from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION
+from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE
 from ollama_fleet.plan.sizing import CacheType
 
 log = logging.getLogger(__name__)
@@ -192,7 +192,7 @@ class Api:
 
     async def distribute(self, request: Request, view: View) -> Response:
         """POST /api/models/distribute."""
-        asked = await body_of(request, wire.Distribution)
+        asked = await body_of(request, wire.Distribute)
         model = tasks.model_name(asked.model_name)
         namespace = _namespace(request)
         if asked.target == "specific":
@@ -274,6 +274,40 @@ class Api:
     async def task(self, request: Request, view: View) -> Response:
         """GET /api/tasks/{id}."""
         return JSONResponse(tasks.wire(await view.task(request.path_params["id"])))
+
+    # people and resources
+
+    async def me(self, _: Request, view: View) -> Response:
+        """GET /api/me."""
+        return _json(await view.me())
+
+    async def nodes(self, request: Request, view: View) -> Response:
+        """GET /api/nodes."""
+        return _json([resources.node(one) for one in await view.nodes(_namespace(request))])
+
+    async def cordon(self, request: Request, view: View) -> Response:
+        """PATCH /api/nodes/{id}."""
+        asked = await body_of(request, wire.Cordon)
+        found = await view.resource(OLLAMA_NODE, request.path_params["id"])
+        change = {"spec": {"cordoned": asked.cordoned}}
+        return _json(resources.node(await self._orders.change(view, OLLAMA_NODE, found, change)))
+
+    async def distributions(self, request: Request, view: View) -> Response:
+        """GET /api/distributions."""
+        found = await view.distributions(_namespace(request))
+        return _json([resources.distribution(one) for one in found])
+
+    async def suspend(self, request: Request, view: View) -> Response:
+        """PATCH /api/distributions/{id}."""
+        asked = await body_of(request, wire.Suspend)
+        found = await view.resource(MODEL_DISTRIBUTION, request.path_params["id"])
+        change = {"spec": {"suspend": asked.suspended}}
+        changed = await self._orders.change(view, MODEL_DISTRIBUTION, found, change)
+        return _json(resources.distribution(changed))
+
+    async def routers(self, request: Request, view: View) -> Response:
+        """GET /api/routers."""
+        return _json([resources.router(one) for one in await view.routers(_namespace(request))])
 
     # events
 

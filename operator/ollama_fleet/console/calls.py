@@ -71,6 +71,7 @@ _NAMESPACE = Parameter(
     "One namespace alone; absent: all that one may see.",
     {"type": "string", "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"},
 )
+_RESOURCE = Parameter("id", "The resource's id: NAMESPACE.NAME.", _TEXT, "path")
 _INTO = Parameter(
     "namespace",
     "Where the machine's OllamaNode is made; absent: where the console was told.",
@@ -169,7 +170,7 @@ CALLS = (
         "Have several servers have a model: those named, or all of them, those to come included.",
         {202: Answer("It is on its way.", wire.DistributionStarted)},
         (404, 409, 507),
-        wire.Distribution,
+        wire.Distribute,
         (_NAMESPACE,),
     ),
     Call(
@@ -211,6 +212,61 @@ CALLS = (
     ),
     Call(
         "GET",
+        "/api/me",
+        "me",
+        "Who asks, and what they may change where. Whoever may see nothing is told no namespaces.",
+        {200: Answer("Whoever asks.", wire.Me)},
+        (),
+    ),
+    Call(
+        "GET",
+        "/api/nodes",
+        "nodes",
+        "Every OllamaNode.",
+        {200: Answer("The OllamaNodes.", wire.Node, many=True)},
+        (),
+        parameters=(_NAMESPACE,),
+    ),
+    Call(
+        "PATCH",
+        "/api/nodes/{id}",
+        "cordon",
+        "Cordon an OllamaNode, or uncordon it.",
+        {200: Answer("It is so.", wire.Node)},
+        (404, 409),
+        wire.Cordon,
+        (_RESOURCE,),
+    ),
+    Call(
+        "GET",
+        "/api/distributions",
+        "distributions",
+        "Every ModelDistribution.",
+        {200: Answer("The ModelDistributions.", wire.Distribution, many=True)},
+        (),
+        parameters=(_NAMESPACE,),
+    ),
+    Call(
+        "PATCH",
+        "/api/distributions/{id}",
+        "suspend",
+        "Suspend a ModelDistribution, or have it go on. Pulls under way stop, and resume later.",
+        {200: Answer("It is so.", wire.Distribution)},
+        (404, 409),
+        wire.Suspend,
+        (_RESOURCE,),
+    ),
+    Call(
+        "GET",
+        "/api/routers",
+        "routers",
+        "Every Router.",
+        {200: Answer("The Routers.", wire.Router, many=True)},
+        (),
+        parameters=(_NAMESPACE,),
+    ),
+    Call(
+        "GET",
         "/api/fit",
         "fit",
         "Whether a model would fit, server by server, before a byte of it is pulled.",
@@ -232,9 +288,9 @@ CALLS = (
         "GET",
         "/api/events",
         "events",
-        "Everything that changes, as server-sent events. First `agent`, `task` and `router` for "
-        "each there is, then `synced`; from then on the same for each that changes, and "
-        '`agent-removed`, `task-removed`, `router-removed` with its `{"id"}` for each that goes.',
+        "Everything that changes, as server-sent events. First `agent`, `node`, `task`, "
+        "`distribution` and `router` for each there is, then `synced`; from then on the same for "
+        'each that changes, and `agent-removed` and so on with its `{"id"}` for each that goes.',
         {200: Answer("A stream that does not end by itself.", stream=True)},
         (),
         parameters=(_NAMESPACE,),

@@ -1,5 +1,6 @@
 """What a person sees of the fleet: agents and tasks, out of what the store has."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,9 +10,9 @@ from ollama_fleet.console.agents import Server, agent, agents_of, find
 from ollama_fleet.console.identity import Identity, Person
 from ollama_fleet.console.refusal import Refusal, unknown
 from ollama_fleet.console.store import Store
-from ollama_fleet.console.wire import Agent, Task
+from ollama_fleet.console.wire import Agent, Me, Rights, Task
 from ollama_fleet.kube import Kind, Object
-from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE
+from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,41 @@ class View:
     async def distributions(self, namespace: str | None = None) -> list[Object]:
         """The ModelDistributions; likewise."""
         return await self._objects(MODEL_DISTRIBUTION, namespace)
+
+    async def routers(self, namespace: str | None = None) -> list[Object]:
+        """The Routers; likewise."""
+        return await self._objects(ROUTER, namespace)
+
+    async def resource(self, kind: Kind, identity: str) -> Object:
+        """The object of a kind whose id is NAMESPACE.NAME; raises `Refusal` (403, 404)."""
+        for one in await self._objects(kind, None):
+            if f"{one['metadata']['namespace']}.{one['metadata']['name']}" == identity:
+                return one
+        raise unknown(kind.kind, identity)
+
+    async def me(self) -> Me:
+        """Whoever asks, and what they may change where they see anything."""
+        there = self._store.namespaces()
+        seen: set[str] = set()
+        for kind in (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER):
+            where = await self._identity.where(self.person, kind, there)
+            seen |= there if where is None else where
+        rights = await asyncio.gather(*(self._rights(one) for one in sorted(seen)))
+        return Me(name=self.person.name, anonymous=self.person.anonymous, namespaces=list(rights))
+
+    async def _rights(self, namespace: str) -> Rights:
+        async def may(verb: str, kind: Kind) -> bool:
+            allowed = self._identity.may
+            return await allowed(self.person, verb, kind) or await allowed(
+                self.person, verb, kind, namespace
+            )
+
+        return Rights(
+            namespace=namespace,
+            cordon=await may("patch", OLLAMA_NODE),
+            distribute=await may("create", MODEL_DISTRIBUTION),
+            change=await may("patch", MODEL_DISTRIBUTION),
+        )
 
     async def _objects(self, kind: Kind, namespace: str | None) -> list[Object]:
         seen = await self.where(kind, namespace)

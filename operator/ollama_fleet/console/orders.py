@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from ollama_fleet.api.quantity import gib
 from ollama_fleet.console import agents, tasks
@@ -15,7 +16,7 @@ from ollama_fleet.console.refusal import Refusal, unknown
 from ollama_fleet.console.store import Store
 from ollama_fleet.console.verdicts import too_small
 from ollama_fleet.console.wire import Health, Registration
-from ollama_fleet.kube import Conflict, Kube, KubeError, NotFound, Object
+from ollama_fleet.kube import Conflict, Kind, Kube, KubeError, NotFound, Object
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE
 
 log = logging.getLogger(__name__)
@@ -64,16 +65,7 @@ class Orders:
             raise Refusal(
                 409, f"agent {server.id} is a pod, whose health Kubernetes reports itself"
             )
-        await self._identity.require(view.person, "patch", OLLAMA_NODE, server.namespace)
-        kube = await self._identity.acting(view.person)
-        change = agents.report_of(health, self._clock())
-        try:
-            kept = await kube.patch(OLLAMA_NODE, server.ollamanode, server.namespace, change)
-        except NotFound:
-            raise unknown("agent", health.agent_id) from None
-        except KubeError as error:
-            raise refusal_of(error) from None
-        self._store.put(OLLAMA_NODE, kept)
+        await self.change(view, OLLAMA_NODE, server.node, agents.report_of(health, self._clock()))
 
     async def remove(self, view: View, server: Server) -> None:
         """Delete a server elsewhere."""
@@ -91,6 +83,20 @@ class Orders:
             raise refusal_of(error) from None
         self._store.drop(OLLAMA_NODE, server.node)
         log.info("agent %s removed", server.id)
+
+    async def change(self, view: View, kind: Kind, obj: Object, change: dict[str, Any]) -> Object:
+        """Patch a resource; as it is then."""
+        meta = obj["metadata"]
+        await self._identity.require(view.person, "patch", kind, meta["namespace"])
+        kube = await self._identity.acting(view.person)
+        try:
+            kept = await kube.patch(kind, meta["name"], meta["namespace"], change)
+        except NotFound:
+            raise unknown(kind.kind, f"{meta['namespace']}.{meta['name']}") from None
+        except KubeError as error:
+            raise refusal_of(error) from None
+        self._store.put(kind, kept)
+        return kept
 
     async def allowed(self, view: View, namespaces: Sequence[str]) -> None:
         """Raises `Refusal` unless the person may have models installed there."""

@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
-from ollama_fleet.console import tasks
+from ollama_fleet.console import resources, tasks
 from ollama_fleet.console.agents import agents_of
 from ollama_fleet.console.fleet import Settings, View
 from ollama_fleet.console.refusal import Refusal
 from ollama_fleet.console.store import Kept, Store
-from ollama_fleet.kube import Object
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
 
 GATHER = 0.25
@@ -114,33 +113,17 @@ class Stream:
     def _parts(self, kept: Kept) -> list[tuple[str, dict[str, Any]]]:
         if kept.kind == OLLAMA_NODE:
             found = agents_of(kept.object, self._clock(), self._settings.offline_after)
-            return [("agent", one.model_dump()) for one in found]
+            node = resources.node(kept.object)
+            return [("node", node.model_dump()), *(("agent", one.model_dump()) for one in found)]
         if kept.kind == MODEL_DISTRIBUTION:
             nodes = self._store.all(OLLAMA_NODE)
             every = (*tasks.tasks_of(kept.object), *tasks.promised(kept.object, nodes))
-            return [("task", tasks.wire(one)) for one in every]
-        return [("router", router(kept.object))]
-
-
-def router(obj: Object) -> dict[str, Any]:
-    """A Router as people see it: what its status tells, but for how it is found by labels."""
-    meta, status = obj["metadata"], obj.get("status") or {}
-    conditions = {one["type"]: one for one in status.get("conditions") or ()}
-    ready = conditions.get("Ready", {})
-    return {
-        "id": f"{meta['namespace']}.{meta['name']}",
-        "name": meta["name"],
-        "namespace": meta["namespace"],
-        "url": status.get("url"),
-        "ready": ready.get("status") == "True",
-        "reason": ready.get("reason"),
-        "message": ready.get("message"),
-        "replicas": status.get("replicas", 0),
-        "ready_replicas": status.get("readyReplicas", 0),
-        "servers_ready": (status.get("servers") or {}).get("ready", 0),
-        "servers": (status.get("servers") or {}).get("total", 0),
-        "models": list(status.get("models") or ()),
-    }
+            told = resources.distribution(kept.object)
+            return [
+                ("distribution", told.model_dump()),
+                *(("task", tasks.wire(one)) for one in every),
+            ]
+        return [("router", resources.router(kept.object).model_dump(exclude={"traffic"}))]
 
 
 def _event(name: str, text: str) -> bytes:

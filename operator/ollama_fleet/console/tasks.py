@@ -110,6 +110,8 @@ def _task(distribution: Object, told: Mapping[str, Any]) -> Task:
         completed_bytes=told.get("completedBytes"),
         total_bytes=told.get("totalBytes"),
         digest=told.get("digest"),
+        drifted=told.get("drifted", False),
+        wanted_digest=told.get("wantedDigest"),
     )
 
 

@@ -128,7 +128,7 @@ class PullStarted(Told):
     task_id: str
 
 
-class Distribution(Asked):
+class Distribute(Asked):
     """A model for several servers."""
 
     model_name: Model
@@ -180,7 +180,9 @@ class Task(Told):
     message: str | None
     completed_bytes: Count | None
     total_bytes: Count | None
-    digest: str | None
+    digest: str | None = Field(description="Of what is installed.")
+    drifted: bool = Field(description="It is installed with another digest than is wanted.")
+    wanted_digest: str | None = Field(description="Where it drifted, the right one if known.")
 
 
 class Tasks(Told):
@@ -190,6 +192,121 @@ class Tasks(Told):
     total: int = Field(description="How many there are in all, of those asked for.")
     offset: int
     limit: int
+
+
+class Rights(Told):
+    """What whoever asks may change in a namespace."""
+
+    namespace: str
+    cordon: bool = Field(description="Cordon OllamaNodes, and uncordon them.")
+    distribute: bool = Field(description="Have models installed.")
+    change: bool = Field(description="Suspend ModelDistributions, and have tasks tried again.")
+
+
+class Me(Told):
+    """Whoever asks, as Kubernetes knows them."""
+
+    name: str = Field(description="Empty without a token.")
+    anonymous: bool
+    namespaces: list[Rights] = Field(description="Those with a fleet that one may see.")
+
+
+class Resource(Told):
+    """A custom resource."""
+
+    id: str
+    namespace: str
+    name: str
+    ready: bool
+    stalled: bool = Field(description="It waits for somebody to act.")
+    reason: str | None = Field(description="Why it is as it is, in one word.")
+    message: str | None = Field(description="The same in a sentence, with what to do.")
+
+
+class Node(Resource):
+    """An OllamaNode: servers that are alike."""
+
+    cordoned: bool = Field(description="It is sent no new requests and no new pulls.")
+    replicas: Count = Field(description="Servers there are.")
+    ready_replicas: Count
+    servers_omitted: Count = Field(description="Servers that it does not tell of, being too many.")
+
+
+class Cordon(Asked):
+    """A change of an OllamaNode."""
+
+    cordoned: bool
+
+
+class Distribution(Resource):
+    """A ModelDistribution: which models belong on which servers."""
+
+    models: list[str] = Field(description="Every model it names, fallbacks included.")
+    suspended: bool
+    desired: Count = Field(description="Tasks in all.")
+    installed: Count
+    pulling: Count
+    waiting: Count
+    failed: Count = Field(description="Given up until somebody acts.")
+    misfit: Count = Field(description="On servers too small for them.")
+    drifted: Count = Field(description="There with another digest than is wanted.")
+    tasks_omitted: Count = Field(description="Tasks that it does not tell of, being too many.")
+    next_window: Moment | None = Field(description="When pulls may run again.")
+
+
+class Suspend(Asked):
+    """A change of a ModelDistribution."""
+
+    suspended: bool
+
+
+class Decision(Told):
+    """How often a server was chosen for a reason."""
+
+    reason: str
+    per_second: float
+
+
+class ServerTraffic(Told):
+    """What passes through a router to one server."""
+
+    name: str
+    in_flight: Count
+    requests_per_second: float | None
+    state: str | None = Field(description="As the router sees it.")
+    breaker: Literal["closed", "half-open", "open"] = Field(
+        description="closed: it gets requests; half-open: one may try; open: none."
+    )
+    decisions: list[Decision] = Field(description="Why it was chosen, the most frequent first.")
+
+
+class Traffic(Told):
+    """What passes through a router, all its replicas together; null where nothing happened."""
+
+    window_s: float = Field(description="The seconds that the rates and quantiles are of.")
+    requests_per_second: float | None = Field(description="Answered in full.")
+    tokens_per_second: float | None = Field(description="Given out.")
+    first_token_p50_s: float | None = Field(description="Half of the answers began by then.")
+    first_token_p99_s: float | None = Field(description="99 of 100 answers began by then.")
+    in_flight: Count = Field(description="Requests at servers now.")
+    queued: Count = Field(description="Requests that wait for a server now.")
+    rejected_per_second: float | None
+    retried_per_second: float | None
+    servers: list[ServerTraffic]
+
+
+class Router(Resource):
+    """A Router: one URL for many servers."""
+
+    url: str | None
+    replicas: Count
+    ready_replicas: Count
+    servers_ready: Count
+    servers: Count
+    models: list[str]
+    traffic: Traffic | None = Field(
+        default=None, description="null: none of its pods tells. Events `router` leave it out."
+    )
 
 
 class Verdict(Told):

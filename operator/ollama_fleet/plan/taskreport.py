@@ -87,6 +87,8 @@ def _task_status(task: Task, before: Mapping[str, Any], now: datetime) -> TaskSt
         total_bytes=task.total,
         bytes_per_second=task.speed,
         digest=task.digest,
+        drifted=task.drifted or None,
+        wanted_digest=task.wanted,
         attempts=task.attempts,
         error=failure.message[:512] if failure else None,
         error_reason=str(failure.reason) if failure else None,

@@ -89,6 +89,8 @@ class Task:
     attempts: int = 0
     next_attempt: datetime | None = None
     drifted: bool = False
+    wanted: str | None = None
+    """The digest that it drifted from."""
     failure: Failure | None = None
     blobs: Blobs = field(default_factory=dict)
     """What it is made of, as far as the registry says."""
@@ -178,7 +180,8 @@ def _standing(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime
         and fact.digest != installed.digest
     )
     good = not outdated and installed is not None and expected in (None, False, installed.digest)
-    task = replace(task, drifted=installed is not None and not good)
+    if installed is not None and not good:
+        task = replace(task, drifted=True, wanted=task.pin or fact.digest)
     if running is not None:
         return replace(
             task,

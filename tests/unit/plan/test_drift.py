@@ -103,6 +103,9 @@ def test_drift_is_counted_told_once_and_while_it_is_pulled_again() -> None:
         **seen(running={order.task: Running()}),
     )
     assert again.plan.status["summary"]["drifted"] == 1
+    for status in (first.plan.status, again.plan.status):
+        (task,) = status["tasks"]
+        assert (task["drifted"], task["digest"], task["wantedDigest"]) == (True, OTHER, DIGEST)
     assert [note for note in again.plan.notes if note.reason == "Drifted"] == []
     done = plan(
         {**one, "status": again.plan.status},
