@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Protocol
 
+import httpx
 import pytest
+import yaml
 
 from dev.cluster import Cluster
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
-from tests.cluster.fleet import LARGE, SMALL, Fleet, Registry, ollama_node, router, told
+from tests.cluster.fleet import (
+    LARGE,
+    SMALL,
+    Fleet,
+    Registry,
+    distribution,
+    ollama_node,
+    router,
+    told,
+)
 from tests.cluster.operating import operating
 from tests.cluster.waiting import eventually
 
@@ -133,6 +145,109 @@ def test_a_fleet_is_seen_and_driven(ollama: Ollama, fleet: Fleet) -> None:
     assert ollama("cordon", "b")[0] == "OllamaNode b is cordoned already\n"
     assert ollama("uncordon", "b")[0] == "OllamaNode b uncordoned\n"
     assert (fleet.get(OLLAMA_NODE, "b") or {})["spec"]["cordoned"] is False
+
+
+def test_a_policy_is_written_and_what_it_did_is_told(
+    ollama: Ollama, fleet: Fleet, cluster: Cluster
+) -> None:
+    fleet.apply(ollama_node(replicas=3), router(accessLog=True))
+    fleet.ready(OLLAMA_NODE, "a")
+    both = ("distribute", SMALL, "llama3.2:3b", "--name", "both")
+
+    made = yaml.safe_load(ollama(*both, "--max-parallel", "3", "--dry-run", "client")[0])
+    checked = yaml.safe_load(ollama(*both, "--max-parallel", "3", "--dry-run", "server")[0])
+    assert made["spec"] == checked["spec"]
+    assert "uid" in checked["metadata"]
+    assert fleet.get(MODEL_DISTRIBUTION, "both") is None
+    large = ("gpt-oss:120b", "--registry", "127.0.0.1:1")
+    told_no, why = ollama("distribute", SMALL, *large, code=1)
+    assert "gpt-oss:120b  a-2     no" in told_no
+    assert "nothing is written, as not all of it fits" in why
+    assert fleet.all(MODEL_DISTRIBUTION) == []
+    assert ollama(*both, "--digest", "1", code=1)[1].startswith("error: --digest is of one model")
+
+    said, _ = ollama(*both, "--max-parallel", "3")
+    assert f"ModelDistribution both wants {SMALL}, llama3.2:3b" in said
+    wanted = fleet.ready(MODEL_DISTRIBUTION, "both")
+    assert wanted["spec"] == made["spec"]
+    fleet.patch(MODEL_DISTRIBUTION, "both", {"spec": {"rollout": {"maxParallel": 1}}})
+    assert "somebody else has set that" in ollama(*both, "--max-parallel", "2", code=1)[1]
+    ollama("distribute", SMALL, "--name", "both")
+    names = (fleet.get(MODEL_DISTRIBUTION, "both") or {})["spec"]["models"]
+    assert names == [{"name": SMALL}]
+    fleet.apply(distribution("other", SMALL))
+    assert "distribute did not make it" in ollama(*both[:-1], "other", code=1)[1]
+
+    assert ollama("suspend", "both", "other")[0].splitlines() == [
+        "ModelDistribution both suspended",
+        "ModelDistribution other suspended",
+    ]
+    assert (fleet.get(MODEL_DISTRIBUTION, "both") or {})["spec"]["suspend"] is True
+    assert "is suspended already" in ollama("suspend", "both")[0]
+    assert ollama("resume", "both")[0] == "ModelDistribution both resumed\n"
+    assert "no ModelDistribution x in" in ollama("suspend", "x", code=1)[1]
+
+    # of three servers one has another model under that name
+    (odd,) = (pod for pod in fleet.pods("a") if pod["metadata"]["name"] == "a-1")
+    fleet.emulator(odd).copy("llama3.2:3b", SMALL)
+
+    def row() -> dict[str, Any]:
+        rows = json.loads(ollama("models", "-o", "json")[0])
+        return next(one for one in rows if one["model"] == SMALL)
+
+    drifted = {"a-0": "installed", "a-1": "drifted", "a-2": "installed"}
+    eventually("the other digest is told", lambda: row()["servers"] == drifted)
+    found = row()
+    assert found["digests"]["a-0"] == found["digests"]["a-2"] == found["digest"]
+    assert found["digests"]["a-1"] != found["digest"]
+    assert f"drifted ({found['digests']['a-1'][7:19]})" in ollama("models", "-o", "wide")[0]
+
+    url = fleet.url()
+    lines = ollama("logs", "a", "--tail", "1")[0].splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["a-0", "a-1", "a-2"]
+    assert not ollama("logs", "a-0", "--tail", "1")[0].startswith("a-0: ")
+    assert len(ollama("logs", "operator", "--tail", "5")[0].splitlines()) == 5
+    assert "is called x: name one of a, chat, or say" in ollama("logs", "x", code=1)[1]
+    assert "no pod of a mirror" in ollama("logs", "mirror", code=1)[1]
+    assert "'10' is not a duration" in ollama("logs", "a", "--since", "10", code=2)[1]
+    following(cluster, fleet, url)
+
+    def completed(*words: str) -> list[str]:
+        """As kubectl has it, which asks the plugin."""
+        command = [str(cluster.kubectl), "__complete", "ollama", *words]
+        done = subprocess.run(
+            command, env=environment(cluster), capture_output=True, text=True, timeout=60
+        )
+        *found, directive = done.stdout.splitlines()
+        assert directive == ":4", done.stdout + done.stderr
+        return [line.split("\t")[0] for line in found]
+
+    here = ("-n", fleet.namespace)
+    assert completed("st") == ["status"]
+    assert completed("pull", *here, "llama3.2:") == ["llama3.2:1b", "llama3.2:3b"]
+    assert completed("pull", SMALL, *here, "--to", "a") == ["a", "a-0", "a-1", "a-2"]
+    assert completed("logs", *here, "c") == ["console", "chat"]
+    assert completed("suspend", *here, "") == ["both", "other"]
+    assert completed("status", "-n", fleet.namespace) == [fleet.namespace]
+
+
+def following(cluster: Cluster, fleet: Fleet, url: str) -> None:
+    """Follow a Router's log until it tells of a call that came after."""
+    log = subprocess.Popen(
+        [str(cluster.kubectl), "ollama", "logs", "chat", "-f", "-n", fleet.namespace],
+        env=environment(cluster),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert log.stdout
+        assert log.stdout.readline()
+        httpx.get(f"{url}/api/nothing", trust_env=False)
+        assert any("/api/nothing" in line for line in log.stdout)
+        log.send_signal(signal.SIGINT)
+        assert log.wait(20) == 130
+    finally:
+        log.kill()
 
 
 def test_what_goes_wrong_is_one_line(ollama: Ollama, tmp_path: Path) -> None:

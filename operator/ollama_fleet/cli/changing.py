@@ -6,7 +6,7 @@ import click
 
 from ollama_fleet.api.names import InvalidModelName, canonical
 from ollama_fleet.cli import pulling
-from ollama_fleet.cli.completing import any_model
+from ollama_fleet.cli.completing import any_distribution, any_model, any_node, any_target
 from ollama_fleet.cli.errors import NotPossible
 from ollama_fleet.cli.fleet import read
 from ollama_fleet.cli.session import Session, command
@@ -19,10 +19,17 @@ MANAGER = "kubectl-ollama"
 @click.command()
 @click.argument("model", shell_complete=any_model)
 @click.option(
-    "--to", multiple=True, metavar="NAME", help="OllamaNodes, or servers; without: all of them."
+    "--to",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=any_target,
+    help="OllamaNodes, or servers; without: all of them.",
 )
 @click.option(
-    "--distribution", metavar="NAME", help="The ModelDistribution to make, or to add it to."
+    "--distribution",
+    metavar="NAME",
+    shell_complete=any_distribution,
+    help="The ModelDistribution to make, or to add it to.",
 )
 @click.option("--wait/--no-wait", help="Until it is on all servers; the exit code tells.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Wait no longer.")
@@ -70,18 +77,21 @@ async def pull(
 
 
 @click.command()
-@click.argument("ollamanode", nargs=-1, required=True)
+@click.argument("ollamanode", nargs=-1, required=True, shell_complete=any_node)
 @command()
 async def cordon(session: Session, ollamanode: tuple[str, ...]) -> None:
-    """Send OllamaNodes no new requests and no new pulls; what runs there ends."""
+    """Send OllamaNodes nothing new.
+
+    Neither requests nor pulls; what runs there ends.
+    """
     await _cordoned(session, ollamanode, True)
 
 
 @click.command()
-@click.argument("ollamanode", nargs=-1, required=True)
+@click.argument("ollamanode", nargs=-1, required=True, shell_complete=any_node)
 @command()
 async def uncordon(session: Session, ollamanode: tuple[str, ...]) -> None:
-    """Send OllamaNodes requests and pulls again."""
+    """Send them requests and pulls again."""
     await _cordoned(session, ollamanode, False)
 
 

@@ -6,7 +6,7 @@ from contextlib import aclosing
 import click
 
 from ollama_fleet.api.access import Access
-from ollama_fleet.cli.completing import any_model
+from ollama_fleet.cli.completing import any_model, any_router
 from ollama_fleet.cli.errors import NotPossible
 from ollama_fleet.cli.fleet import chosen_router
 from ollama_fleet.cli.session import Session, command
@@ -30,7 +30,9 @@ def address(router: Object) -> str:
 @click.command()
 @click.argument("model", shell_complete=any_model)
 @click.argument("prompt", nargs=-1)
-@click.option("--router", metavar="NAME", help="Where there are several.")
+@click.option(
+    "--router", metavar="NAME", shell_complete=any_router, help="Where there are several."
+)
 @click.option("--url", metavar="URL", help="Where the Router answers, if not as its status says.")
 @click.option("--key", envvar=_KEY, metavar="KEY", help=f"The client's key; also from {_KEY}.")
 @command()
@@ -42,7 +44,10 @@ async def chat(
     url: str | None,
     key: str | None,
 ) -> None:
-    """Ask MODEL through a Router; without PROMPT each line of the input is a question."""
+    """Ask MODEL through a Router.
+
+    Without PROMPT each line of the input is a question.
+    """
     if url is None:
         routers = await session.kube.list(ROUTER, session.namespace)
         url = address(chosen_router(routers, router, session.namespace))

@@ -6,6 +6,7 @@ import click
 
 from ollama_fleet.cli import views
 from ollama_fleet.cli.fleet import Fleet, is_current, namespace_of, read
+from ollama_fleet.cli.pods import PARTS
 from ollama_fleet.cli.session import Session, command
 from ollama_fleet.cli.table import Column, Record, Table, text
 from ollama_fleet.kube import Forbidden, Object
@@ -18,7 +19,6 @@ from ollama_fleet.kube.kinds import (
     Kind,
 )
 
-OPERATOR = "app.kubernetes.io/name=ollama-fleet,app.kubernetes.io/component=operator"
 _KINDS = (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER)
 _INSTALL = "Install the chart: helm upgrade --install ollama-fleet charts/ollama-fleet"
 
@@ -124,12 +124,15 @@ def _row(what: str, finding: str, unknown: bool = False, where: str = "") -> Rec
 @click.command()
 @command(shows=True)
 async def doctor(session: Session) -> int:
-    """Check the whole installation: definitions, operator, and every resource you may see.
+    """Check the whole installation.
+
+    That is the definitions, the operator, and every resource you may see.
 
     Exit code 0: nothing is wrong. 1: something is.
     """
     there = Installation(
-        await _list(session, CUSTOM_RESOURCE_DEFINITION), await _list(session, DEPLOYMENT, OPERATOR)
+        await _list(session, CUSTOM_RESOURCE_DEFINITION),
+        await _list(session, DEPLOYMENT, PARTS["operator"].selector),
     )
     absent = any(row["what"] in (kind.kind for kind in _KINDS) for row in missing(there).rows)
     table = missing(there) if absent else findings(there, await _fleet(session))

@@ -1,5 +1,6 @@
 """`fit`: where a model would run, and why not elsewhere, before a byte is pulled."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import click
@@ -68,33 +69,38 @@ def verdicts(
     model: Described, fleet: Fleet, context: int | None = None, everywhere: bool = False
 ) -> Table:
     """A row for each server: whether the model fits, what it needs, and why not."""
+    return Table(
+        [*([NAMESPACE] if everywhere else []), *COLUMNS],
+        judged(model, fleet, context),
+        empty=NO_SERVERS,
+    )
+
+
+def judged(
+    model: Described,
+    fleet: Fleet,
+    context: int | None = None,
+    promised: Mapping[tuple[str, str], int] | None = None,
+) -> list[Record]:
+    """The verdict for each server; ``promised`` are bytes of its disk, by namespace and name of
+    the server, that are to be taken by others."""
     there = {
         task.server
         for one in fleet.distributions
         for task in tasks_of(one, model.name)
         if task.state == "Installed"
     }
-    rows = [
-        _verdict(model, server, context, (server.namespace, server.name) in there)
-        for server in fleet.servers()
+    taken = promised or {}
+    found = [((one.namespace, one.name), one) for one in fleet.servers()]
+    return [
+        _verdict(model, server, context, place in there, taken.get(place, 0))
+        for place, server in found
     ]
-    return Table(
-        [
-            *([NAMESPACE] if everywhere else []),
-            Column("SERVER", text("server")),
-            Column("FITS", _word),
-            Column("NEEDS", lambda row: amounts(row["need"], row["memory"])[0], right=True),
-            Column(
-                "HAS", lambda row: amounts(row["need"], row["memory"])[1] or "unknown", right=True
-            ),
-            Column("WHY", text("why"), folds=True),
-        ],
-        rows,
-        empty=NO_SERVERS,
-    )
 
 
-def _verdict(model: Described, server: Server, context: int | None, installed: bool) -> Record:
+def _verdict(
+    model: Described, server: Server, context: int | None, installed: bool, promised: int
+) -> Record:
     try:
         spec = OllamaNodeSpec.model_validate(server.ollamanode["spec"])
     except ValidationError:
@@ -110,9 +116,11 @@ def _verdict(model: Described, server: Server, context: int | None, installed: b
     )
     why = ["estimated from its size alone" if verdict.estimated else str(verdict.load)]
     free = bytes_of(status["diskFree"]) if "diskFree" in status else None
-    room = free is None or model.size <= free or installed
+    room = free is None or promised + model.size <= free or installed
     if free is not None and not room:
-        why.append(f"its disk has {gib(free)} free, and {gib(model.size)} have to be downloaded")
+        beside = f", {gib(promised)} of it for the others" if promised else ""
+        needed = f"{gib(model.size)} have to be downloaded"
+        why.append(f"its disk has {gib(free)} free{beside}, and {needed}")
     if server.cordoned:
         why.append("it is cordoned")
     elif status["state"] != "Ready":
@@ -123,6 +131,7 @@ def _verdict(model: Described, server: Server, context: int | None, installed: b
         "fits": verdict.fits and room,
         "need": verdict.need,
         "memory": verdict.has,
+        "installed": installed,
         "why": "; ".join(why),
     }
 
@@ -131,6 +140,16 @@ def _word(row: Record) -> str:
     if row["fits"] and row["memory"] is None:
         return "unknown"
     return "yes" if row["fits"] else "no"
+
+
+COLUMNS = (
+    Column("SERVER", text("server")),
+    Column("FITS", _word),
+    Column("NEEDS", lambda row: amounts(row["need"], row["memory"])[0], right=True),
+    Column("HAS", lambda row: amounts(row["need"], row["memory"])[1] or "unknown", right=True),
+    Column("WHY", text("why"), folds=True),
+)
+"""A verdict, for people."""
 
 
 @click.command(name="fit")
@@ -147,7 +166,7 @@ def _word(row: Record) -> str:
 async def fit_command(
     session: Session, model: str, context_length: int | None, registry: str, insecure: bool
 ) -> int:
-    """Tell on which servers MODEL fits, and why not on others.
+    """Tell where MODEL fits, and why not elsewhere.
 
     Exit code 0: on one at least. 1: on none.
     """

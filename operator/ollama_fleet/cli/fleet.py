@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.names import same
 from ollama_fleet.cli.errors import NotPossible
 from ollama_fleet.kube import Kube, Object
@@ -55,6 +56,17 @@ class Task:
     def state(self) -> str:
         """As api.taskstatus has them."""
         return str(self.status["state"])
+
+    @property
+    def digest(self) -> str | None:
+        """Of what is installed."""
+        return self.status.get("digest")
+
+    @property
+    def drifted(self) -> bool:
+        """Whether something is installed that is not what this distribution wants."""
+        contradicted = self.status.get("reason") == Reason.CONTRADICTORY_PIN
+        return self.digest is not None and self.state != "Installed" and not contradicted
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import click
 
 from ollama_fleet.api.access import SecretError, texts_in
 from ollama_fleet.api.keys import Client, clients_in
+from ollama_fleet.cli.completing import any_router
 from ollama_fleet.cli.errors import NotPossible
 from ollama_fleet.cli.fleet import chosen_router
 from ollama_fleet.cli.session import Session, command
@@ -72,10 +73,12 @@ def _client(name: str, client: Client) -> Record:
 
 @click.group()
 def keys() -> None:
-    """See, give and take away the keys of a Router's clients."""
+    """Manage the keys of a Router's clients."""
 
 
-_ROUTER = click.option("--router", metavar="NAME", help="Where there are several.")
+_ROUTER = click.option(
+    "--router", metavar="NAME", shell_complete=any_router, help="Where there are several."
+)
 
 
 @keys.command(name="list")
@@ -107,7 +110,10 @@ async def create(
     tokens_per_minute: int | None,
     max_concurrent: int | None,
 ) -> None:
-    """Make a key for CLIENT and print it, once: only its digest is stored."""
+    """Make a key for CLIENT, and print it.
+
+    Only now: no more than its digest is stored.
+    """
     if not _NAME.fullmatch(client):
         raise NotPossible(f"{client!r} is no name for a client: use letters, digits, . _ -")
     name = await _secret(session, router)
@@ -140,7 +146,10 @@ async def create(
 @_ROUTER
 @command()
 async def revoke(session: Session, client: str, router: str | None) -> None:
-    """Take CLIENT's key away: it is refused from the next request on."""
+    """Take CLIENT's key away.
+
+    It is refused from the next request on.
+    """
     name = await _secret(session, router)
     found = await session.kube.get(SECRET, name, session.namespace)
     clients = (found or {}).get("data") or {}

@@ -2,7 +2,7 @@
 
 import click
 
-from ollama_fleet.cli import views
+from ollama_fleet.cli import matrix, views
 from ollama_fleet.cli.fleet import Fleet, read
 from ollama_fleet.cli.screen import Screen
 from ollama_fleet.cli.session import Session, command
@@ -52,4 +52,4 @@ async def nodes(session: Session) -> None:
 async def models(session: Session) -> None:
     """Show which server has which model."""
     fleet = await read(session.kube, session.scope)
-    session.screen.table(views.models(fleet, session.everywhere, session.screen.wide))
+    session.screen.table(matrix.models(fleet, session.everywhere, session.screen.wide))

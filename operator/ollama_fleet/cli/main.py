@@ -11,13 +11,16 @@ from ollama_fleet import __version__
 from ollama_fleet.cli.changing import cordon, pull, uncordon
 from ollama_fleet.cli.chatting import chat
 from ollama_fleet.cli.checking import doctor
+from ollama_fleet.cli.distributing import distribute
 from ollama_fleet.cli.fitting import fit_command
 from ollama_fleet.cli.keys import keys
+from ollama_fleet.cli.logs import logs
 from ollama_fleet.cli.looking import models, nodes, status
+from ollama_fleet.cli.pausing import resume, suspend
 from ollama_fleet.cli.session import INTERRUPTED
 
 PROGRAM = "kubectl-ollama"
-_VARIABLE = "_KUBECTL_OLLAMA_COMPLETE"
+VARIABLE = "_KUBECTL_OLLAMA_COMPLETE"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -29,14 +32,14 @@ def program() -> None:
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what makes SHELL complete kubectl-ollama."""
+    """Print what makes SHELL complete it."""
     made = get_completion_class(shell)
     if made is not None:
-        click.echo(made(program, {}, PROGRAM, _VARIABLE).source())
+        click.echo(made(program, {}, PROGRAM, VARIABLE).source())
 
 
-_LOOKING = (status, nodes, models, fit_command, doctor)
-_ACTING = (pull, chat, cordon, uncordon, keys)
+_LOOKING = (status, nodes, models, fit_command, logs, doctor)
+_ACTING = (pull, distribute, chat, suspend, resume, cordon, uncordon, keys)
 for one in (*_LOOKING, *_ACTING, completion):
     program.add_command(one)
 
@@ -46,7 +49,7 @@ def main() -> None:
     # what a port has to say is told by the commands, or not at all
     logging.disable(logging.CRITICAL)
     try:
-        program(prog_name=PROGRAM, complete_var=_VARIABLE, standalone_mode=False)
+        program(prog_name=PROGRAM, complete_var=VARIABLE, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         raise SystemExit(0) from None

@@ -30,7 +30,7 @@ def target(names: Sequence[str], fleet: Fleet) -> Object:
         return {"servers": wanted}
     strange = [name for name in wanted if name not in nodes | servers]
     if not strange:
-        raise NotPossible("--to takes OllamaNodes or servers, not both: pull twice")
+        raise NotPossible("--to takes OllamaNodes or servers, not both: do one after the other")
     known = ", ".join(sorted(nodes)) or "none"
     raise NotPossible(
         f"no OllamaNode or server is called {', '.join(strange)}: OllamaNodes here are {known}"

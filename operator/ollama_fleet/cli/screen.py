@@ -22,21 +22,27 @@ _NOBODY = 500
 
 @dataclass(frozen=True)
 class Screen:
-    """Prints to standard output. NO_COLOR and the lack of a terminal turn colour off."""
+    """Prints, to standard output as a rule. NO_COLOR and the lack of a terminal turn colour off."""
 
     console: Console
     format: Format = ""
 
     @classmethod
-    def standard(cls, form: Format = "") -> "Screen":
-        """Of this program."""
-        width = None if sys.stdout.isatty() else _NOBODY
-        return cls(Console(highlight=False, emoji=False, markup=False, width=width), form)
+    def standard(cls, form: Format = "", error: bool = False) -> "Screen":
+        """Of this program; on standard error if so."""
+        width = None if (sys.stderr if error else sys.stdout).isatty() else _NOBODY
+        console = Console(highlight=False, emoji=False, markup=False, width=width, stderr=error)
+        return cls(console, form)
 
     @property
     def wide(self) -> bool:
         """Whether everything is to be shown."""
         return self.format == "wide"
+
+    @property
+    def coloured(self) -> bool:
+        """Whether colour is wanted."""
+        return self.console.is_terminal and not self.console.no_color
 
     def data(self, value: Any) -> bool:
         """Print a value as JSON or YAML; False where people are to read it."""
@@ -48,7 +54,7 @@ class Screen:
 
     def line(self, text: str = "", style: str = "") -> None:
         """Print a line as it is."""
-        self.console.print(Text(_plain(text), style=style), soft_wrap=True)
+        self.console.print(Text(plain(text), style=style), soft_wrap=True)
 
     def table(self, table: Table) -> None:
         """Print a table, or what to do where it is empty."""
@@ -78,12 +84,12 @@ class Screen:
 
 def _drawn(cell: str | float) -> Text | ProgressBar:
     if isinstance(cell, str):
-        return Text(_plain(cell))
+        return Text(plain(cell))
     return ProgressBar(
         total=1.0, completed=cell, width=_BAR, complete_style=ACCENT, finished_style=ACCENT
     )
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Without what would drive the terminal: a server's message may hold anything."""
     return text.replace("\x1b", "^[")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
+from ollama_fleet.cli.completing import any_namespace
 from ollama_fleet.cli.errors import NotPossible
 from ollama_fleet.cli.screen import Format, Screen
 from ollama_fleet.kube import Forbidden, Kube, KubeError
@@ -35,10 +36,10 @@ class Session:
 
 
 def command(
-    *, shows: bool = False, everywhere: bool = False
+    *, shows: bool = False, prints: bool = False, everywhere: bool = False
 ) -> Callable[[Callable[..., Awaitable[int | None]]], Callable[..., None]]:
     """A command with kubectl's flags, whose first argument is the Session; what it returns is the
-    exit code. ``shows``: it has -o; ``everywhere``: it has -A."""
+    exit code. ``shows``: it has -o; ``prints``: for JSON and YAML alone; ``everywhere``: -A."""
 
     def decorate(work: Callable[..., Awaitable[int | None]]) -> Callable[..., None]:
         @wraps(work)
@@ -60,7 +61,7 @@ def command(
 
             raise SystemExit(told(lambda: asyncio.run(connected())))
 
-        for option in reversed(_options(shows, everywhere)):
+        for option in reversed(_options(_formats(shows, prints), everywhere)):
             run = option(run)
         return run
 
@@ -80,9 +81,20 @@ def told(work: Callable[[], int | None]) -> int:
     return 1
 
 
-def _options(shows: bool, everywhere: bool) -> list[Callable[[Any], Any]]:
+def _formats(shows: bool, prints: bool) -> list[str]:
+    formats = [form for form in get_args(Format) if form and (shows or prints)]
+    return [form for form in formats if shows or form != "wide"]
+
+
+def _options(formats: list[str], everywhere: bool) -> list[Callable[[Any], Any]]:
     made = [
-        click.option("--namespace", "-n", metavar="NAME", help="Instead of the context's."),
+        click.option(
+            "--namespace",
+            "-n",
+            metavar="NAME",
+            shell_complete=any_namespace,
+            help="Instead of the context's.",
+        ),
         click.option("--context", metavar="NAME", help="The kubeconfig's context to use."),
         click.option("--kubeconfig", metavar="FILE", help="Instead of KUBECONFIG."),
     ]
@@ -90,7 +102,6 @@ def _options(shows: bool, everywhere: bool) -> list[Callable[[Any], Any]]:
         made.insert(
             1, click.option("--all-namespaces", "-A", is_flag=True, help="In all namespaces.")
         )
-    if shows:
-        formats = [form for form in get_args(Format) if form]
+    if formats:
         made.append(click.option("--output", "-o", type=click.Choice(formats), help="As what."))
     return made

@@ -1,9 +1,5 @@
 """What is shown of a fleet: resources in, tables out. No I/O, no clock."""
 
-from collections import defaultdict
-from collections.abc import Iterator
-
-from ollama_fleet.api.names import canonical
 from ollama_fleet.api.quantity import bytes_of, gib
 from ollama_fleet.cli.fleet import (
     Fleet,
@@ -17,14 +13,11 @@ from ollama_fleet.cli.table import Column, Record, Table, text
 from ollama_fleet.kube import Object
 
 RUNNING = ("Pulling", "Verifying")
-MATRIX = 6
-"""Servers that fit side by side; more are counted."""
 NAMESPACE = Column("NAMESPACE", text("namespace"))
 NO_SERVERS = (
     "No servers here. Make an OllamaNode (kubectl explain ollamanode.spec), or look elsewhere "
     "with -n or -A."
 )
-NO_MODELS = "No models here. Bring one: kubectl ollama pull llama3.2:1b"
 
 
 def heading(fleet: Fleet) -> Record:
@@ -121,42 +114,6 @@ def nodes(fleet: Fleet, everywhere: bool = False) -> Table:
         rows,
         empty=NO_SERVERS,
         note=_omitted(fleet),
-    )
-
-
-def models(fleet: Fleet, everywhere: bool = False, wide: bool = False) -> Table:
-    """Models by servers; where there are too many servers, how many have each. Known are models
-    that a ModelDistribution wants, and those in memory."""
-    all_servers = [(server.namespace, server.name) for server in fleet.servers()]
-    found: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-    for task in fleet.tasks():
-        namespace, server = task.server
-        found[namespace, task.model.lower()].setdefault(server, _word(task))
-    for one in fleet.servers():
-        for model in one.status.get("resident", ()):
-            found[one.namespace, canonical(model).lower()][one.name] = "in memory"
-    rows: list[Record] = [
-        {"namespace": namespace, "model": model, "servers": dict(sorted(states.items()))}
-        for (namespace, model), states in sorted(found.items())
-    ]
-    if wide or len(all_servers) <= MATRIX:
-        columns = [_matrix_column(server) for server in sorted({name for _, name in all_servers})]
-    else:
-        columns = [
-            Column("INSTALLED", lambda row: _counted(row, "installed", "in memory"), right=True),
-            Column("IN MEMORY", lambda row: _counted(row, "in memory"), right=True),
-            Column("PULLING", _underway, right=True),
-            Column("FAILED", lambda row: _counted(row, "failed"), right=True),
-            Column("MISFIT", lambda row: _counted(row, "misfit"), right=True),
-        ]
-    omitted = sum((one.get("status") or {}).get("tasksOmitted", 0) for one in fleet.distributions)
-    return Table(
-        [*([NAMESPACE] if everywhere else []), Column("MODEL", text("model")), *columns],
-        rows,
-        empty=NO_MODELS,
-        note=f"{omitted} more tasks are counted in the distributions' status alone: kubectl get md"
-        if omitted
-        else "",
     )
 
 
@@ -264,28 +221,6 @@ def _pull(task: Task) -> Record:
 
 def _trouble(obj: Object, what: str, reason: str, message: str) -> Record:
     return {"namespace": namespace_of(obj), "what": what, "reason": reason, "message": message}
-
-
-def _matrix_column(server: str) -> Column:
-    return Column(server, lambda row: str(row["servers"].get(server, "-")))
-
-
-def _word(task: Task) -> str:
-    if task.state in RUNNING:
-        return f"{task.status.get('progress', 0.0):.0%}"
-    return task.state.lower()
-
-
-def _states(row: Record) -> Iterator[str]:
-    yield from row["servers"].values()
-
-
-def _counted(row: Record, *words: str) -> str:
-    return str(sum(state in words for state in _states(row)))
-
-
-def _underway(row: Record) -> str:
-    return str(sum(state.endswith("%") for state in _states(row)))
 
 
 def _omitted(fleet: Fleet) -> str:

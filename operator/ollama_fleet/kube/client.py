@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from ollama_fleet.kube.credentials import Credentials
 from ollama_fleet.kube.errors import Conflict, KubeError, NotFound
-from ollama_fleet.kube.kinds import EVENT, Kind, Object, kind_of
+from ollama_fleet.kube.kinds import EVENT, POD, Kind, Object, kind_of
 from ollama_fleet.kube.listing import PAGE, ObjectList, list_all, list_page
 from ollama_fleet.kube.watch import INACTIVITY, Watch, WatchEvent
 
@@ -74,10 +74,16 @@ class Kube:
         return await self._transport.credentials()
 
     async def apply(
-        self, obj: Object, *, field_manager: str = FIELD_MANAGER, force: bool = True
+        self,
+        obj: Object,
+        *,
+        field_manager: str = FIELD_MANAGER,
+        force: bool = True,
+        dry_run: bool = False,
     ) -> Object:
-        """Server-side apply: create the object, or make the given fields so and ours."""
-        return await self._apply(obj, "", field_manager, force)
+        """Server-side apply: create the object, or make the given fields so and ours; what it is
+        then. `dry_run`: what it would be."""
+        return await self._apply(obj, "", field_manager, force, dry_run)
 
     async def apply_status(
         self, obj: Object, *, field_manager: str = FIELD_MANAGER, force: bool = True
@@ -95,12 +101,18 @@ class Kube:
         }
         return await self._apply(gist, "status", field_manager, force)
 
-    async def _apply(self, obj: Object, sub: str, field_manager: str, force: bool) -> Object:
+    async def _apply(
+        self, obj: Object, sub: str, field_manager: str, force: bool, dry_run: bool = False
+    ) -> Object:
         kind, meta = kind_of(obj), obj["metadata"]
         return await self._transport.request(
             "PATCH",
             kind.path(meta.get("namespace"), meta["name"], sub),
-            {"fieldManager": field_manager, "force": force},
+            {
+                "fieldManager": field_manager,
+                "force": force,
+                "dryRun": "All" if dry_run else None,
+            },
             obj,
             "application/apply-patch+yaml",
         )
@@ -196,6 +208,31 @@ class Kube:
         async with aclosing(watch.events()) as events:
             async for event in events:
                 yield event
+
+    async def log(
+        self,
+        pod: str,
+        namespace: str,
+        *,
+        container: str,
+        follow: bool = False,
+        tail: int | None = None,
+        since: int | None = None,
+    ) -> AsyncGenerator[str, None]:
+        """The lines that a container has written, and with `follow` those to come, until it ends.
+
+        `tail`: how many lines from the end; `since`: of how many seconds.
+        """
+        asked = {
+            "container": container,
+            "follow": follow or None,
+            "tailLines": tail,
+            "sinceSeconds": since,
+        }
+        path = POD.path(namespace, pod, "log")
+        async with aclosing(self._transport.lines(path, asked)) as lines:
+            async for line in lines:
+                yield line
 
     async def delete(
         self,

@@ -21,6 +21,8 @@ from ollama_fleet.kube.errors import ConfigError, KubeError, Unavailable, error_
 CONNECT_TIMEOUT = 5.0
 REQUEST_TIMEOUT = 30.0
 JSON = "application/json"
+ANY = "application/json, */*"
+"""What refuses may say so in JSON."""
 
 Params = Mapping[str, str | int | bool | None]
 
@@ -104,6 +106,34 @@ class Transport:
         finally:
             response.release()
 
+    async def text(self, path: str, params: Params, timeout: float) -> str:
+        """An answer that is no JSON."""
+        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
+        response = await self._send("GET", path, params, None, JSON, limits, ANY)
+        try:
+            return (await response.read()).decode("utf-8", "replace")
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from None
+        finally:
+            response.release()
+
+    async def lines(self, path: str, params: Params) -> AsyncGenerator[str, None]:
+        """An answer that is no JSON, line by line without the ends, however long it takes."""
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
+        response = await self._send("GET", path, params, None, JSON, limits, ANY)
+        rest = b""
+        try:
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line.decode("utf-8", "replace")
+            if rest:
+                yield rest.decode("utf-8", "replace")
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from None
+        finally:
+            response.close()
+
     async def stream(
         self, path: str, params: Params, inactivity: float
     ) -> AsyncGenerator[dict[str, Any], None]:
@@ -132,15 +162,20 @@ class Transport:
         body: Any,
         content_type: str,
         limits: aiohttp.ClientTimeout,
+        accept: str = JSON,
     ) -> aiohttp.ClientResponse:
         """An answer of status 2xx, its body still to be read."""
         token = self._authorization or await _authorization(self._configuration)
-        response = await self._attempt(method, path, params, body, content_type, limits, token)
+        response = await self._attempt(
+            method, path, params, body, content_type, limits, token, accept
+        )
         if response.status == 401 and self._authorization is None:
             response.release()
             await self._reload(token)
             token = await _authorization(self._configuration)
-            response = await self._attempt(method, path, params, body, content_type, limits, token)
+            response = await self._attempt(
+                method, path, params, body, content_type, limits, token, accept
+            )
         if response.status < 300:
             return response
         try:
@@ -159,11 +194,12 @@ class Transport:
         content_type: str,
         limits: aiohttp.ClientTimeout,
         token: str | None,
+        accept: str,
     ) -> aiohttp.ClientResponse:
         if self._rest is None:
             raise KubeError(0, "Closed", "the connection to the API server is not open")
         query = urlencode({k: _text(v) for k, v in (params or {}).items() if v is not None})
-        headers = {"Accept": JSON, "Content-Type": content_type, "User-Agent": "ollama-fleet"}
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": "ollama-fleet"}
         if token:
             headers["Authorization"] = token
         url = f"{self.server}{path}?{query}" if query else f"{self.server}{path}"

@@ -10,12 +10,15 @@ import yaml
 from rich.console import Console
 
 from ollama_fleet.api.names import DEFAULT_HOST
-from ollama_fleet.cli import views
+from ollama_fleet.cli import matrix, policies, views
 from ollama_fleet.cli.checking import Installation, findings
+from ollama_fleet.cli.distributing import show_done, show_verdicts
 from ollama_fleet.cli.fitting import Described, verdicts
 from ollama_fleet.cli.fleet import Fleet
 from ollama_fleet.cli.looking import show_status
+from ollama_fleet.cli.main import program
 from ollama_fleet.cli.pulling import state_of
+from ollama_fleet.cli.pulling import target as target_of
 from ollama_fleet.cli.screen import Format, Screen
 from ollama_fleet.cli.waiting import Lines
 from ollama_fleet.plan.catalogue import catalogue
@@ -53,17 +56,42 @@ def shown(command: str) -> str:
         case ["nodes"]:
             return drawn(lambda screen: screen.table(views.nodes(fleet)))
         case ["models"]:
-            return drawn(lambda screen: screen.table(views.models(fleet)))
+            return drawn(lambda screen: screen.table(matrix.models(fleet)))
+        case ["models", "-o", "wide"]:
+            wide = matrix.models(fleet, wide=True)
+            return drawn(lambda screen: screen.table(wide), form="wide")
         case ["fit", model]:
             found = offered(model)
             table = drawn(lambda screen: screen.table(verdicts(found, fleet)))
             return f"{found}\n{table}"
+        case ["distribute", *words]:
+            return distributed(words)
         case ["doctor"]:
             there = Installation(None, [deployment(ready=0)])
             return drawn(lambda screen: screen.table(findings(there, fleet)))
         case ["pull", model, "--wait"]:
             return drawn(lambda screen: pulled(screen, model))
     raise AssertionError(f"no test draws {command}")
+
+
+def distributed(words: list[str]) -> str:
+    """What `distribute` prints, of models on offer."""
+    with program.commands["distribute"].make_context("distribute", words) as context:
+        given = context.params
+    models: tuple[str, ...] = given["model"]
+    fields = ("digest", "window", "time_zone", "max_parallel", "registry", "insecure")
+    asked = policies.Asked(models, **{field: given[field] for field in fields})
+    fleet = sample()
+    target = target_of(given["to"], fleet)
+    name = given["name"] or policies.name_for(models)
+    made = policies.distribution(name, "llm", policies.spec_of(asked, target))
+
+    def draw(screen: Screen) -> None:
+        found = [offered(model) for model in models]
+        assert show_verdicts(screen, found, policies.meant(fleet, target))
+        show_done(screen, made)
+
+    return drawn(draw)
 
 
 def deployment(replicas: int = 1, ready: int = 1) -> dict[str, Any]:

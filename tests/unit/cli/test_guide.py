@@ -21,9 +21,13 @@ def test_what_the_guide_shows_is_what_is_printed(command: str, text: str) -> Non
     assert shown(command) == text
 
 
+def test_nothing_is_shown_that_is_not_compared() -> None:
+    assert len(SHOWN) == GUIDE.count("```console")
+
+
 def test_every_table_is_shown() -> None:
     assert {command.split()[0] for command, _ in SHOWN} == {
-        "status", "nodes", "models", "fit", "pull", "doctor",
+        "status", "nodes", "models", "fit", "pull", "distribute", "doctor",
     }  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def test_names_mean_ollamanodes_or_servers(names: list[str], wanted: dict[str, A
     ("names", "why"),
     [
         (["x"], "no OllamaNode or server is called x: OllamaNodes here are fleet, spare"),
-        (["fleet", "fleet-gpu-12g"], "pull twice"),
+        (["fleet", "fleet-gpu-12g"], "one after the other"),
     ],
 )
 def test_other_names_are_refused(names: list[str], why: str) -> None:

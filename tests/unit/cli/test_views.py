@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import yaml
 
-from ollama_fleet.cli import views
+from ollama_fleet.cli import matrix, views
 from ollama_fleet.cli.fitting import verdicts
 from ollama_fleet.cli.fleet import Fleet
 from ollama_fleet.cli.looking import show_status
@@ -18,7 +18,7 @@ def larger() -> Fleet:
     """As many servers as do not fit side by side."""
     fleet = sample()
     servers = fleet.ollamanodes[0]["status"]["servers"]
-    for number in range(views.MATRIX):
+    for number in range(matrix.MATRIX):
         servers.append({**deepcopy(servers[1]), "name": f"more-{number}"})
     return fleet
 
@@ -27,7 +27,7 @@ def test_an_empty_fleet_says_what_to_do() -> None:
     said = drawn(lambda screen: show_status(screen, Fleet()))
     assert said.startswith("0 of 0 servers ready")
     assert "Make an OllamaNode" in said
-    assert "ollama pull" in drawn(lambda screen: screen.table(views.models(Fleet())))
+    assert "ollama pull" in drawn(lambda screen: screen.table(matrix.models(Fleet())))
 
 
 @pytest.mark.parametrize("form", ["json", "yaml"])
@@ -47,13 +47,13 @@ def test_data_holds_bytes_and_all_there_is(
 
 def test_many_servers_are_counted_unless_all_are_asked_for() -> None:
     fleet = larger()
-    counted = drawn(lambda screen: screen.table(views.models(fleet)))
+    counted = drawn(lambda screen: screen.table(matrix.models(fleet)))
     assert counted.splitlines()[:2] == [
-        "MODEL        INSTALLED  IN MEMORY  PULLING  FAILED  MISFIT",
-        "gpt-oss:20b          7          7        0       0       0",
+        "MODEL        INSTALLED  IN MEMORY  PULLING  DRIFTED  FAILED  MISFIT",
+        "gpt-oss:20b          7          7        0        0       0       0",
     ]
-    every = drawn(lambda screen: screen.table(views.models(fleet, wide=True)), width=300)
-    assert every.splitlines()[0].count("more-") == views.MATRIX
+    every = drawn(lambda screen: screen.table(matrix.models(fleet, wide=True)), width=300)
+    assert every.splitlines()[0].count("more-") == matrix.MATRIX
 
 
 def test_what_is_wide_is_shown_when_asked_for() -> None:
@@ -66,7 +66,7 @@ def test_what_is_wide_is_shown_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "view", [views.servers, views.nodes, views.models, views.pulls, views.attention]
+    "view", [views.servers, views.nodes, matrix.models, views.pulls, views.attention]
 )
 def test_namespaces_are_told_where_there_are_several(view: Callable[[Fleet, bool], Table]) -> None:
     said = drawn(lambda screen: screen.table(view(sample(), True)), width=200)
@@ -79,7 +79,7 @@ def test_what_is_left_out_is_told() -> None:
     fleet.ollamanodes[0]["status"]["serversOmitted"] = 20
     fleet.distributions[0]["status"]["tasksOmitted"] = 9
     assert "20 more servers" in drawn(lambda screen: screen.table(views.servers(fleet)))
-    assert "9 more tasks" in drawn(lambda screen: screen.table(views.models(fleet)))
+    assert "9 more tasks" in drawn(lambda screen: screen.table(matrix.models(fleet)))
 
 
 def test_a_cordoned_server_is_told_as_such() -> None:
