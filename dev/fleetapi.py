@@ -29,7 +29,7 @@ and admission see them, and the console has no right to change anything.
 |----|-----------------------------|
 | see agents, nodes, fits and models | list ollamanodes |
 | see tasks and distributions | list modeldistributions |
-| see routers | list routers |
+| see routers, and what passes through them | list routers |
 | register and report (ClusterRole `ollama-fleet-agent`) | get, list, create and patch ollamanodes |
 | remove an agent | delete ollamanodes |
 | pull and distribute | create, get and delete modeldistributions |

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
@@ -18,6 +17,7 @@ from dev.ollama import process
 from ollama_fleet.kube.kinds import DEPLOYMENT, MODEL_DISTRIBUTION, OLLAMA_NODE, POD
 from tests.cluster.conftest import Kubectl
 from tests.cluster.fleet import LARGE, OPERATOR, SMALL, Api, Fleet, Registry, ollama_node
+from tests.cluster.people import People
 from tests.cluster.shapes import ID, TIME, Form, differences
 from tests.cluster.waiting import eventually
 
@@ -229,31 +229,6 @@ def outside(tmp_path: Path) -> Iterator[process.Server]:
     """An Ollama on a machine outside Kubernetes."""
     with process.server("emulator", tmp_path / "outside") as running:
         yield running
-
-
-class People:
-    """Service accounts of a fleet's namespace, by the role they have there."""
-
-    def __init__(self, fleet: Fleet, kubectl: Kubectl, folder: Path) -> None:
-        self._tokens: dict[str, str | None] = {"nobody": None, "liar": "no.such.token"}
-        for name in ("agent", "viewer", "editor", "stranger"):
-            kubectl("create", "serviceaccount", name, "-n", fleet.namespace)
-            if name != "stranger":
-                account = f"--serviceaccount={fleet.namespace}:{name}"
-                given = f"--clusterrole=ollama-fleet-{name}"
-                kubectl("create", "rolebinding", name, given, account, "-n", fleet.namespace)
-            config = fleet.cluster.token_kubeconfig(fleet.namespace, name, folder / name)
-            (user,) = yaml.safe_load(config.read_text())["users"]
-            self._tokens[name] = user["user"]["token"]
-
-    def ask(self, name: str, url: str, call: str, body: Any) -> httpx.Response:
-        """What a person is answered."""
-        method, path = call.split(" ")
-        token = self._tokens[name]
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return httpx.request(
-            method, url + path, json=body, headers=headers, timeout=20, trust_env=False
-        )
 
 
 def filled(value: Any, known: Mapping[str, Any]) -> Any:

@@ -33,6 +33,7 @@ from ollama_fleet.console.orders import Orders
 from ollama_fleet.console.refusal import Refusal
 from ollama_fleet.console.store import Store
 from ollama_fleet.console.stream import Stream
+from ollama_fleet.console.traffic import Traffic
 from ollama_fleet.console.verdicts import verdict
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE
 from ollama_fleet.plan.sizing import CacheType
@@ -66,6 +67,7 @@ class Parts:
     settings: Settings
     clock: Callable[[], datetime]
     metrics: Metrics
+    traffic: Traffic
 
 
 class Api:
@@ -307,7 +309,11 @@ class Api:
 
     async def routers(self, request: Request, view: View) -> Response:
         """GET /api/routers."""
-        return _json([resources.router(one) for one in await view.routers(_namespace(request))])
+        found = [resources.router(one) for one in await view.routers(_namespace(request))]
+        traffic = self._parts.traffic
+        if found:
+            await traffic.asked()
+        return _json([one.model_copy(update={"traffic": traffic.of(one.id)}) for one in found])
 
     # events
 
@@ -322,6 +328,7 @@ class Api:
             parts.clock,
             _namespace(request),
             lambda: parts.identity.person(authorization),
+            parts.traffic,
         ).events()
         first = await anext(stream)  # a refusal is told before anything is sent
 

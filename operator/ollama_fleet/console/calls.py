@@ -260,7 +260,8 @@ CALLS = (
         "GET",
         "/api/routers",
         "routers",
-        "Every Router.",
+        "Every Router, and what passes through it: where nobody has looked lately its pods are "
+        "asked twice within a second or two first.",
         {200: Answer("The Routers.", wire.Router, many=True)},
         (),
         parameters=(_NAMESPACE,),
@@ -290,7 +291,9 @@ CALLS = (
         "events",
         "Everything that changes, as server-sent events. First `agent`, `node`, `task`, "
         "`distribution` and `router` for each there is, then `synced`; from then on the same for "
-        'each that changes, and `agent-removed` and so on with its `{"id"}` for each that goes.',
+        'each that changes, and `agent-removed` and so on with its `{"id"}` for each that goes. '
+        "Every 2 s `traffic` for each Router whose traffic has changed: the Router's `id`, and the "
+        "fields of Traffic.",
         {200: Answer("A stream that does not end by itself.", stream=True)},
         (),
         parameters=(_NAMESPACE,),

@@ -26,6 +26,7 @@ from ollama_fleet.console.metrics import Metrics
 from ollama_fleet.console.models import Models
 from ollama_fleet.console.offers import NAME, Offers, offers
 from ollama_fleet.console.store import Store
+from ollama_fleet.console.traffic import Traffic
 from ollama_fleet.kube import ConfigError, Kube
 
 log = logging.getLogger("ollama_fleet.console")
@@ -58,6 +59,7 @@ async def _run(given: argparse.Namespace) -> None:
         store = Store(given.namespace or ())
         store.on_change(progress.tell)
         store.start(kube)
+        traffic = Traffic(kube, given.namespace or (), store.wake)
         settings = Settings(given.register_in, timedelta(seconds=given.offline_after))
         parts = Parts(
             store,
@@ -67,10 +69,12 @@ async def _run(given: argparse.Namespace) -> None:
             settings,
             lambda: datetime.now(UTC),
             Metrics(),
+            traffic,
         )
         try:
             await _serve(given, parts)
         finally:
+            await traffic.stop()
             await store.stop()
 
 

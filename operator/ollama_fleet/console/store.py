@@ -105,9 +105,13 @@ class Store:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
 
-    def _tell(self, kind: Kind, before: Object | None, after: Object | None) -> None:
+    def wake(self) -> None:
+        """Let those go on who wait for a change: there is one elsewhere."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    def _tell(self, kind: Kind, before: Object | None, after: Object | None) -> None:
+        self.wake()
         if self.synced:
             for listener in self._listeners:
                 listener(kind, before, after)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from ollama_fleet.console.agents import agents_of
 from ollama_fleet.console.fleet import Settings, View
 from ollama_fleet.console.refusal import Refusal
 from ollama_fleet.console.store import Kept, Store
+from ollama_fleet.console.traffic import Traffic
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
 
 GATHER = 0.25
@@ -21,6 +23,9 @@ LOOK = 10.0
 Key = tuple[str, str, str]
 Sent = dict[Key, tuple[int, dict[tuple[str, str], str]]]
 """By object: which change of it, and what was sent of it by kind of event and id."""
+
+Seen = dict[str, frozenset[str] | None]
+"""By kind, the namespaces where a person may see it; None: everywhere."""
 
 _RETRY = b"retry: 3000\n\n"
 
@@ -36,6 +41,7 @@ class Stream:
         clock: Callable[[], datetime],
         namespace: str | None,
         known: Callable[[], Awaitable[object]],
+        traffic: Traffic,
     ) -> None:
         self._known = known
         """Raises `Refusal` once the person's token is worth nothing any more."""
@@ -44,11 +50,20 @@ class Stream:
         self._settings = settings
         self._clock = clock
         self._namespace = namespace
+        self._traffic = traffic
         self._sent: Sent = {}
+        self._passing: dict[str, str] = {}
+        """What was sent of the traffic of each router."""
 
     async def events(self) -> AsyncIterator[bytes]:
         """Bytes to send, until the person's rights end; raises `Refusal` before the first."""
         seen = await self._seen()
+        routed = seen[ROUTER.kind] is None or seen[ROUTER.kind]
+        with self._traffic.looking() if routed else nullcontext():
+            async for told in self._from(seen):
+                yield told
+
+    async def _from(self, seen: Seen) -> AsyncIterator[bytes]:
         yield _RETRY + b"".join(self.changes(seen, again=True)) + _event("synced", "{}")
         looked = asyncio.get_running_loop().time()
         while True:
@@ -64,14 +79,15 @@ class Stream:
                     if refusal.status != 503:
                         return
             told = b"".join(self.changes(seen, again))
+            told += b"".join(self.passing(seen))
             if told or again:
                 # a line that says nothing shows that the connection is well
                 yield told or b": all is well\n\n"
 
-    async def _seen(self) -> dict[str, frozenset[str] | None]:
+    async def _seen(self) -> Seen:
         """Where the person may see which kind."""
         await self._known()
-        found: dict[str, frozenset[str] | None] = {}
+        found: Seen = {}
         refusals = []
         for kind in (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER):
             try:
@@ -85,7 +101,7 @@ class Stream:
             raise refusals[0]
         return found
 
-    def changes(self, seen: dict[str, frozenset[str] | None], again: bool) -> list[bytes]:
+    def changes(self, seen: Seen, again: bool) -> list[bytes]:
         """What differs from what was sent; ``again``: also of objects that have not changed."""
         made = []
         entries = self._store.entries()
@@ -109,6 +125,19 @@ class Stream:
             made += [_gone(*one) for one in told if one not in now]
             made += [_event(one[0], text) for one, text in now.items() if told.get(one) != text]
         return made
+
+    def passing(self, seen: Seen) -> list[bytes]:
+        """What differs in the traffic of routers."""
+        where = seen[ROUTER.kind]
+        now = {
+            router: json.dumps({"id": router, **told.model_dump()}, separators=(",", ":"))
+            for router, told in self._traffic.all().items()
+            if where is None or router.partition(".")[0] in where
+        }
+        before, self._passing = self._passing, now
+        made = [_gone("traffic", router) for router in before if router not in now]
+        changed = (text for router, text in now.items() if before.get(router) != text)
+        return made + [_event("traffic", text) for text in changed]
 
     def _parts(self, kept: Kept) -> list[tuple[str, dict[str, Any]]]:
         if kept.kind == OLLAMA_NODE:

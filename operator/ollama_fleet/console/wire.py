@@ -273,7 +273,7 @@ class ServerTraffic(Told):
     name: str
     in_flight: Count
     requests_per_second: float | None
-    state: str | None = Field(description="As the router sees it.")
+    state: str = Field(description="As the router sees it.")
     breaker: Literal["closed", "half-open", "open"] = Field(
         description="closed: it gets requests; half-open: one may try; open: none."
     )

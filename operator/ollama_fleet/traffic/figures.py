@@ -1,12 +1,13 @@
-"""What happened at a router between two scrapes of its replicas."""
+"""What happened at a router: its replicas are scraped now and then, and what their counters grew by
+in between is added up."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from ollama_fleet.traffic.exposition import Labels, Scrape
+from ollama_fleet.traffic.exposition import Scrape
 
 Breaker = Literal["closed", "half-open", "open"]
 Replicas = Mapping[str, Scrape]
@@ -25,23 +26,17 @@ _TOKENS = "gen_ai_client_token_usage_sum"
 _FIRST_TOKEN = "gen_ai_server_time_to_first_token_seconds_bucket"  # noqa: S105 - a metric
 _STARTED = "process_start_time_seconds"
 
-NAMES = frozenset(
-    (
-        _REQUESTS,
-        _REJECTED,
-        _RETRIES,
-        _DECISIONS,
-        _IN_FLIGHT,
-        _QUEUED,
-        _READY,
-        _BREAKER,
-        _TOKENS,
-        _FIRST_TOKEN,
-        _STARTED,
-    )
-)
+_KEPT: Mapping[str, tuple[str, ...]] = {
+    _REQUESTS: ("server",),
+    _REJECTED: (),
+    _RETRIES: (),
+    _DECISIONS: ("server", "reason"),
+    _TOKENS: ("gen_ai_token_type",),
+    _FIRST_TOKEN: ("le",),
+}
+"""Counters, and by which of their labels they are told apart."""
+NAMES = frozenset((*_KEPT, _IN_FLIGHT, _QUEUED, _READY, _BREAKER, _STARTED))
 """The samples that figures are made of; `exposition.read` needs no others."""
-_BY_SERVER = frozenset((_REQUESTS, _DECISIONS, _IN_FLIGHT, _READY, _BREAKER))
 _BREAKERS: tuple[Breaker, ...] = ("closed", "half-open", "open")
 
 
@@ -60,7 +55,7 @@ class ServerFigures:
     name: str
     in_flight: int
     requests_per_second: float | None
-    state: str | None
+    state: str
     breaker: Breaker
     decisions: tuple[Decision, ...]
 
@@ -82,106 +77,122 @@ class Figures:
     servers: tuple[ServerFigures, ...]
 
 
-def figures(before: Replicas, after: Replicas, seconds: float) -> Figures:
+@dataclass(frozen=True)
+class Growth:
+    """By how much a router's counters have grown in some seconds, by name and the labels kept."""
+
+    seconds: float
+    counts: Mapping[tuple[str, ...], float]
+    known: bool
+    """Whether any replica was seen both times."""
+
+    def each(self, name: str, *labels: str) -> Iterator[tuple[tuple[str, ...], float]]:
+        """What else tells a counter's samples apart, beside these labels, and how they grew."""
+        start = (name, *labels)
+        for key, count in self.counts.items():
+            if key[: len(start)] == start:
+                yield key[len(start) :], count
+
+    def rate(self, name: str, *labels: str) -> float | None:
+        """How much a second."""
+        if not self.known:
+            return None
+        return _rounded(sum(count for _, count in self.each(name, *labels)) / self.seconds)
+
+
+def growth(before: Replicas, after: Replicas, seconds: float) -> Growth:
     """What the replicas counted in the ``seconds`` between two scrapes.
 
-    A replica that only one of them saw has no part in the rates: what it counted before it was
-    seen may be of any age. One that started anew counts from nothing.
+    A replica that only one of them saw has no part in it: what it counted before it was seen may be
+    of any age. One that started anew counts from nothing.
     """
-    span = _Span(before, after, seconds)
-    first = span.buckets(_FIRST_TOKEN)
+    counts: dict[tuple[str, ...], float] = defaultdict(float)
+    both = before.keys() & after.keys()
+    for replica in both:
+        was, now = before[replica], after[replica]
+        if was.get(_STARTED) != now.get(_STARTED):
+            was = {}
+        for name, kept in _KEPT.items():
+            earlier = was.get(name, {})
+            for labels, value in now.get(name, {}).items():
+                told, more = dict(labels), value - earlier.get(labels, 0.0)
+                key = (name, *(told.get(label, "") for label in kept))
+                # a count that fell began anew
+                counts[key] += more if more >= 0 else value
+    return Growth(seconds, counts, bool(both))
+
+
+def together(steps: Iterable[Growth]) -> Growth:
+    """Several growths, one after the other, as one."""
+    counts: dict[tuple[str, ...], float] = defaultdict(float)
+    seconds, known = 0.0, False
+    for step in steps:
+        seconds += step.seconds
+        known = known or step.known
+        for key, more in step.counts.items():
+            counts[key] += more
+    return Growth(seconds, counts, known)
+
+
+def figures(before: Replicas, after: Replicas, seconds: float) -> Figures:
+    """What happened in the ``seconds`` between two scrapes, and how it stands after them."""
+    return lately(growth(before, after, seconds), after)
+
+
+def lately(grown: Growth, now: Replicas) -> Figures:
+    """What has happened, and how it stands now."""
+    first = {float(bound): count for (bound,), count in grown.each(_FIRST_TOKEN)}
     return Figures(
-        window_s=round(seconds, 3),
-        requests_per_second=span.rate(_REQUESTS),
-        tokens_per_second=span.rate(_TOKENS, gen_ai_token_type="output"),  # noqa: S106
+        window_s=round(grown.seconds, 1),
+        requests_per_second=grown.rate(_REQUESTS),
+        tokens_per_second=grown.rate(_TOKENS, "output"),
         first_token_p50_s=quantile(0.5, first),
         first_token_p99_s=quantile(0.99, first),
-        in_flight=span.now(_IN_FLIGHT),
-        queued=span.now(_QUEUED),
-        rejected_per_second=span.rate(_REJECTED),
-        retried_per_second=span.rate(_RETRIES),
-        servers=tuple(_server(span, name) for name in sorted(span.servers())),
+        in_flight=_sum(now, _IN_FLIGHT),
+        queued=_sum(now, _QUEUED),
+        rejected_per_second=grown.rate(_REJECTED),
+        retried_per_second=grown.rate(_RETRIES),
+        servers=_servers(grown, now),
     )
 
 
-def _server(span: "_Span", name: str) -> ServerFigures:
-    chosen: dict[str, float] = defaultdict(float)
-    for labels, more in span.increases(_DECISIONS, server=name):
-        chosen[dict(labels).get("reason", "")] += more
-    states = [dict(labels).get("state") for labels, _ in span.samples(_READY, server=name)]
-    breakers = [int(value) for _, value in span.samples(_BREAKER, server=name)]
-    return ServerFigures(
-        name=name,
-        in_flight=span.now(_IN_FLIGHT, server=name),
-        requests_per_second=span.rate(_REQUESTS, server=name),
-        state=min(states, key=lambda state: state == "Ready", default=None),
-        breaker=_BREAKERS[min(max(breakers, default=0), 2)],
-        decisions=tuple(
-            Decision(reason, _rounded(count / span.seconds))
-            for reason, count in sorted(chosen.items(), key=lambda pair: (-pair[1], pair[0]))
-            if count
-        ),
-    )
-
-
-class _Span:
-    """Two scrapes, sorted by the server that samples are about."""
-
-    def __init__(self, before: Replicas, after: Replicas, seconds: float) -> None:
-        self.seconds = seconds
-        self._now: dict[tuple[str, str | None], list[tuple[Labels, float]]] = defaultdict(list)
-        self._more: dict[tuple[str, str | None], list[tuple[Labels, float]]] = defaultdict(list)
-        self._known = bool(before.keys() & after.keys())
-        for replica, scrape in after.items():
-            was = before.get(replica)
-            if was is not None and was.get(_STARTED) != scrape.get(_STARTED):
-                was = {}
-            for name, samples in scrape.items():
-                earlier = None if was is None else was.get(name, {})
-                for labels, value in samples.items():
-                    grown = None if earlier is None else value - earlier.get(labels, 0.0)
-                    for about in (None, _about(labels)) if name in _BY_SERVER else (None,):
-                        self._now[name, about].append((labels, value))
-                        if grown is not None:
-                            # a count that fell began anew
-                            increase = (labels, grown if grown >= 0 else value)
-                            self._more[name, about].append(increase)
-
-    def servers(self) -> set[str]:
-        """Every server that is known now."""
-        return {_about(labels) for labels, _ in self.samples(_READY)}
-
-    def samples(self, name: str, server: str | None = None) -> list[tuple[Labels, float]]:
-        """What is told now."""
-        return self._now.get((name, server), [])
-
-    def increases(self, name: str, server: str | None = None) -> list[tuple[Labels, float]]:
-        """By how much counters have grown."""
-        return self._more.get((name, server), [])
-
-    def now(self, name: str, server: str | None = None) -> int:
-        """A gauge, summed up."""
-        return int(sum(value for _, value in self.samples(name, server)))
-
-    def rate(self, name: str, server: str | None = None, **wanted: str) -> float | None:
-        """A counter's growth a second, summed up over the samples with these labels."""
-        if not self._known:
-            return None
-        grown = (
-            more for labels, more in self.increases(name, server) if labels >= set(wanted.items())
+def _servers(grown: Growth, now: Replicas) -> tuple[ServerFigures, ...]:
+    states: dict[str, list[str]] = defaultdict(list)
+    for labels, _ in _samples(now, _READY):
+        states[labels["server"]].append(labels["state"])
+    in_flight: dict[str, int] = defaultdict(int)
+    for labels, value in _samples(now, _IN_FLIGHT):
+        in_flight[labels["server"]] += int(value)
+    breakers: dict[str, int] = defaultdict(int)
+    for labels, value in _samples(now, _BREAKER):
+        breakers[labels["server"]] = max(breakers[labels["server"]], int(value))
+    return tuple(
+        ServerFigures(
+            name=name,
+            in_flight=in_flight[name],
+            requests_per_second=grown.rate(_REQUESTS, name),
+            state=min(states[name], key=lambda state: state == "Ready"),
+            breaker=_BREAKERS[breakers[name]],
+            decisions=_decisions(grown, name),
         )
-        return _rounded(sum(grown) / self.seconds)
-
-    def buckets(self, name: str) -> dict[float, float]:
-        """A histogram's growth, summed up: counts at most so large, by bound."""
-        found: dict[float, float] = defaultdict(float)
-        for labels, more in self.increases(name):
-            found[float(dict(labels).get("le", "nan"))] += more
-        return dict(found)
+        for name in sorted(states)
+    )
 
 
-def _about(labels: Labels) -> str:
-    return dict(labels).get("server", "")
+def _decisions(grown: Growth, server: str) -> tuple[Decision, ...]:
+    chosen = sorted(grown.each(_DECISIONS, server), key=lambda one: (-one[1], one[0]))
+    per_second = ((reason, more / grown.seconds) for (reason,), more in chosen if more)
+    return tuple(Decision(reason, _rounded(rate)) for reason, rate in per_second)
+
+
+def _samples(now: Replicas, name: str) -> Iterator[tuple[dict[str, str], float]]:
+    for scrape in now.values():
+        for labels, value in scrape.get(name, {}).items():
+            yield dict(labels), value
+
+
+def _sum(now: Replicas, name: str) -> int:
+    return int(sum(value for _, value in _samples(now, name)))
 
 
 def quantile(wanted: float, buckets: Mapping[float, float]) -> float | None:

@@ -14,6 +14,7 @@ from ollama_fleet.console.identity import Identity, Person
 from ollama_fleet.console.refusal import Refusal
 from ollama_fleet.console.store import Store
 from ollama_fleet.console.stream import Stream
+from ollama_fleet.console.traffic import Traffic
 from ollama_fleet.kube import Kind, Kube
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
 
@@ -150,7 +151,13 @@ def test_resources_are_sent_as_they_change() -> None:
     objects = (OLLAMA_NODE, NODE), (MODEL_DISTRIBUTION, DISTRIBUTION), (ROUTER, resource("r", {}))
     store = filled(*objects)
     stream = Stream(
-        store, view(store), Settings(), lambda: datetime.now(UTC), None, lambda: asyncio.sleep(0)
+        store,
+        view(store),
+        Settings(),
+        lambda: datetime.now(UTC),
+        None,
+        lambda: asyncio.sleep(0),
+        Traffic(cast(Kube, None), ()),
     )
     everywhere: dict[str, frozenset[str] | None] = {kind.kind: None for kind, _ in objects}
 

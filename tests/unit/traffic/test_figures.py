@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from ollama_fleet.router.metrics import (
     USAGE,
 )
 from ollama_fleet.traffic.exposition import Scrape, read
-from ollama_fleet.traffic.figures import NAMES, Figures, figures, quantile
+from ollama_fleet.traffic.figures import NAMES, Figures, figures, growth, lately, quantile, together
 
 FAMILY = {family.name: family for family in FAMILIES}
 OK = ("/api/chat", "a-0", "200")
@@ -139,7 +140,8 @@ def test_all_figures_of_a_moment() -> None:
             SERVER_READY: {("a-0", "Ready"): 1, ("b-0", "Ready"): 1},
         }
     )
-    found = figures({"p": before, "q": other}, {"p": after, "q": other}, 2.0)
+    now = {"p": after, "q": other}
+    found = figures({"p": before, "q": other}, now, 2.0)
     assert asdict(found) == asdict(
         Figures(
             window_s=2.0,
@@ -176,6 +178,21 @@ def test_all_figures_of_a_moment() -> None:
             },
         )
     }
+
+
+def test_a_replica_that_appears_counts_from_then_on() -> None:
+    """Of a window of several scrapes, the parts that saw it."""
+    scrapes = [
+        {"p": requests(0)},
+        {"p": requests(10), "q": requests(500)},
+        {"p": requests(10), "q": requests(510)},
+        {"q": requests(530)},
+    ]
+    steps = [growth(*pair, 2.0) for pair in pairwise(scrapes)]
+    assert [step.rate("ollama_fleet_router_requests_total") for step in steps] == [5.0, 5.0, 10.0]
+    found = lately(together(steps), scrapes[-1])
+    assert (found.window_s, found.requests_per_second) == (6.0, 6.6667)
+    assert lately(together([]), {}).requests_per_second is None
 
 
 @pytest.mark.parametrize(
