@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from ollama_fleet.api.names import DEFAULT_HOST, ModelName
-from ollama_fleet.console import calls, resources, tasks, wire
+from ollama_fleet.console import calls, dashboard, resources, tasks, wire
 from ollama_fleet.console.agents import Server, servers_of
 from ollama_fleet.console.asked import body_of, choice_of, count_of, from_here, text_of
 from ollama_fleet.console.calls import CALLS, Call
@@ -50,7 +50,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""On every answer: nothing of it is a page, is kept, or is for other sites."""
+"""On every answer but the page: nothing of it is kept, or is for other sites."""
 PUBLIC = frozenset((DEFAULT_HOST, "hf.co"))
 """Registries that everybody who may look may have asked."""
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -87,6 +87,7 @@ class Api:
         app = Starlette(
             routes=[
                 *(Route(one.path, self._answering(one), methods=[one.method]) for one in CALLS),
+                *dashboard.routes(),
                 Route("/openapi.json", described),
                 Route("/healthz", self._alive),
                 Route("/readyz", self._ready),
