@@ -32,9 +32,9 @@ and admission see them, and the console has no right to change anything.
 | see routers, and what passes through them | list routers |
 | register and report (ClusterRole `ollama-fleet-agent`) | get, list, create and patch ollamanodes |
 | remove an agent | delete ollamanodes |
-| pull and distribute | create, get and delete modeldistributions |
+| pull and distribute | create, get and patch modeldistributions |
 | cordon | patch ollamanodes |
-| suspend | patch modeldistributions |
+| suspend, and try again what was given up | patch modeldistributions |
 
 Bind `ollama-fleet-viewer` or `ollama-fleet-editor` to people, which the roles view and edit of
 the cluster contain. With `console.anonymous=true` those without a token may look, and change
@@ -48,6 +48,8 @@ a browser says come from one are refused all the same. No Secret is read, so non
   reported, 60 s after the last report (`probes.offlineAfter`).
 - A pull or a distribution becomes a ModelDistribution, the same one for the same wish. It stays:
   delete it when the model is not wanted there any more. `target: all` means servers to come, too.
+- A task that is tried again is the annotation `ollamafleet.dev/retry-at` of its ModelDistribution:
+  failures from before that moment count no more.
 - What is installed is what the server says. One that is reached by a Secret is not asked: of it,
   what ModelDistributions installed is told."""
 

@@ -10,7 +10,16 @@ import pytest
 
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, POD, ROUTER
 from tests.cluster.conftest import Kubectl
-from tests.cluster.fleet import OPERATOR, SMALL, Api, Fleet, distribution, ollama_node, router
+from tests.cluster.fleet import (
+    LARGE,
+    OPERATOR,
+    SMALL,
+    Api,
+    Fleet,
+    distribution,
+    ollama_node,
+    router,
+)
 from tests.cluster.people import People, Stream
 from tests.cluster.waiting import eventually
 
@@ -78,6 +87,18 @@ def test_what_people_see_change_and_are_refused(
         assert shown("modeldistribution", "m", ".spec.suspend") == "true"
         assert [one["cordoned"] for one in ask("viewer", "GET /api/nodes")] == [False]
         assert [one["suspended"] for one in ask("viewer", "GET /api/distributions")] == [True]
+
+        # what was given up is tried again
+        (pod,) = fleet.pods("a")
+        fleet.emulator(pod).fault("error", path="/api/pull", message="no space left on device")
+        fleet.apply(distribution("n", LARGE, rollout={"retry": {"attempts": 1}}))
+        fleet.stalls(MODEL_DISTRIBUTION, "n", "DiskFull")
+        retry = f"POST /api/tasks/{fleet.tasks('n')[0]['id']}/retry"
+        assert "may not patch modeldistributions" in ask("viewer", retry, None, 403)["error"]
+        fleet.emulator(pod).mend()
+        assert ask("editor", retry, None, 202)["status"] == "pending"
+        fleet.ready(MODEL_DISTRIBUTION, "n")
+        assert "only one that was given up" in ask("editor", retry, None, 409)["error"]
 
         # what passes through a router shows while somebody looks
         entrance = fleet.url("chat")

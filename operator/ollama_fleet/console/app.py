@@ -278,6 +278,12 @@ class Api:
         """GET /api/tasks/{id}."""
         return JSONResponse(tasks.wire(await view.task(request.path_params["id"])))
 
+    async def retry(self, request: Request, view: View) -> Response:
+        """POST /api/tasks/{id}/retry."""
+        task = await view.task(request.path_params["id"])
+        found = await view.resource(MODEL_DISTRIBUTION, f"{task.namespace}.{task.distribution}")
+        return JSONResponse(tasks.wire(await self._orders.retry(view, found, task)), 202)
+
     # people and resources
 
     async def me(self, _: Request, view: View) -> Response:

@@ -211,6 +211,16 @@ CALLS = (
         parameters=(Parameter("id", "The task's id.", _TEXT, "path"),),
     ),
     Call(
+        "POST",
+        "/api/tasks/{id}/retry",
+        "retry",
+        "Try again what was given up: this task, and every other of its ModelDistribution. Nothing "
+        "is deleted.",
+        {202: Answer("It begins anew.", wire.Task)},
+        (404, 409),
+        parameters=(Parameter("id", "The task's id.", _TEXT, "path"),),
+    ),
+    Call(
         "GET",
         "/api/me",
         "me",

@@ -15,9 +15,10 @@ from ollama_fleet.console.models import Known
 from ollama_fleet.console.refusal import Refusal, unknown
 from ollama_fleet.console.store import Store
 from ollama_fleet.console.verdicts import too_small
-from ollama_fleet.console.wire import Health, Registration
+from ollama_fleet.console.wire import Health, Registration, Task
 from ollama_fleet.kube import Conflict, Kind, Kube, KubeError, NotFound, Object
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE
+from ollama_fleet.plan import anew
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,17 @@ class Orders:
             raise refusal_of(error) from None
         self._store.put(kind, kept)
         return kept
+
+    async def retry(self, view: View, distribution: Object, task: Task) -> Task:
+        """Have a task tried again that was given up, and the others of its ModelDistribution; the
+        task as it is then."""
+        namespace = distribution["metadata"]["namespace"]
+        await self._identity.require(view.person, "patch", MODEL_DISTRIBUTION, namespace)
+        tasks.given_up(distribution, task)
+        change = anew.change(distribution, self._clock())
+        kept = await self.change(view, MODEL_DISTRIBUTION, distribution, change)
+        log.info("task %s is tried again: %s to agent %s", task.id, task.model_name, task.agent_id)
+        return next((one for one in tasks.tasks_of(kept) if one.id == task.id), task)
 
     async def allowed(self, view: View, namespaces: Sequence[str]) -> None:
         """Raises `Refusal` unless the person may have models installed there."""
@@ -192,7 +204,5 @@ class Orders:
             )
         if not tasks.has_failed(existing, ids):
             return existing
-        uid = existing["metadata"]["uid"]
-        await kube.delete(MODEL_DISTRIBUTION, meta["name"], meta["namespace"], uid=uid)
-        self._store.drop(MODEL_DISTRIBUTION, existing)
-        return await kube.create(made)
+        change = anew.change(existing, self._clock())
+        return await kube.patch(MODEL_DISTRIBUTION, meta["name"], meta["namespace"], change)

@@ -13,6 +13,7 @@ from ollama_fleet.console.refusal import Refusal
 from ollama_fleet.console.wire import Task, TaskStatus
 from ollama_fleet.kube import Object
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION
+from ollama_fleet.plan import anew
 from ollama_fleet.plan.tasks import task_id
 
 STATUSES: Mapping[str, TaskStatus] = {
@@ -90,7 +91,9 @@ def targeted(spec: ModelDistributionSpec, nodes: Iterable[Object], namespace: st
 def _task(distribution: Object, told: Mapping[str, Any]) -> Task:
     meta = distribution["metadata"]
     created = told.get("createdAt") or meta.get("creationTimestamp") or "1970-01-01T00:00:00Z"
-    status = STATUSES[told["state"]]
+    # the operator has not yet seen that it is to be tried again
+    state = "Waiting" if anew.begins(distribution, told) else told["state"]
+    status = STATUSES[state]
     failed = told.get("error") or told.get("message") or told.get("reason") or "it failed"
     return Task(
         id=told["id"],
@@ -104,7 +107,7 @@ def _task(distribution: Object, told: Mapping[str, Any]) -> Task:
         error=(told.get("message") or failed) if status == "failed" else None,
         namespace=meta["namespace"],
         distribution=meta["name"],
-        state=told["state"],
+        state=state,
         reason=told.get("reason"),
         message=told.get("message"),
         completed_bytes=told.get("completedBytes"),
@@ -113,6 +116,20 @@ def _task(distribution: Object, told: Mapping[str, Any]) -> Task:
         drifted=told.get("drifted", False),
         wanted_digest=told.get("wantedDigest"),
     )
+
+
+def given_up(distribution: Object, task: Task) -> None:
+    """Raises `Refusal` (409) unless a task of a ModelDistribution was given up, so that trying
+    again is of any use."""
+    if task.status != "failed":
+        raise Refusal(
+            409, f"task {task.id} is {task.status}: only one that was given up is tried again"
+        )
+    (told,) = (one for one in distribution["status"]["tasks"] if one["id"] == task.id)
+    if task.state != "Failed" or not (told.get("attempts") or task.reason == "ModelNotFound"):
+        raise Refusal(
+            409, f"task {task.id} goes on by itself once its cause is mended: {task.error}"
+        )
 
 
 def wire(task: Task) -> dict[str, Any]:

@@ -80,8 +80,14 @@ class Comparisons:
         self._met.pop(owner, None)
 
 
-def fresh_from(call: Call | None, failures: Iterable[Failure]) -> datetime | None:
-    """How old the registry's word on digests may be: as the comparison wants it, and younger than
-    a pull that brought another digest than it had promised."""
+def fresh_from(
+    call: Call | None, failures: Iterable[Failure], retry_at: datetime | None, now: datetime
+) -> datetime | None:
+    """How old the registry's word on digests may be: as the comparison wants it, younger than a
+    pull that brought another digest than it had promised, and than people's word to try again."""
     times = [one.at for one in failures if one.reason == Reason.DIGEST_MISMATCH]
-    return max([*times, call.since] if call is not None else times, default=None)
+    if call is not None:
+        times.append(call.since)
+    if retry_at is not None and retry_at <= now:
+        times.append(retry_at)
+    return max(times, default=None)

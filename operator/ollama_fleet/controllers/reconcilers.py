@@ -42,7 +42,7 @@ from ollama_fleet.kube.kinds import (
     OLLAMA_NODE,
     ROUTER,
 )
-from ollama_fleet.plan import distribution, prune
+from ollama_fleet.plan import anew, distribution, prune
 from ollama_fleet.plan.demands import key
 from ollama_fleet.plan.result import soonest
 from ollama_fleet.plan.servers import Server
@@ -142,8 +142,10 @@ class ModelDistributions:
         expected = self._expected(spec, namespace)
         servers = servers_in(self._context, self._probes, self._stores, namespace)
         targeted = distribution.targeted(spec.target, servers)
-        call = self._comparisons.call(owner, wanted, spec, targeted, self._context.clock.now())
-        since = fresh_from(call, self._pulls.failures(owner).values())
+        now = self._context.clock.now()
+        call = self._comparisons.call(owner, wanted, spec, targeted, now)
+        failures = self._pulls.failures(owner).values()
+        since = fresh_from(call, failures, anew.asked(wanted), now)
         registry = await self._ask(spec, models, expected, since)
         self._shapes.learn(registry.values())
         undescribed = await self._shapes.ask(namespace, holders(targeted, models))
@@ -178,9 +180,7 @@ class ModelDistributions:
                 self._pulls.forgive(owner)
                 again = True
         for order in made.start:
-            failure = seen.failures.get(order.task)
-            attempts = failure.attempts if failure else 0
-            self._pulls.start(owner, order, attempts, lambda: self._context.loop.mark(own))
+            self._pulls.start(owner, order, order.attempts, lambda: self._context.loop.mark(own))
         for leftover in made.tidy:
             self._pruning.tidy(namespace, leftover)
         removed = await self._prune(namespace, name, made.delete, servers)

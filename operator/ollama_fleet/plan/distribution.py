@@ -8,7 +8,7 @@ from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec, Target
 from ollama_fleet.api.quantity import gib, seconds_of
 from ollama_fleet.api.servers import is_meant
-from ollama_fleet.plan import preload, prune, timetable
+from ollama_fleet.plan import anew, preload, prune, timetable
 from ollama_fleet.plan.choice import choices, tier_of
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.demands import Demand, key, meant, named, pins_on
@@ -55,6 +55,8 @@ class PullOrder:
     stall_timeout: float
     blobs: Blobs = field(default_factory=dict)
     """What it will add to the server's store."""
+    attempts: int = 0
+    """Pulls that failed before."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def plan_distribution(
     meta = distribution["metadata"]
     around = around or Around()
     previous = distribution.get("status") or {}
+    retry_at = anew.asked(distribution)
+    seen = replace(seen, failures=anew.counting(seen.failures, retry_at, now))
     refused = timetable.refusal(spec.rollout, now)
     chosen = [] if refused else _expecting(targeted(spec.target, servers), seen)
     wanted = _tasks(spec, meta["namespace"], meta["name"], chosen, seen, around.demands)
@@ -160,7 +164,7 @@ def plan_distribution(
                 *drifting(tasks, previous),
                 *transition(previous.get("conditions") or (), verdict),
             ),
-            requeue_after=_next_change(tasks, seen.timetable, now),
+            requeue_after=_next_change(tasks, seen.timetable, retry_at, now),
         ),
         start=tuple(_order(spec, task, seen) for task in starting),
         keep=frozenset(task.id for task in tasks if task.state in RUNNING and not spec.suspend),
@@ -236,6 +240,7 @@ def _order(spec: ModelDistributionSpec, task: Task, seen: Seen) -> PullOrder:
         size=(fact.size if fact else None) or 0,
         stall_timeout=seconds_of(spec.rollout.stall_timeout),
         blobs=task.blobs,
+        attempts=task.attempts,
     )
 
 
@@ -323,6 +328,10 @@ def _untold(spec: ModelDistributionSpec, servers: Sequence[Server]) -> Server | 
     return next((server for server in starting if server.memory.size is None), None)
 
 
-def _next_change(tasks: Iterable[Task], when: Timetable, now: datetime) -> float | None:
+def _next_change(
+    tasks: Iterable[Task], when: Timetable, retry_at: datetime | None, now: datetime
+) -> float | None:
     due = [task.next_attempt for task in tasks if task.next_attempt is not None] + when.edges()
+    if retry_at is not None and retry_at > now:
+        due.append(retry_at)
     return max(0.1, (min(due) - now).total_seconds()) if due else None

@@ -282,11 +282,12 @@ def _not_installed(
                 state="Failed",
                 reason=failure.reason,
                 message=f"{failure.message} ({failure.attempts} attempts, the last allowed). "
-                f"{remedy(failure.reason)}, then change the spec to have it tried again.",
+                f"{remedy(failure.reason)}, then have it tried again: annotate it with "
+                "ollamafleet.dev/retry-at and the time, or change the spec.",
             )
         again = failure.attempts + failure.losses
         due = next_try(spec.rollout.retry, task.id, failure.at, again)
-        if now < due and not timetable.shut:
+        if again and now < due and not timetable.shut:
             which = f"Attempt {failure.attempts + 1} of {attempts}"
             return replace(
                 task,
@@ -376,9 +377,12 @@ def failures_from_status(status: Mapping[str, Any], generation: int) -> dict[str
     found = {}
     for task in status.get("tasks") or ():
         at = parsed(task.get("failedAt"))
-        if at is not None and task.get("attempts"):
+        if at is not None:
             found[task["id"]] = Failure(
-                at, task["attempts"], _reason(task.get("errorReason")), task.get("error") or ""
+                at,
+                task.get("attempts") or 0,
+                _reason(task.get("errorReason")),
+                task.get("error") or "",
             )
     return found
 

@@ -11,6 +11,7 @@ from ollama_fleet.console.tasks import (
     STATUSES,
     asks_the_same,
     distribution,
+    given_up,
     has_failed,
     ids_of,
     model_name,
@@ -107,6 +108,31 @@ def test_what_was_given_up_is_tried_again_and_nothing_else() -> None:
     assert asks_the_same(distribution(MODEL, "llm", ["a-0"]), changed)
     changed["spec"]["models"][0]["preload"] = True
     assert not asks_the_same(distribution(MODEL, "llm", ["a-0"]), changed)
+
+
+@pytest.mark.parametrize(
+    ("state", "more", "sentence"),
+    [
+        ("Installed", {}, "is completed: only one that was given up"),
+        ("Waiting", {}, "is pending"),
+        ("Pulling", {}, "is downloading"),
+        ("Misfit", {"message": "too small."}, "once its cause is mended: too small"),
+        ("Failed", {"reason": "NotInstalled", "message": "Never."}, "by itself once"),
+        ("Failed", {"reason": "ModelNotFound"}, None),
+        ("Failed", {"reason": "PullFailed", "attempts": 3}, None),
+    ],
+)
+def test_only_what_was_given_up_begins_anew(
+    state: str, more: dict[str, Any], sentence: str | None
+) -> None:
+    made = told(state, **more)
+    (task,) = tasks_of(made)
+    if sentence is None:
+        given_up(made, task)
+        return
+    with pytest.raises(Refusal, match=sentence) as refusal:
+        given_up(made, task)
+    assert refusal.value.status == 409
 
 
 @pytest.mark.parametrize(

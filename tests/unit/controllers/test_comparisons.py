@@ -66,6 +66,12 @@ def test_a_time_of_the_schedule_calls() -> None:
 def test_a_digest_that_was_not_what_came_is_asked_for_again() -> None:
     wrong = Failure(LATER, 1, Reason.DIGEST_MISMATCH, "another.")
     other = Failure(LATER, 1, Reason.PULL_FAILED, "reset.")
-    assert fresh_from(None, [other]) is None
-    assert fresh_from(Call(NOW), [other]) == NOW
-    assert fresh_from(Call(NOW), [other, wrong]) == LATER
+    assert fresh_from(None, [other], None, LATER) is None
+    assert fresh_from(Call(NOW), [other], None, LATER) == NOW
+    assert fresh_from(Call(NOW), [other, wrong], None, LATER) == LATER
+
+
+def test_the_registry_is_asked_again_when_people_have_it_tried_again() -> None:
+    assert fresh_from(None, [], NOW, LATER) == NOW
+    assert fresh_from(Call(LATER), [], NOW, LATER) == LATER
+    assert fresh_from(None, [], LATER, NOW) is None
