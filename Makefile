@@ -99,6 +99,11 @@ bench-routing: compiled ## first tokens, loads and failures by who chooses, agai
 bench-parallel: .venv.stamp ## three models on three servers, against one that takes turns
 	@$(BIN)/python -m benchmarks.parallel
 
+TIMES ?= 50
+.PHONY: explore-api
+explore-api: .venv.stamp ## ask the fleet API for whatever its document allows, and for more (TIMES=50)
+	@FLEET_API_TIMES=$(TIMES) $(BIN)/pytest tests/component/console/test_schema.py
+
 MINUTES ?= 10
 .PHONY: chaos-router
 chaos-router: compiled ## servers that die, hang, restart and wedge under load (MINUTES=10)

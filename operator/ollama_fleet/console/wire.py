@@ -1,9 +1,9 @@
 """The shapes of the fleet API, as they are on the wire."""
 
 from ipaddress import ip_address
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Status = Literal["online", "offline"]
 TaskStatus = Literal["pending", "downloading", "completed", "failed"]
@@ -31,6 +31,12 @@ def _address(text: str) -> str:
     return str(found)
 
 
+def _whole(value: Any) -> Any:
+    """3.0 is an integer in JSON, and what some languages write for 3."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_WHOLE = BeforeValidator(_whole)
 AgentId = Annotated[str, Field(min_length=1, max_length=512, description="As GET /api/agents")]
 Model = Annotated[
     str, Field(max_length=512, description="As `ollama pull` takes it, such as llama3.1:8b.")
@@ -51,12 +57,12 @@ class Registration(Asked):
         json_schema_extra={"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
     )
     ollama_version: Annotated[str, Field(max_length=64)]
-    ollama_port: Annotated[int, Field(ge=1, le=65535)]
+    ollama_port: Annotated[int, Field(ge=1, le=65535), _WHOLE]
     gpu_model: Annotated[str, Field(max_length=128)] | None = None
-    gpu_memory_bytes: Annotated[int, Field(ge=0, le=2**50)] | None = Field(
+    gpu_memory_bytes: Annotated[int, Field(ge=0, le=2**50), _WHOLE] | None = Field(
         default=None, description="Of each GPU."
     )
-    gpu_count: Annotated[int, Field(ge=0, le=64)] | None = None
+    gpu_count: Annotated[int, Field(ge=0, le=64), _WHOLE] | None = None
 
 
 class Registered(Told):
@@ -104,7 +110,7 @@ class Health(Asked):
     agent_id: AgentId
     cpu_usage: Percent = Field(description="Percent.")
     memory_usage: Percent = Field(description="Percent.")
-    active_requests: Annotated[int, Field(ge=0, le=2**31)]
+    active_requests: Annotated[int, Field(ge=0, le=2**31), _WHOLE]
 
 
 class InstalledModel(Told):
