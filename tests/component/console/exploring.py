@@ -37,6 +37,9 @@ MODEL = "llama3.2:1b"
 """One that is on offer, so that no registry has to answer."""
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 
+BEGIN = ("register", "register", "health", "pull", "nodes", "distributions")
+"""What a walk begins with, so that there is something to ask for."""
+
 Seen = Counter[tuple[str, int]]
 """How often a call (by its operationId) was answered with a status."""
 
@@ -83,7 +86,7 @@ class Explorer:
         def ask(data: st.DataObject, chance: Random) -> None:
             known: dict[str, list[str]] = defaultdict(list, agent=list(ids))
             gone: set[str] = set()
-            begun = [(name, MODES[0], 1) for name in ("register", "register", "health", "pull")]
+            begun = [(name, MODES[0], 1) for name in BEGIN]
             later = zip(
                 chance.choices(names, k=steps),
                 chance.choices(MODES, (4, 1), k=steps),
@@ -101,7 +104,7 @@ class Explorer:
                     gone.discard(answer.json()["agent_id"])
                 elif asked and name == "agent" and answer.status_code in (200, 404):
                     assert (answer.status_code == 404) == (asked in gone), f"{asked}: {answer.text}"
-                for kind, one in _told(answer):
+                for kind, one in _told(case, answer):
                     known[kind].append(one)
 
         ask()
@@ -129,18 +132,20 @@ def _of_what_is_known(case: Case[Any], known: dict[str, list[str]], place: int) 
         case.query.update({name: there[name] for name in there if name in case.query})
         if isinstance(case.body, dict) and not _body_is_wrong(case):
             case.body.update({name: there[name] for name in there if name in case.body})
-    kind = "task" if case.path.startswith("/api/tasks/") else "agent"
-    ids = known[kind]
+    ids = known[case.path.split("/")[2].removesuffix("s")]
     if "id" not in case.path_parameters or not ids:
         return None
     case.path_parameters["id"] = ids[-place % len(ids)]
     return ids[-place % len(ids)]
 
 
-def _told(answer: Response) -> Iterator[tuple[str, str]]:
+def _told(case: Case[Any], answer: Response) -> Iterator[tuple[str, str]]:
     """The ids in an answer, by what they are of."""
-    told: Any = answer.json() if answer.content else None
-    if answer.status_code >= 300 or not isinstance(told, dict):
+    told: Any = answer.json() if answer.content and answer.status_code < 300 else None
+    if case.path in ("/api/nodes", "/api/distributions") and isinstance(told, list):
+        for one in told:
+            yield case.path.split("/")[2].removesuffix("s"), one["id"]
+    if not isinstance(told, dict):
         return
     if "agent_id" in told and "status" in told and "id" not in told:
         yield "agent", told["agent_id"]

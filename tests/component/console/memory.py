@@ -23,6 +23,7 @@ from ollama_fleet.console.metrics import Metrics
 from ollama_fleet.console.models import Models
 from ollama_fleet.console.offers import Offers, offers
 from ollama_fleet.console.store import Store
+from ollama_fleet.console.traffic import Traffic
 from ollama_fleet.kube import Kind, Kube, Object, WatchEvent
 from ollama_fleet.kube.errors import error_for
 
@@ -48,6 +49,8 @@ class Memory:
         """As `kube.transport.Transport` does."""
         if path.endswith("reviews"):
             return _reviewed(body)
+        if path.endswith("/pods"):
+            return {"items": [], "metadata": {}}
         if method == "POST":
             path = f"{path}/{body['metadata']['name']}"
             if path in self.objects:
@@ -160,6 +163,7 @@ def console(*objects: Object) -> Iterator[str]:
             Settings(HOME, timedelta(seconds=60)),
             lambda: datetime.now(UTC),
             Metrics(),
+            Traffic(kube, ()),
         )
         config = uvicorn.Config(
             Api(parts).routes(), http="h11", ws="none", lifespan="off", log_config=None

@@ -70,7 +70,7 @@ def explorer(caplog: pytest.LogCaptureFixture) -> Iterator[Explorer]:
 
 
 def test_each_call_answers_as_described(explorer: Explorer) -> None:
-    explorer.each(30 * TIMES, AGENTS)
+    explorer.each(20 * TIMES, AGENTS)
     # both what is right and what is wrong was asked
     assert {200, 201, 400, 404, 503} <= {status for _, status in explorer.seen}
 

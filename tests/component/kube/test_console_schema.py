@@ -24,7 +24,7 @@ async def test_answers_are_as_described(
     arguments = (f"--register-in={namespace}", "--mirror=127.0.0.1:1")
     async with consoles.console(cluster, tmp_path, *arguments) as (url, log):
         async with consoles.person(url, token) as client:
-            for path in ("/", "/api", "/api/agents/", "/docs", "/api/events/x"):
+            for path in ("/api", "/api/agents/", "/docs", "/api/events/x"):
                 assert consoles.told(await client.get(path))[0] == 404
         explorer = await asyncio.to_thread(Explorer, url, token)
         await asyncio.to_thread(explorer.walk, 15, [f"{namespace}.a-0"])
