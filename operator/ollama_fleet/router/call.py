@@ -87,9 +87,7 @@ class Call:
         self.bytes_out = 0
         self.tokens_in: int | None = None
         self.tokens_out: int | None = None
-        self.client = ""
         self.weight = 1.0
-        self.waited = 0.0
         self.position = 0
         self.queued_as = ""
         self.estimate = 0.0
