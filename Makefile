@@ -31,6 +31,7 @@ check: .venv.stamp ## lint, types, layers, chart, manifests, alerts (seconds; he
 	@$(BIN)/python -m dev.promtool check
 	@$(BIN)/yamllint --strict .
 	@$(BIN)/python -m dev.conformity
+	@$(BIN)/python -m dev.packages
 
 .PHONY: format
 format: .venv.stamp ## let ruff tidy the code
