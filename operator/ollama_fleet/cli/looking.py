@@ -1,9 +1,12 @@
 """`status`, `nodes` and `models`: the fleet as it is."""
 
+import asyncio
+
 import click
 
-from ollama_fleet.cli import matrix, views
+from ollama_fleet.cli import matrix, traffic, views
 from ollama_fleet.cli.fleet import Fleet, read
+from ollama_fleet.cli.scraping import Traffic, watched
 from ollama_fleet.cli.screen import Screen
 from ollama_fleet.cli.session import Session, command
 
@@ -12,25 +15,37 @@ from ollama_fleet.cli.session import Session, command
 @command(shows=True, everywhere=True)
 async def status(session: Session) -> None:
     """Show the fleet on one screen."""
-    show_status(session.screen, await read(session.kube, session.scope), session.everywhere)
+    fleet, seen = await asyncio.gather(
+        read(session.kube, session.scope), watched(session.kube, session.scope)
+    )
+    show_status(session.screen, fleet, session.everywhere, seen)
 
 
-def show_status(screen: Screen, fleet: Fleet, everywhere: bool = False) -> None:
+def show_status(
+    screen: Screen, fleet: Fleet, everywhere: bool = False, seen: Traffic | None = None
+) -> None:
     """Print the whole: figures, servers, pulls, and what waits for a person."""
     figures = views.heading(fleet)
+    passing = seen.figures() if seen and fleet.routers else None
+    unseen = seen.problem if seen and fleet.routers else ""
     servers = views.servers(fleet, everywhere)
     pulls = views.pulls(fleet, everywhere)
     attention = views.attention(fleet, everywhere)
     whole = {
         **figures,
+        "traffic": traffic.record(passing),
+        "trafficProblem": unseen or None,
         "list": servers.rows,
         "pulls": pulls.rows,
         "attention": attention.rows,
     }
     if screen.data(whole):
         return
-    for number, line in enumerate(views.headline(figures)):
-        screen.line(line, "bold" if number == 0 else "")
+    first, *routers = views.headline(figures)
+    screen.line(first, "bold")
+    passed = [traffic.sentence(passing)] if passing else []
+    for line in (*passed, *routers, *([unseen] if unseen else [])):
+        screen.line(line)
     screen.line()
     screen.table(servers)
     for table in (pulls, attention):

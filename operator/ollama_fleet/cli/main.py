@@ -11,6 +11,7 @@ from ollama_fleet import __version__
 from ollama_fleet.cli.changing import cordon, pull, uncordon
 from ollama_fleet.cli.chatting import chat
 from ollama_fleet.cli.checking import doctor
+from ollama_fleet.cli.dashboard import dashboard
 from ollama_fleet.cli.distributing import distribute
 from ollama_fleet.cli.fitting import fit_command
 from ollama_fleet.cli.keys import keys
@@ -18,6 +19,7 @@ from ollama_fleet.cli.logs import logs
 from ollama_fleet.cli.looking import models, nodes, status
 from ollama_fleet.cli.pausing import resume, suspend
 from ollama_fleet.cli.session import INTERRUPTED
+from ollama_fleet.cli.top import top
 
 PROGRAM = "kubectl-ollama"
 VARIABLE = "_KUBECTL_OLLAMA_COMPLETE"
@@ -38,7 +40,7 @@ def completion(shell: str) -> None:
         click.echo(made(program, {}, PROGRAM, VARIABLE).source())
 
 
-_LOOKING = (status, nodes, models, fit_command, logs, doctor)
+_LOOKING = (status, top, nodes, models, fit_command, logs, dashboard, doctor)
 _ACTING = (pull, distribute, chat, suspend, resume, cordon, uncordon, keys)
 for one in (*_LOOKING, *_ACTING, completion):
     program.add_command(one)

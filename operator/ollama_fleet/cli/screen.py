@@ -2,11 +2,12 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import yaml
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table as Grid
 from rich.text import Text
@@ -54,7 +55,19 @@ class Screen:
 
     def line(self, text: str = "", style: str = "") -> None:
         """Print a line as it is."""
-        self.console.print(Text(plain(text), style=style), soft_wrap=True)
+        self.console.print(self.text(text, style), soft_wrap=True)
+
+    def text(self, text: str, style: str = "") -> Text:
+        """A line, to be printed among others."""
+        return Text(plain(text), style=style)
+
+    def drawn(self, table: Table) -> RenderableType:
+        """A table, to be printed among others; or what to do where it is empty."""
+        return self._grid(table) if table.rows else self.text(table.empty)
+
+    def stacked(self, parts: Iterable[RenderableType]) -> Group:
+        """One below the other."""
+        return Group(*parts)
 
     def table(self, table: Table) -> None:
         """Print a table, or what to do where it is empty."""

@@ -28,6 +28,9 @@ class Session:
     screen: Screen
     namespace: str
     everywhere: bool = False
+    kubeconfig: str | None = None
+    """As given, and so the context, for programs that this one starts."""
+    context: str | None = None
 
     @property
     def scope(self) -> str | None:
@@ -56,7 +59,8 @@ def command(
                 usual = default_namespace(kubeconfig, context)
                 async with await Kube.connect(kubeconfig, context) as kube:
                     screen = Screen.standard(output or "")
-                    session = Session(kube, screen, namespace or usual, all_namespaces)
+                    where = namespace or usual
+                    session = Session(kube, screen, where, all_namespaces, kubeconfig, context)
                     return await work(session, *arguments, **options)
 
             raise SystemExit(told(lambda: asyncio.run(connected())))

@@ -70,7 +70,7 @@ def servers(fleet: Fleet, everywhere: bool = False) -> Table:
             *([NAMESPACE] if everywhere else []),
             Column("SERVER", text("server")),
             Column("STATE", text("state")),
-            Column("MEMORY", lambda row: _share(row["memory"])),
+            Column("MEMORY", lambda row: share(row["memory"])),
             Column("", lambda row: _amounts(row["memory"]), right=True),
             Column("ACTIVE", text("activeRequests"), right=True),
             Column("IN MEMORY", text("resident"), folds=True),
@@ -182,6 +182,13 @@ def download(size: int | None) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
+def share(memory: Record | None) -> str | float:
+    """How much of a server's memory is in use, from 0 to 1; empty where that is not known."""
+    if not memory or not memory["total"] or memory["used"] is None:
+        return ""
+    return float(memory["used"] / memory["total"])
+
+
 def _server(server: Server) -> Record:
     status = server.status
     plain = ("version", "gpu", "installed", "kubernetesNode", "address", "activeRequests")
@@ -230,12 +237,6 @@ def _omitted(fleet: Fleet) -> str:
 
 def _bytes(server: Server, field: str) -> int:
     return bytes_of(server.status.get(field, 0))
-
-
-def _share(memory: Record | None) -> str | float:
-    if not memory or not memory["total"] or memory["used"] is None:
-        return ""
-    return float(memory["used"] / memory["total"])
 
 
 def _amounts(memory: Record | None, between: str = " / ") -> str:

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from ollama_fleet.kube.credentials import Credentials
 from ollama_fleet.kube.errors import Conflict, KubeError, NotFound
-from ollama_fleet.kube.kinds import EVENT, POD, Kind, Object, kind_of
+from ollama_fleet.kube.kinds import EVENT, POD, SERVICE_ACCOUNT, Kind, Object, kind_of
 from ollama_fleet.kube.listing import PAGE, ObjectList, list_all, list_page
 from ollama_fleet.kube.watch import INACTIVITY, Watch, WatchEvent
 
@@ -233,6 +233,22 @@ class Kube:
         async with aclosing(self._transport.lines(path, asked)) as lines:
             async for line in lines:
                 yield line
+
+    async def text(self, kind: Kind, path: str, namespace: str, *, timeout: float) -> str:
+        """What an object answers that is no JSON, such as a pod behind the API server's proxy;
+        `path` follows the collection's. In `timeout` seconds, or Unavailable."""
+        return await self._transport.text(kind.path(namespace, path), {}, timeout)
+
+    async def token(self, account: str, namespace: str, *, seconds: int) -> str:
+        """A new token of a service account, good for so long if the API server allows it."""
+        asked = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds},
+        }
+        path = SERVICE_ACCOUNT.path(namespace, account, "token")
+        answer = await self._transport.request("POST", path, body=asked)
+        return str(answer["status"]["token"])
 
     async def delete(
         self,

@@ -20,9 +20,11 @@ from ollama_fleet.cli.main import program
 from ollama_fleet.cli.pulling import state_of
 from ollama_fleet.cli.pulling import target as target_of
 from ollama_fleet.cli.screen import Format, Screen
+from ollama_fleet.cli.top import show_top
 from ollama_fleet.cli.waiting import Lines
 from ollama_fleet.plan.catalogue import catalogue
 from ollama_fleet.plan.sizing import Weights
+from tests.unit.cli.traffic import passing
 
 WIDTH = 80
 
@@ -52,7 +54,9 @@ def shown(command: str) -> str:
     fleet = sample()
     match command.split():
         case ["status"]:
-            return drawn(lambda screen: show_status(screen, fleet))
+            return drawn(lambda screen: show_status(screen, fleet, seen=passing()))
+        case ["top", "--once"]:
+            return drawn(lambda screen: show_top(screen, fleet, passing()))
         case ["nodes"]:
             return drawn(lambda screen: screen.table(views.nodes(fleet)))
         case ["models"]:

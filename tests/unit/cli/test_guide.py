@@ -27,7 +27,7 @@ def test_nothing_is_shown_that_is_not_compared() -> None:
 
 def test_every_table_is_shown() -> None:
     assert {command.split()[0] for command, _ in SHOWN} == {
-        "status", "nodes", "models", "fit", "pull", "distribute", "doctor",
+        "status", "nodes", "models", "fit", "pull", "distribute", "doctor", "top",
     }  # fmt: skip
 
 
