@@ -13,7 +13,7 @@ NO_ROUTERS = (
     "No Routers here. Make one (kubectl explain router.spec), or look elsewhere with -n or -A."
 )
 _NOBODY = Figures(0.0, None, None, None, None, 0, 0, None, None, ())
-_UNSEEN = ServerFigures("", 0, None, None, "closed", ())
+_UNSEEN = ServerFigures("", 0, None, "", "closed", ())
 
 
 def record(figures: Figures | None) -> Record | None:
