@@ -30,6 +30,7 @@ and admission see them, and the console has no right to change anything.
 | see agents, nodes, fits and models | list ollamanodes |
 | see tasks and distributions | list modeldistributions |
 | see routers, and what passes through them | list routers |
+| see events | list events (events.k8s.io) |
 | register and report (ClusterRole `ollama-fleet-agent`) | get, list, create and patch ollamanodes |
 | remove an agent | delete ollamanodes |
 | pull and distribute | create, get and patch modeldistributions |

@@ -35,6 +35,11 @@ def url(operator: None, kubectl: Kubectl, api: Api) -> str:
     return f"http://{pod['status']['podIP']}:8080"
 
 
+def warnings(stream: Stream, name: str) -> list[Any]:
+    """The Events that tell what is wrong with a resource."""
+    return [one for one in stream.all("event") if (one["name"], one["type"]) == (name, "Warning")]
+
+
 def test_what_people_see_change_and_are_refused(
     url: str, fleet: Fleet, kubectl: Kubectl, tmp_path: Path
 ) -> None:
@@ -95,6 +100,10 @@ def test_what_people_see_change_and_are_refused(
         fleet.stalls(MODEL_DISTRIBUTION, "n", "DiskFull")
         retry = f"POST /api/tasks/{fleet.tasks('n')[0]['id']}/retry"
         assert "may not patch modeldistributions" in ask("viewer", retry, None, 403)["error"]
+        failed = eventually("its Event comes", lambda: warnings(stream, "n"))
+        assert {(one["kind"], one["reason"]) for one in failed} == {
+            ("ModelDistribution", "DiskFull")
+        }
         fleet.emulator(pod).mend()
         assert ask("editor", retry, None, 202)["status"] == "pending"
         fleet.ready(MODEL_DISTRIBUTION, "n")

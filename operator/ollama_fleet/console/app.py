@@ -30,6 +30,7 @@ from ollama_fleet.console.models import Known, Models
 from ollama_fleet.console.offers import Offers
 from ollama_fleet.console.openapi import document
 from ollama_fleet.console.orders import Orders
+from ollama_fleet.console.recent import Recent
 from ollama_fleet.console.refusal import Refusal
 from ollama_fleet.console.store import Store
 from ollama_fleet.console.stream import Stream
@@ -68,6 +69,7 @@ class Parts:
     clock: Callable[[], datetime]
     metrics: Metrics
     traffic: Traffic
+    recent: Recent
 
 
 class Api:
@@ -336,6 +338,7 @@ class Api:
             _namespace(request),
             lambda: parts.identity.person(authorization),
             parts.traffic,
+            parts.recent,
         ).events()
         first = await anext(stream)  # a refusal is told before anything is sent
 

@@ -303,7 +303,8 @@ CALLS = (
         "`distribution` and `router` for each there is, then `synced`; from then on the same for "
         'each that changes, and `agent-removed` and so on with its `{"id"}` for each that goes. '
         "Every 2 s `traffic` for each Router whose traffic has changed: the Router's `id`, and the "
-        "fields of Traffic.",
+        "fields of Traffic. `event` for each Kubernetes Event about a resource of these kinds: "
+        "first the latest 200, the oldest first.",
         {200: Answer("A stream that does not end by itself.", stream=True)},
         (),
         parameters=(_NAMESPACE,),

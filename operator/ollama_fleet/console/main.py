@@ -25,6 +25,7 @@ from ollama_fleet.console.identity import Identity
 from ollama_fleet.console.metrics import Metrics
 from ollama_fleet.console.models import Models
 from ollama_fleet.console.offers import NAME, Offers, offers
+from ollama_fleet.console.recent import Recent
 from ollama_fleet.console.store import Store
 from ollama_fleet.console.traffic import Traffic
 from ollama_fleet.kube import ConfigError, Kube
@@ -59,6 +60,8 @@ async def _run(given: argparse.Namespace) -> None:
         store = Store(given.namespace or ())
         store.on_change(progress.tell)
         store.start(kube)
+        recent = Recent(given.namespace or (), store.wake)
+        recent.start(kube)
         traffic = Traffic(kube, given.namespace or (), store.wake)
         settings = Settings(given.register_in, timedelta(seconds=given.offline_after))
         parts = Parts(
@@ -70,11 +73,13 @@ async def _run(given: argparse.Namespace) -> None:
             lambda: datetime.now(UTC),
             Metrics(),
             traffic,
+            recent,
         )
         try:
             await _serve(given, parts)
         finally:
             await traffic.stop()
+            await recent.stop()
             await store.stop()
 
 

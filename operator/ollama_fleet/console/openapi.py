@@ -20,7 +20,10 @@ is what can be seen and done here."""
 
 def document() -> dict[str, Any]:
     """The document, as `GET /openapi.json` gives it."""
-    shapes: list[tuple[type[BaseModel], JsonSchemaMode]] = [(wire.Error, "serialization")]
+    shapes: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        (wire.Error, "serialization"),
+        (wire.Event, "serialization"),
+    ]
     paths: dict[str, Any] = {}
     for call in CALLS:
         if call.takes is not None:

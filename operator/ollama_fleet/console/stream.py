@@ -10,11 +10,14 @@ from typing import Any
 from ollama_fleet.console import resources, tasks
 from ollama_fleet.console.agents import agents_of
 from ollama_fleet.console.fleet import Settings, View
+from ollama_fleet.console.recent import Recent
 from ollama_fleet.console.refusal import Refusal
-from ollama_fleet.console.store import Kept, Store
+from ollama_fleet.console.store import KINDS, Kept, Store
 from ollama_fleet.console.traffic import Traffic
-from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
+from ollama_fleet.kube.kinds import EVENT, MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
 
+FIRST = 200
+"""Events told to who connects."""
 GATHER = 0.25
 """Seconds for which changes are gathered before they are sent."""
 LOOK = 10.0
@@ -42,6 +45,7 @@ class Stream:
         namespace: str | None,
         known: Callable[[], Awaitable[object]],
         traffic: Traffic,
+        recent: Recent,
     ) -> None:
         self._known = known
         """Raises `Refusal` once the person's token is worth nothing any more."""
@@ -54,6 +58,11 @@ class Stream:
         self._sent: Sent = {}
         self._passing: dict[str, str] = {}
         """What was sent of the traffic of each router."""
+        self._recent = recent
+        self._happened: set[str] = set()
+        """The Events that were sent."""
+        self._number: int | None = None
+        """Of the latest change of Events that was looked at."""
 
     async def events(self) -> AsyncIterator[bytes]:
         """Bytes to send, until the person's rights end; raises `Refusal` before the first."""
@@ -64,7 +73,8 @@ class Stream:
                 yield told
 
     async def _from(self, seen: Seen) -> AsyncIterator[bytes]:
-        yield _RETRY + b"".join(self.changes(seen, again=True)) + _event("synced", "{}")
+        first = (*self.changes(seen, again=True), *self.happened(seen), *self.passing(seen))
+        yield _RETRY + b"".join(first) + _event("synced", "{}")
         looked = asyncio.get_running_loop().time()
         while True:
             await self._store.wait(LOOK)
@@ -79,7 +89,7 @@ class Stream:
                     if refusal.status != 503:
                         return
             told = b"".join(self.changes(seen, again))
-            told += b"".join(self.passing(seen))
+            told += b"".join((*self.passing(seen), *self.happened(seen)))
             if told or again:
                 # a line that says nothing shows that the connection is well
                 yield told or b": all is well\n\n"
@@ -89,7 +99,7 @@ class Stream:
         await self._known()
         found: Seen = {}
         refusals = []
-        for kind in (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER):
+        for kind in (*KINDS, EVENT):
             try:
                 found[kind.kind] = await self._view.where(kind, self._namespace)
             except Refusal as refusal:
@@ -97,7 +107,7 @@ class Stream:
                     raise
                 found[kind.kind] = frozenset()
                 refusals.append(refusal)
-        if len(refusals) == len(found):
+        if not any(found[kind.kind] is None or found[kind.kind] for kind in KINDS):
             raise refusals[0]
         return found
 
@@ -125,6 +135,22 @@ class Stream:
             made += [_gone(*one) for one in told if one not in now]
             made += [_event(one[0], text) for one, text in now.items() if told.get(one) != text]
         return made
+
+    def happened(self, seen: Seen) -> list[bytes]:
+        """The Events since the last time; the first time, the latest of them."""
+        found = self._recent.seen(seen[EVENT.kind])
+        gone = [one for one in self._happened if one not in found]
+        if self._number is None:
+            new = [kept.event for kept in found.values()][-FIRST:]
+        else:
+            new = [kept.event for kept in found.values() if kept.number > self._number]
+        self._number = self._recent.number
+        self._happened.difference_update(gone)
+        self._happened.update(one.id for one in new)
+        return [
+            *(_gone("event", one) for one in gone),
+            *(_event("event", one.model_dump_json()) for one in new),
+        ]
 
     def passing(self, seen: Seen) -> list[bytes]:
         """What differs in the traffic of routers."""

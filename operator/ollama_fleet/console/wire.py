@@ -315,6 +315,21 @@ class Router(Resource):
     )
 
 
+class Event(Told):
+    """A Kubernetes Event about an OllamaNode, a ModelDistribution or a Router, as events `event` of
+    the stream tell it."""
+
+    id: str
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+    kind: str = Field(description="Of the resource it is about.")
+    namespace: str
+    name: str = Field(description="Of the resource it is about.")
+    count: Annotated[int, Field(ge=1)] = Field(description="How often it happened.")
+    last_seen: Moment
+
+
 class Verdict(Told):
     """Whether a model fits one server."""
 

@@ -197,6 +197,7 @@ class Kube:
         *,
         on_error: Callable[[KubeError], None] | None = None,
         inactivity: float = INACTIVITY,
+        field_selector: str | None = None,
     ) -> AsyncGenerator[WatchEvent, None]:
         """List, then watch, for ever; reconnects by itself and never raises a KubeError.
 
@@ -204,7 +205,9 @@ class Kube:
         connection is taken for dead.
         """
 
-        watch = Watch(self._transport, kind, namespace, label_selector, on_error, inactivity)
+        watch = Watch(
+            self._transport, kind, namespace, label_selector, on_error, inactivity, field_selector
+        )
         async with aclosing(watch.events()) as events:
             async for event in events:
                 yield event

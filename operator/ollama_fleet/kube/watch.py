@@ -48,11 +48,13 @@ class Watch:
         label_selector: str | None,
         on_error: Callable[[KubeError], None] | None = None,
         inactivity: float = INACTIVITY,
+        field_selector: str | None = None,
     ) -> None:
         self._transport = transport
         self._kind = kind
         self._namespace = namespace
         self._label_selector = label_selector
+        self._field_selector = field_selector
         self._on_error = on_error
         self._inactivity = inactivity
         self._known: dict[tuple[str, str], Object] = {}
@@ -67,7 +69,11 @@ class Watch:
             try:
                 if not self._version:
                     found = await list_all(
-                        self._transport, self._kind, self._namespace, self._label_selector
+                        self._transport,
+                        self._kind,
+                        self._namespace,
+                        self._label_selector,
+                        self._field_selector,
                     )
                     for event in self._compare(found.items):
                         yield event
@@ -98,6 +104,7 @@ class Watch:
             "resourceVersion": self._version,
             "timeoutSeconds": _random.randint(240, 300),
             "labelSelector": self._label_selector,
+            "fieldSelector": self._field_selector,
         }
         async with aclosing(
             self._transport.stream(self._kind.path(self._namespace), params, self._inactivity)

@@ -22,6 +22,7 @@ from ollama_fleet.console.identity import Identity
 from ollama_fleet.console.metrics import Metrics
 from ollama_fleet.console.models import Models
 from ollama_fleet.console.offers import Offers, offers
+from ollama_fleet.console.recent import Recent
 from ollama_fleet.console.store import Store
 from ollama_fleet.console.traffic import Traffic
 from ollama_fleet.kube import Kind, Kube, Object, WatchEvent
@@ -164,6 +165,7 @@ def console(*objects: Object) -> Iterator[str]:
             lambda: datetime.now(UTC),
             Metrics(),
             Traffic(kube, ()),
+            Recent(),
         )
         config = uvicorn.Config(
             Api(parts).routes(), http="h11", ws="none", lifespan="off", log_config=None

@@ -11,6 +11,7 @@ import pytest
 from ollama_fleet.console import resources
 from ollama_fleet.console.fleet import Settings, View
 from ollama_fleet.console.identity import Identity, Person
+from ollama_fleet.console.recent import Recent
 from ollama_fleet.console.refusal import Refusal
 from ollama_fleet.console.store import Store
 from ollama_fleet.console.stream import Stream
@@ -158,6 +159,7 @@ def test_resources_are_sent_as_they_change() -> None:
         None,
         lambda: asyncio.sleep(0),
         Traffic(cast(Kube, None), ()),
+        Recent(),
     )
     everywhere: dict[str, frozenset[str] | None] = {kind.kind: None for kind, _ in objects}
 
