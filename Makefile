@@ -117,6 +117,14 @@ chaos-router: compiled ## servers that die, hang, restart and wedge under load (
 bench-router: compiled ## what the router costs beside nginx, HAProxy, vllm-router and LiteLLM
 	@OLLAMA_FLEET_COMPILED=1 $(BIN)/python -m benchmarks.router
 
+.PHONY: bench-console
+bench-console: .venv.stamp ## the dashboard in a browser, with 10, 100 and 500 servers that change
+	@$(BIN)/python -m benchmarks.console
+
+.PHONY: screenshots
+screenshots: tools ## the pictures of the dashboard in docs/images
+	@$(BIN)/python -m dev.screenshots
+
 .PHONY: demo
 demo: .venv.stamp ## from nothing to a chat answer
 	@$(BIN)/python -m dev.demo

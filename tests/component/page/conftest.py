@@ -1,4 +1,4 @@
-"""A browser for the session, and a made-up fleet for each test."""
+"""A browser for each module, as no event loop runs beside it; a made-up fleet for each test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.browsing import visit
 from tests.component.page.double import EDITOR, Double, fleet
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser

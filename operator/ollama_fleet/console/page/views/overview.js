@@ -87,10 +87,13 @@ export function make(app) {
   };
 }
 
+/** Numbers keep their units beside them. */
+const together = (text) => text.replace(/(\d) /g, "$1\u00a0");
+
 function figure(label, below = null) {
   const value = h("span");
   const dd = h("dd", {}, value, below);
-  return { node: h("div", {}, h("dt", {}, label), dd), show: (text) => put(value, text) };
+  return { node: h("div", {}, h("dt", {}, label), dd), show: (text) => put(value, together(text)) };
 }
 
 function router() {

@@ -23,7 +23,7 @@ export function make(app) {
       { title: "ACTIVE", text: (one) => String(one.active_requests ?? ""), right: true },
       resident(),
       { title: "MODELS", text: (one) => String(one.models_installed ?? ""), right: true },
-      { title: "GPU, DISK", text: (one) => gpu(one) || "no GPU", under: (one) => (one.disk_free_bytes == null ? "" : `${gib(one.disk_free_bytes)} free`) },
+      { title: "GPU, DISK", text: gpu, under: (one) => (one.disk_free_bytes == null ? "" : `${gib(one.disk_free_bytes)} free`) },
       { title: "VERSION, ADDRESS", text: (one) => one.ollama_version || "unknown", under: address, wide: true },
       { title: "", make: cordons, of: (one) => one },
     ],
@@ -43,10 +43,10 @@ export function make(app) {
   return { node, show, stale: rows.stale };
 }
 
-/** `2 × NVIDIA L40S`. */
+/** `2 × NVIDIA L40S`; nothing where there is none, or nobody knows. */
 export function gpu(one) {
-  const model = one.gpu_model ?? "";
-  return one.gpu_count > 1 ? `${one.gpu_count} × ${model || "GPU"}` : model;
+  if (!one.gpu_model) return one.gpu_count ? counted(one.gpu_count, "GPU") : "";
+  return one.gpu_count > 1 ? `${one.gpu_count} × ${one.gpu_model}` : one.gpu_model;
 }
 
 /** Host and port. */
