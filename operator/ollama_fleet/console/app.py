@@ -20,7 +20,7 @@ from starlette.routing import Route
 from ollama_fleet.api.names import DEFAULT_HOST, ModelName
 from ollama_fleet.console import calls, dashboard, resources, tasks, wire
 from ollama_fleet.console.agents import Server, servers_of
-from ollama_fleet.console.asked import body_of, choice_of, count_of, from_here, text_of
+from ollama_fleet.console.asked import body_of, choice_of, count_of, from_here, text_of, unambiguous
 from ollama_fleet.console.calls import CALLS, Call
 from ollama_fleet.console.fleet import Settings, View
 from ollama_fleet.console.identity import Identity
@@ -30,6 +30,7 @@ from ollama_fleet.console.models import Known, Models
 from ollama_fleet.console.offers import Offers
 from ollama_fleet.console.openapi import document
 from ollama_fleet.console.orders import Orders
+from ollama_fleet.console.patience import Places
 from ollama_fleet.console.recent import Recent
 from ollama_fleet.console.refusal import Refusal
 from ollama_fleet.console.store import Store
@@ -78,6 +79,7 @@ class Api:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._orders = Orders(parts.store, parts.identity, parts.clock)
+        self._places = Places()
 
     def routes(self) -> Starlette:
         """What uvicorn serves."""
@@ -108,12 +110,13 @@ class Api:
         async def answer(request: Request) -> Response:
             begun = time.monotonic()
             try:
+                unambiguous(request)
                 if call.method != "GET":
                     from_here(request)
                 response = await handler(request, await self._view(request))
             except Refusal as refusal:
                 if refusal.status >= 500:
-                    log.info("%s %s: %s", call.method, request.url.path, refusal)
+                    log.info("%s %r: %s", call.method, request.url.path, refusal)
                 response = JSONResponse(refusal.body, refusal.status, refusal.headers)
             response.headers.update(HEADERS)
             metrics.requests.labels(call.handler, response.status_code).inc()
@@ -330,6 +333,8 @@ class Api:
         """GET /api/events."""
         parts = self._parts
         authorization = request.headers.get("authorization")
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         stream = Stream(
             parts.store,
             view,
@@ -340,13 +345,19 @@ class Api:
             parts.traffic,
             parts.recent,
         ).events()
-        first = await anext(stream)  # a refusal is told before anything is sent
 
-        async def sent() -> AsyncIterator[bytes]:
-            with parts.metrics.streams.track_inprogress():
-                yield first
+        async def held() -> AsyncIterator[bytes]:
+            with self._places.one(view.person), parts.metrics.streams.track_inprogress():
                 async for told in stream:
                     yield told
+
+        places = held()
+        first = await anext(places)  # a refusal is told before anything is sent
+
+        async def sent() -> AsyncIterator[bytes]:
+            yield first
+            async for told in places:
+                yield told
 
         headers = {"X-Accel-Buffering": "no"}
         return StreamingResponse(sent(), headers=headers, media_type="text/event-stream")
@@ -399,6 +410,6 @@ async def _nothing(request: Request, error: Exception) -> Response:
 
 async def _broken(request: Request, error: Exception) -> Response:
     """Ours to mend: the log has it, the client a sentence."""
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    log.error("%s %r failed", request.method, request.url.path, exc_info=error)
     told = "something went wrong here; the console's log says what"
     return JSONResponse({"error": told}, 500, HEADERS)

@@ -1,5 +1,6 @@
 """Reading requests: bodies, parameters, and where they come from. Raises `Refusal` alone."""
 
+import asyncio
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -7,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from ollama_fleet.console.calls import Parameter
+from ollama_fleet.console.patience import BODY
 from ollama_fleet.console.refusal import Refusal
 
 T = TypeVar("T", bound=BaseModel)
@@ -20,11 +22,14 @@ async def body_of(request: Request, shape: type[T]) -> T:
     Ollama does."""
     parts, size = [], 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > LARGEST:
-                raise Refusal(413, f"the body is longer than {LARGEST // 1024} KiB")
-            parts.append(chunk)
+        async with asyncio.timeout(BODY):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > LARGEST:
+                    raise Refusal(413, f"the body is longer than {LARGEST // 1024} KiB")
+                parts.append(chunk)
+    except TimeoutError:
+        raise Refusal(400, f"the body has not come within {BODY:g} s") from None
     except ClientDisconnect:
         raise Refusal(400, "the body ends early") from None
     try:
@@ -63,6 +68,15 @@ def count_of(request: Request, parameter: Parameter) -> int | None:
     if not (given.isascii() and given.isdigit() and least <= int(given[:10]) <= most):
         raise Refusal(400, f"{parameter.name} is no number from {least} to {most}")
     return int(given)
+
+
+def unambiguous(request: Request) -> None:
+    """Raises `Refusal` (400) for what a proxy in front may read in another way: whose it is, and
+    where it ends."""
+    if len(request.headers.getlist("authorization")) > 1:
+        raise Refusal(400, "the header Authorization is there more than once: send it once")
+    if "transfer-encoding" in request.headers and "content-length" in request.headers:
+        raise Refusal(400, "the body has both a Content-Length and a Transfer-Encoding: send one")
 
 
 def from_here(request: Request) -> None:

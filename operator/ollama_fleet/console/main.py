@@ -25,6 +25,7 @@ from ollama_fleet.console.identity import Identity
 from ollama_fleet.console.metrics import Metrics
 from ollama_fleet.console.models import Models
 from ollama_fleet.console.offers import NAME, Offers, offers
+from ollama_fleet.console.patience import Protocol
 from ollama_fleet.console.recent import Recent
 from ollama_fleet.console.store import Store
 from ollama_fleet.console.traffic import Traffic
@@ -86,7 +87,7 @@ async def _run(given: argparse.Namespace) -> None:
 async def _serve(given: argparse.Namespace, parts: Parts) -> None:
     config = uvicorn.Config(
         Api(parts).routes(),
-        http="h11",
+        http=Protocol,
         ws="none",
         lifespan="off",
         log_config=None,

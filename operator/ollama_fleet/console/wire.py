@@ -36,6 +36,8 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
+"""Text that is one line, in a log too."""
 _WHOLE = BeforeValidator(_whole)
 AgentId = Annotated[str, Field(min_length=1, max_length=512, description="As GET /api/agents")]
 Model = Annotated[
@@ -56,9 +58,9 @@ class Registration(Asked):
         description="Where the fleet reaches it.",
         json_schema_extra={"anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
     )
-    ollama_version: Annotated[str, Field(max_length=64)]
+    ollama_version: Annotated[str, Field(max_length=64, pattern=_LINE)]
     ollama_port: Annotated[int, Field(ge=1, le=65535), _WHOLE]
-    gpu_model: Annotated[str, Field(max_length=128)] | None = None
+    gpu_model: Annotated[str, Field(max_length=128, pattern=_LINE)] | None = None
     gpu_memory_bytes: Annotated[int, Field(ge=0, le=2**50), _WHOLE] | None = Field(
         default=None, description="Of each GPU."
     )

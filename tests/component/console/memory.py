@@ -22,6 +22,7 @@ from ollama_fleet.console.identity import Identity
 from ollama_fleet.console.metrics import Metrics
 from ollama_fleet.console.models import Models
 from ollama_fleet.console.offers import Offers, offers
+from ollama_fleet.console.patience import Protocol
 from ollama_fleet.console.recent import Recent
 from ollama_fleet.console.store import Store
 from ollama_fleet.console.traffic import Traffic
@@ -168,7 +169,7 @@ def console(*objects: Object) -> Iterator[str]:
             Recent(),
         )
         config = uvicorn.Config(
-            Api(parts).routes(), http="h11", ws="none", lifespan="off", log_config=None
+            Api(parts).routes(), http=Protocol, ws="none", lifespan="off", log_config=None
         )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]))
