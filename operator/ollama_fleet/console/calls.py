@@ -61,7 +61,7 @@ REFUSALS = {
     404: "No such agent, task or model, or none that one may see.",
     409: "It conflicts with what is there.",
     413: "The body is too large.",
-    503: "The agent is offline, Kubernetes cannot be asked, or too many streams of events are open.",
+    503: "The agent is offline, Kubernetes cannot be asked, or one has too many streams open.",
     507: "The storage is too small.",
 }
 _TEXT = {"type": "string", "minLength": 1, "maxLength": 512}

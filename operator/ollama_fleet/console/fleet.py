@@ -41,6 +41,8 @@ class View:
         self._identity = identity
         self._settings = settings
         self._clock = clock
+        self._completed: dict[str, dict[str, set[str]]] = {}
+        """As of the first question: there is a view for each request."""
 
     async def nodes(self, namespace: str | None = None) -> list[Object]:
         """The OllamaNodes of one namespace, or of all that the person may see; raises `Refusal`
@@ -148,17 +150,23 @@ class View:
     async def known_models(self, server: Server) -> tuple[frozenset[str], bool]:
         """Models known to be on a server, and whether these are all of them; whoever may not see
         tasks is told of what is in memory."""
+        if server.namespace not in self._completed:
+            self._completed[server.namespace] = await self._completed_in(server.namespace)
+        listed = self._completed[server.namespace].get(server.id, set())
+        known = frozenset(listed | set(server.status.get("resident") or ()))
+        count = server.status.get("installed")
+        return known, count is not None and len(known) >= count
+
+    async def _completed_in(self, namespace: str) -> dict[str, set[str]]:
+        """The models that tasks have brought to the servers of a namespace, by agent."""
+        found: dict[str, set[str]] = {}
         try:
-            every = await self.tasks(server.namespace)
+            every = await self.tasks(namespace)
         except Refusal as refusal:
             if refusal.status != 403:
                 raise
             every = []
-        listed = {
-            task.model_name
-            for task in every
-            if task.agent_id == server.id and task.status == "completed"
-        }
-        known = frozenset(listed | set(server.status.get("resident") or ()))
-        count = server.status.get("installed")
-        return known, count is not None and len(known) >= count
+        for task in every:
+            if task.status == "completed":
+                found.setdefault(task.agent_id, set()).add(task.model_name)
+        return found

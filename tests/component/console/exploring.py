@@ -87,6 +87,7 @@ class Explorer:
             known: dict[str, list[str]] = defaultdict(list, agent=list(ids))
             gone: set[str] = set()
             begun = [(name, MODES[0], 1) for name in BEGIN]
+            begun.append(("models", MODES[0], 0))
             later = zip(
                 chance.choices(names, k=steps),
                 chance.choices(MODES, (4, 1), k=steps),

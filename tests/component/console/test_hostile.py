@@ -104,7 +104,8 @@ def test_a_long_body_is_not_read_to_its_end(url: str) -> None:
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        (GOOD + "Authorization: Bearer weak\r\nContent-Length: 0\r\n", 400),
+        (GOOD + "Transfer-Encoding: chunked\r\n", 201),
+        (GOOD + "Authorization: Bearer weak\r\nTransfer-Encoding: chunked\r\n", 400),
         (GOOD + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", 400),
         (GOOD + "Content-Length: 5\r\nContent-Length: 6\r\n", 400),
         (GOOD + "Content-Length: -1\r\n", 400),
@@ -119,7 +120,8 @@ def test_a_long_body_is_not_read_to_its_end(url: str) -> None:
     ],
 )
 def test_ambiguous_and_giant_heads_are_refused(url: str, headers: str, status: int) -> None:
-    body = b"0\r\n\r\n" if "chunked" in headers else b""
+    told = register(machine_name="chunked").encode()
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(told), told) if "chunked" in headers else b""
     sent = f"POST /api/agents HTTP/1.1\r\nHost: a\r\n{headers}\r\n".encode() + body
     assert raw(url, sent).startswith(f"HTTP/1.1 {status} ".encode())
 
