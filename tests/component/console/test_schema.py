@@ -70,13 +70,13 @@ def explorer(caplog: pytest.LogCaptureFixture) -> Iterator[Explorer]:
 
 
 def test_each_call_answers_as_described(explorer: Explorer) -> None:
-    explorer.each(20 * TIMES, AGENTS)
+    explorer.each(10 * TIMES, AGENTS)
     # both what is right and what is wrong was asked
     assert {200, 201, 400, 404, 503} <= {status for _, status in explorer.seen}
 
 
 def test_calls_after_each_other_answer_as_described(explorer: Explorer) -> None:
-    explorer.walk(10 * TIMES, AGENTS)
+    explorer.walk(6 * TIMES, AGENTS)
     answered = {name for name, status in explorer.seen if status < 300}
     # one has no end, and no task fails here
     assert {call.handler for call in CALLS} - answered == {"events", "retry"}
