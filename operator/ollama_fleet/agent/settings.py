@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from ollama_fleet.serving.options import argument
+
 T = TypeVar("T")
 
 _NAME = re.compile(r"[!-~]{1,253}")
@@ -93,7 +95,7 @@ def _parser(environ: Mapping[str, str], hostname: str) -> argparse.ArgumentParse
         except ValueError as error:
             parser.error(f"{name or flag}: {error}")
         parser.add_argument(
-            flag, type=_argument(reader), default=value, metavar=metavar, help=told + shown
+            flag, type=argument(reader), default=value, metavar=metavar, help=told + shown
         )
 
     url = "http://localhost:8080"
@@ -116,18 +118,6 @@ def _parser(environ: Mapping[str, str], hostname: str) -> argparse.ArgumentParse
     add("--pull-timeout", "OLLAMA_PULL_TIMEOUT_SECS", "0", _seconds, told, "SECONDS")
     parser.add_argument("--verbose", action="store_true")
     return parser
-
-
-def _argument(read: Callable[[str], T]) -> Callable[[str], T]:
-    """A reader whose complaints argparse shows."""
-
-    def argument(text: str) -> T:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return argument
 
 
 def _url(text: str) -> str:

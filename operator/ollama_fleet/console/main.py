@@ -4,19 +4,12 @@ import argparse
 import asyncio
 import logging
 import os
-import signal
-import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import uvicorn
 import uvloop
 
-from ollama_fleet.api.mirror import Mirror
-from ollama_fleet.api.names import DEFAULT_HOST
 from ollama_fleet.api.quantity import seconds_of
 from ollama_fleet.console import progress
 from ollama_fleet.console.app import Api, Parts
@@ -30,12 +23,12 @@ from ollama_fleet.console.recent import Recent
 from ollama_fleet.console.store import Store
 from ollama_fleet.console.traffic import Traffic
 from ollama_fleet.kube import ConfigError, Kube
+from ollama_fleet.serving.options import add_mirror, argument, count, mirror, own_namespace
+from ollama_fleet.serving.server import listen, serve
 
 log = logging.getLogger("ollama_fleet.console")
 
-_GOODBYE = 5
 _OFFERS_BELIEVED = 10.0
-_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -56,7 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 async def _run(given: argparse.Namespace) -> None:
-    mirror = Mirror(given.mirror, frozenset(given.mirror_registry.lower().split(",")))
     async with await Kube.connect() as kube:
         store = Store(given.namespace or ())
         store.on_change(progress.tell)
@@ -68,7 +60,7 @@ async def _run(given: argparse.Namespace) -> None:
         parts = Parts(
             store,
             Identity(kube, given.anonymous),
-            Models(mirror if given.mirror else None),
+            Models(mirror(given)),
             _Catalogue(kube, given.own_namespace, given.catalogue).offers,
             settings,
             lambda: datetime.now(UTC),
@@ -85,33 +77,11 @@ async def _run(given: argparse.Namespace) -> None:
 
 
 async def _serve(given: argparse.Namespace, parts: Parts) -> None:
-    config = uvicorn.Config(
-        Api(parts).routes(),
-        http=Protocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=given.connections,
-        timeout_graceful_shutdown=_GOODBYE,
-    )
-    server = _Server(config)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.handle_exit, number, None)
-    with socket.create_server((given.host, given.port), backlog=1024) as listening:
+    with listen(given.host, given.port) as listening:
         log.info("serving on %s port %d", *listening.getsockname()[:2])
         if given.anonymous:
             log.warning("whoever reaches this port may look at the fleet (--anonymous)")
-        await server.serve(sockets=[listening])
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to us: uvicorn would end the process by the one it got."""
-        yield
+        await serve(Api(parts).routes(), listening, given.connections, Protocol)
 
 
 class _Catalogue:
@@ -141,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Connects by KUBECONFIG, or else by the pod's service account.",
     )
     env = os.environ.get
-    own = env("POD_NAMESPACE") or _pod_namespace()
+    own = own_namespace()
     add = parser.add_argument
     add(
         "--namespace",
@@ -169,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--offline-after",
-        type=_seconds,
+        type=argument(_period),
         default="60s",
         metavar="TIME",
         help="without a report for this long, a machine that reports is offline (%(default)s)",
@@ -180,43 +150,16 @@ def parser() -> argparse.ArgumentParser:
         default=NAME,
         help="the ConfigMap with more models on offer (%(default)s)",
     )
-    add(
-        "--mirror",
-        default=env("OLLAMA_FLEET_MIRROR") or "",
-        metavar="HOST:PORT",
-        help="the mirror to ask about models, in plain HTTP (OLLAMA_FLEET_MIRROR)",
-    )
-    add(
-        "--mirror-registry",
-        default=env("OLLAMA_FLEET_MIRROR_REGISTRIES") or f"{DEFAULT_HOST},hf.co",
-        metavar="HOST,…",
-        help="the registries it serves (OLLAMA_FLEET_MIRROR_REGISTRIES; %(default)s)",
-    )
-    add("--connections", type=_count, default=2048, help="of clients at once; default 2048")
+    add_mirror(parser, "to ask about models")
+    add("--connections", type=count, default=2048, help="of clients at once; default 2048")
     add("--host", default=env("OLLAMA_FLEET_HOST") or "0.0.0.0")  # noqa: S104
     add("--port", type=int, default=8080, help="default 8080; 0 picks one")
     add("--verbose", action="store_true")
     return parser
 
 
-def _pod_namespace() -> str:
-    return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.exists() else "default"
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no count: give a number of at least 1")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        return _at_least_one(seconds_of(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _at_least_one(seconds: float) -> float:
+def _period(text: str) -> float:
+    seconds = seconds_of(text)
     if seconds < 1:
         raise ValueError("too short: give 1s or more")
     return seconds

@@ -5,18 +5,14 @@ import asyncio
 import os
 import socket
 from collections.abc import Sequence
-from pathlib import Path
 from uuid import uuid4
 
-from ollama_fleet.api.mirror import Mirror
-from ollama_fleet.api.names import DEFAULT_HOST, InvalidModelName, ModelName
 from ollama_fleet.api.quantity import seconds_of
 from ollama_fleet.controllers.context import Settings
 from ollama_fleet.controllers.logs import set_up
 from ollama_fleet.controllers.program import Operator, Options
 from ollama_fleet.controllers.reconcilers import build
-
-_POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+from ollama_fleet.serving.options import add_mirror, mirror, own_namespace
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,19 +31,13 @@ async def _run(given: argparse.Namespace) -> int:
         router_cluster_role=given.router_cluster_role,
         router_role=given.router_role,
         console=given.console,
-        mirror=_mirror(given),
+        mirror=mirror(given),
         probe_interval=given.probe_interval,
         offline_after=given.offline_after,
         max_parallel_pulls=given.max_parallel_pulls,
     )
     options = Options(given.host, given.port, given.leader_elect, _identity(), settings)
     return await Operator(options, build).run()
-
-
-def _mirror(given: argparse.Namespace) -> Mirror | None:
-    if not given.mirror:
-        return None
-    return Mirror(given.mirror, frozenset(given.mirror_registry.lower().split(",")))
 
 
 def _identity() -> str:
@@ -74,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--own-namespace",
         metavar="NAME",
-        default=env("POD_NAMESPACE") or _pod_namespace(),
+        default=own_namespace(),
         help="where the leader's Lease lives (POD_NAMESPACE; %(default)s)",
     )
     add(
@@ -139,19 +129,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="COUNT",
         help="pulls at once over all ModelDistributions, which share them (%(default)s)",
     )
-    add(
-        "--mirror",
-        default=env("OLLAMA_FLEET_MIRROR") or "",
-        type=_address,
-        metavar="HOST:PORT",
-        help="the mirror that servers pull through, in plain HTTP (OLLAMA_FLEET_MIRROR)",
-    )
-    add(
-        "--mirror-registry",
-        default=env("OLLAMA_FLEET_MIRROR_REGISTRIES") or f"{DEFAULT_HOST},hf.co",
-        metavar="HOST,…",
-        help="the registries it serves (OLLAMA_FLEET_MIRROR_REGISTRIES; %(default)s)",
-    )
+    add_mirror(parser, "that servers pull through")
     add(
         "--log-format",
         choices=("auto", "text", "json"),
@@ -160,15 +138,6 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     return parser
-
-
-def _address(text: str) -> str:
-    try:
-        return ModelName.parse(f"{text}/library/any").host if text else ""
-    except InvalidModelName:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no address: write mirror.models.svc:5000"
-        ) from None
 
 
 def _port(text: str) -> int:
@@ -191,7 +160,3 @@ def _span(text: str) -> float:
     if seconds < 1:
         raise argparse.ArgumentTypeError(f"{text} is too short: give 1s or more")
     return seconds
-
-
-def _pod_namespace() -> str:
-    return _POD_NAMESPACE.read_text().strip() if _POD_NAMESPACE.exists() else "default"

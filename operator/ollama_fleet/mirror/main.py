@@ -4,16 +4,11 @@ import argparse
 import asyncio
 import logging
 import os
-import signal
-import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import urlsplit
 
-import uvicorn
 import uvloop
 
 from ollama_fleet.api.names import DEFAULT_HOST
@@ -25,12 +20,10 @@ from ollama_fleet.mirror.manifests import Manifests
 from ollama_fleet.mirror.metrics import Metrics
 from ollama_fleet.mirror.store import Store
 from ollama_fleet.mirror.upstream import Upstream
+from ollama_fleet.serving.options import argument, count
+from ollama_fleet.serving.server import listen, serve
 
 log = logging.getLogger("ollama_fleet.mirror")
-
-T = TypeVar("T")
-
-_GOODBYE = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,35 +56,14 @@ async def _run(given: argparse.Namespace, credentials: Credentials) -> None:
     async with Upstream(registries, credentials) as upstream:
         manifests = Manifests(given.directory, upstream, metrics, given.manifest_age, store.limit)
         blobs = Blobs(store, upstream, metrics, given.downloads, manifests.size_of)
-        config = uvicorn.Config(
-            App(store, manifests, blobs, metrics).routes(),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            limit_concurrency=given.connections,
-            timeout_graceful_shutdown=_GOODBYE,
-        )
-        server = _Server(config)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, server.handle_exit, number, None)
-        with socket.create_server((given.host, given.port), backlog=1024) as listening:
+        with listen(given.host, given.port) as listening:
             log.info("serving on %s port %d", *listening.getsockname()[:2])
             log.info(
                 "holding %s of %s, for %s", gib(store.used), gib(store.limit), ", ".join(registries)
             )
-            await server.serve(sockets=[listening])
+            app = App(store, manifests, blobs, metrics).routes()
+            await serve(app, listening, given.connections)
         await blobs.stop()
-
-
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to us: uvicorn would end the process by the one it got."""
-        yield
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,14 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--directory", type=Path, required=True, help="where blobs and manifests are kept")
     add(
         "--size",
-        type=_argument(bytes_of),
+        type=argument(bytes_of),
         required=True,
         metavar="QUANTITY",
         help="bytes of blobs to keep at most, like 500Gi; what was longest unused goes first",
     )
     add(
         "--registry",
-        type=_argument(_registry),
+        type=argument(_registry),
         action="append",
         metavar="HOST",
         help="a registry to serve (repeatable), http://HOST for plain HTTP; without it, "
@@ -121,13 +93,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--manifest-age",
-        type=_argument(seconds_of),
+        type=argument(seconds_of),
         default=60.0,
         metavar="DURATION",
         help="how long a manifest is served without asking the registry again; default 60s",
     )
-    add("--downloads", type=_count, default=16, help="from registries at once; default 16")
-    add("--connections", type=_count, default=4096, help="of clients at once; default 4096")
+    add("--downloads", type=count, default=16, help="from registries at once; default 16")
+    add("--connections", type=count, default=4096, help="of clients at once; default 4096")
     add("--host", default=os.environ.get("OLLAMA_FLEET_HOST", "0.0.0.0"))  # noqa: S104
     add("--port", type=int, default=5000, help="default 5000; 0 picks one")
     add("--verbose", action="store_true")
@@ -141,24 +113,6 @@ def _registry(text: str) -> tuple[str, str]:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path:
         raise ValueError(f"{text!r} is no registry: write registry.lan:5000, or http:// before it")
     return parts.netloc.lower(), base
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no count: give a number of at least 1")
-    return int(text)
-
-
-def _argument(read: Callable[[str], T]) -> Callable[[str], T]:
-    """A reader whose complaints argparse shows."""
-
-    def argument(text: str) -> T:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return argument
 
 
 if __name__ == "__main__":
