@@ -51,24 +51,30 @@ def listed(secret: Object | None) -> Table:
         found = clients_in(texts_in(secret), value_of)
         rows = [_client(name, client) for name, client in found.good.items()]
         rows += [{"client": name, "problem": one.message} for name, one in found.faults.items()]
+    rows.sort(key=lambda row: str(row["client"]))
     return Table(
         [
             Column("CLIENT", text("client")),
-            Column("MODELS", lambda row: text("models")(row) or "all", folds=True),
+            Column("MODELS", _models, folds=True),
             Column("REQUESTS/MIN", text("requestsPerMinute"), right=True),
             Column("TOKENS/MIN", text("tokensPerMinute"), right=True),
             Column("CONCURRENT", text("maxConcurrent"), right=True),
             Column("WEIGHT", text("weight"), right=True),
-            Column("PROBLEM", text("problem"), folds=True),
         ],
-        sorted(rows, key=lambda row: str(row["client"])),
+        rows,
         empty="No client has a key. Give one: kubectl ollama keys create NAME",
+        note="\n".join(row["problem"] for row in rows if "problem" in row),
     )
 
 
 def _client(name: str, client: Client) -> Record:
     known = client.model_dump(by_alias=True, exclude_none=True, exclude={"sha256"})
     return {"client": name, **{key: known[key] for key in ("models", *_LIMITS) if key in known}}
+
+
+def _models(row: Record) -> str:
+    """Those it may ask for; of an entry that cannot be read nobody knows."""
+    return "unreadable" if "problem" in row else text("models")(row) or "all"
 
 
 @click.group()

@@ -78,7 +78,7 @@ class Screen:
         elif table.empty:
             self.line(table.empty)
         if table.note:
-            self.line(table.note)
+            self.console.print(self.text(table.note))
 
     def _grid(self, table: Table) -> Grid:
         grid = Grid(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

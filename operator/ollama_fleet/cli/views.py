@@ -52,9 +52,9 @@ def headline(figures: Record) -> list[str]:
     """The first lines of the screen."""
     servers, memory = figures["servers"], figures["memory"]
     active = figures["activeRequests"]
+    used = f"{_amounts(memory, ' of ')} in use, " if memory["total"] else ""
     return [
-        f"{servers['ready']} of {servers['total']} servers ready, "
-        f"{_amounts(memory, ' of ')} in use, "
+        f"{servers['ready']} of {servers['total']} servers ready, {used}"
         f"{active} {'request' if active == 1 else 'requests'} under way",
         *(
             f"router {one['name']}: {one['ready']} ready, {one['url'] or 'no address yet'}"
@@ -70,8 +70,8 @@ def servers(fleet: Fleet, everywhere: bool = False) -> Table:
             *([NAMESPACE] if everywhere else []),
             Column("SERVER", text("server")),
             Column("STATE", text("state")),
-            Column("MEMORY", lambda row: share(row["memory"])),
-            Column("", lambda row: _amounts(row["memory"]), right=True),
+            *([] if everywhere else [Column("MEMORY", lambda row: share(row["memory"]))]),
+            Column("MEMORY" if everywhere else "", lambda row: _amounts(row["memory"]), right=True),
             Column("ACTIVE", text("activeRequests"), right=True),
             Column("IN MEMORY", text("resident"), folds=True),
         ],

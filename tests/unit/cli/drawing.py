@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,11 @@ def deployment(replicas: int = 1, ready: int = 1) -> dict[str, Any]:
         "spec": {"replicas": replicas},
         "status": {"readyReplicas": ready},
     }
+
+
+def encoded(**texts: str) -> dict[str, Any]:
+    """A Secret with these."""
+    return {"data": {key: b64encode(text.encode()).decode() for key, text in texts.items()}}
 
 
 def task(server: str, model: str, state: str = "Pulling", **values: Any) -> dict[str, Any]:

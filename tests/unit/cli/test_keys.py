@@ -28,9 +28,10 @@ def test_neither_keys_nor_their_digests_are_shown() -> None:
     digest = json.loads(texts["team"])["sha256"]
     assert KEY not in texts["team"]
     assert digest not in json.dumps(table.rows)
-    bad, team = drawn(lambda screen: screen.table(table), width=200).splitlines()[1:]
+    bad, team, why = drawn(lambda screen: screen.table(table), width=200).splitlines()[1:]
     assert team.split()[:3] == ["team", "qwen3:4b", "60"]
-    assert "entry bad: sha256: not the SHA-256 of a key" in bad
+    assert bad.split() == ["bad", "unreadable"]
+    assert why.startswith("entry bad: sha256: not the SHA-256 of a key")
 
 
 def test_no_client_is_told_with_what_to_do() -> None:
