@@ -25,8 +25,8 @@ def show_status(
     screen: Screen, fleet: Fleet, everywhere: bool = False, seen: Traffic | None = None
 ) -> None:
     """Print the whole: figures, servers, pulls, and what waits for a person."""
-    figures = views.heading(fleet)
     passing = seen.figures() if seen and fleet.routers else None
+    figures = views.heading(fleet, passing.in_flight if passing else None)
     unseen = seen.problem if seen and fleet.routers else ""
     servers = views.servers(fleet, everywhere)
     pulls = views.pulls(fleet, everywhere)

@@ -80,8 +80,9 @@ def whole(
     screen: Screen, fleet: Fleet, seen: Traffic, everywhere: bool = False
 ) -> list[RenderableType]:
     """The screen, from above."""
-    figures, *_ = views.headline(views.heading(fleet))
-    lines = [screen.text(figures, "bold")]
+    figures = seen.figures()
+    first, *_ = views.headline(views.heading(fleet, figures.in_flight if figures else None))
+    lines = [screen.text(first, "bold")]
     if fleet.routers and seen.problem:
         lines.append(screen.text(seen.problem))
     tables = [traffic.routers(fleet, seen, everywhere), traffic.servers(fleet, seen, everywhere)]

@@ -20,8 +20,9 @@ NO_SERVERS = (
 )
 
 
-def heading(fleet: Fleet) -> Record:
-    """The fleet in figures; memory in bytes."""
+def heading(fleet: Fleet, active: int | None = None) -> Record:
+    """The fleet in figures; memory in bytes. ``active``: requests under way, where somebody just
+    counted them; else as status has them, which is some seconds old."""
     servers = list(fleet.servers())
     omitted = sum((one.get("status") or {}).get("serversOmitted", 0) for one in fleet.ollamanodes)
     statuses = [one.get("status") or {} for one in fleet.ollamanodes]
@@ -35,7 +36,9 @@ def heading(fleet: Fleet) -> Record:
             "used": sum(_bytes(server, "memoryUsed") for server in servers),
             "total": sum(_bytes(server, "memoryTotal") for server in servers),
         },
-        "activeRequests": sum(server.status.get("activeRequests", 0) for server in servers),
+        "activeRequests": sum(server.status.get("activeRequests", 0) for server in servers)
+        if active is None
+        else active,
         "routers": [
             {
                 "namespace": namespace_of(one),
