@@ -16,6 +16,7 @@ import yaml
 
 from dev.cluster import Cluster
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
+from ollama_fleet.plan.anew import RETRY_AT
 from tests.cluster.fleet import (
     LARGE,
     SMALL,
@@ -120,6 +121,12 @@ def test_a_fleet_is_seen_and_driven(ollama: Ollama, fleet: Fleet) -> None:
         if state == "installed"
     }
     assert "ModelDistribution pulled-b  ModelNotFound" in ollama("status")[0]
+
+    assert "was given up nowhere" in ollama("retry", SMALL, code=1)[1]
+    said, _ = ollama("retry", "llama3.1:9b")
+    assert said == "ModelDistribution pulled-b tries again: llama3.1:9b on b-0\n"
+    meta = (fleet.get(MODEL_DISTRIBUTION, "pulled-b") or {})["metadata"]
+    assert RETRY_AT in meta["annotations"]
 
     fleet.ready(ROUTER, "chat")
     answer, _ = ollama("chat", SMALL, "hi")

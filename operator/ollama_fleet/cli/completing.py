@@ -57,6 +57,16 @@ def any_distribution(
     return _beginning(incomplete, _names(_found(context, MODEL_DISTRIBUTION)))
 
 
+def any_retried(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """ModelDistributions that gave something up, and the models of that."""
+    given_up: list[str] = []
+    for one in _found(context, MODEL_DISTRIBUTION):
+        tasks = (one.get("status") or {}).get("tasks") or ()
+        models = [task["model"] for task in tasks if task["state"] == "Failed"]
+        given_up += [one["metadata"]["name"], *models] if models else []
+    return _beginning(incomplete, given_up)
+
+
 def any_namespace(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Namespaces."""
     return _beginning(incomplete, _names(_found(context, NAMESPACE)))

@@ -67,4 +67,6 @@ async def nodes(session: Session) -> None:
 async def models(session: Session) -> None:
     """Show which server has which model."""
     fleet = await read(session.kube, session.scope)
-    session.screen.table(matrix.models(fleet, session.everywhere, session.screen.wide))
+    session.screen.table(
+        matrix.models(fleet, session.everywhere, session.screen.wide, session.screen.columns)
+    )

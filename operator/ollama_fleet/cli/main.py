@@ -18,6 +18,7 @@ from ollama_fleet.cli.keys import keys
 from ollama_fleet.cli.logs import logs
 from ollama_fleet.cli.looking import models, nodes, status
 from ollama_fleet.cli.pausing import resume, suspend
+from ollama_fleet.cli.retrying import retry
 from ollama_fleet.cli.session import INTERRUPTED
 from ollama_fleet.cli.top import top
 
@@ -41,7 +42,7 @@ def completion(shell: str) -> None:
 
 
 _LOOKING = (status, top, nodes, models, fit_command, logs, dashboard, doctor)
-_ACTING = (pull, distribute, chat, suspend, resume, cordon, uncordon, keys)
+_ACTING = (pull, distribute, chat, retry, suspend, resume, cordon, uncordon, keys)
 for one in (*_LOOKING, *_ACTING, completion):
     program.add_command(one)
 

@@ -10,7 +10,8 @@ from ollama_fleet.cli.table import Column, Record, Table, text
 from ollama_fleet.cli.views import NAMESPACE, RUNNING
 
 MATRIX = 6
-"""Servers that fit side by side; more are counted."""
+"""Servers that are looked at side by side, if their names fit; more are counted."""
+_CELL = len("in memory")
 NO_MODELS = "No models here. Bring one: kubectl ollama pull llama3.2:1b"
 SHORT = 12
 """Hexadecimal digits of a digest that people see, as `ollama list` shows it."""
@@ -28,15 +29,20 @@ class _Cell:
     drifted: bool = False
 
 
-def models(fleet: Fleet, everywhere: bool = False, wide: bool = False) -> Table:
-    """Models by servers; where there are too many servers, how many have each. Known are models
-    that a ModelDistribution wants, and those in memory."""
+def models(
+    fleet: Fleet, everywhere: bool = False, wide: bool = False, columns: int | None = None
+) -> Table:
+    """Models by servers; where these are too many for the screen, how many have each. Known are
+    models that a ModelDistribution wants, and those in memory."""
     rows = _rows(fleet)
-    servers = sorted({(server.namespace, server.name) for server in fleet.servers()})
-    if wide or len(servers) <= MATRIX:
-        columns = [_column(name, wide) for name in sorted({name for _, name in servers})]
+    servers = sorted({server.name for server in fleet.servers()})
+    names = [*({row["namespace"] for row in rows} if everywhere else ()), *servers]
+    longest = max((len(row["model"]) for row in rows), default=0)
+    room = columns is None or longest + sum(max(len(name), _CELL) + 2 for name in names) <= columns
+    if wide or (len(servers) <= MATRIX and room):
+        shown = [_column(name, wide) for name in servers]
     else:
-        columns = [
+        shown = [
             Column("INSTALLED", lambda row: _counted(row, "installed", "in memory"), right=True),
             Column("IN MEMORY", lambda row: _counted(row, "in memory"), right=True),
             Column("PULLING", _underway, right=True),
@@ -49,7 +55,7 @@ def models(fleet: Fleet, everywhere: bool = False, wide: bool = False) -> Table:
             *([NAMESPACE] if everywhere else []),
             Column("MODEL", text("model")),
             Column("DIGEST", lambda row: short(row["digest"]), wide=True),
-            *columns,
+            *shown,
         ],
         rows,
         empty=NO_MODELS,

@@ -18,7 +18,7 @@ Format = Literal["", "wide", "json", "yaml"]
 ACCENT = "cyan"
 _BAR = 10
 _NOBODY = 500
-"""Columns where nobody watches: what is piped is not to be cut."""
+"""Columns where nobody watches, and with -o wide: nothing is to be cut."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Screen:
     @classmethod
     def standard(cls, form: Format = "", error: bool = False) -> "Screen":
         """Of this program; on standard error if so."""
-        width = None if (sys.stderr if error else sys.stdout).isatty() else _NOBODY
+        watched = (sys.stderr if error else sys.stdout).isatty() and form != "wide"
+        width = None if watched else _NOBODY
         console = Console(highlight=False, emoji=False, markup=False, width=width, stderr=error)
         return cls(console, form)
 
@@ -39,6 +40,11 @@ class Screen:
     def wide(self) -> bool:
         """Whether everything is to be shown."""
         return self.format == "wide"
+
+    @property
+    def columns(self) -> int:
+        """How many there are."""
+        return self.console.width
 
     @property
     def coloured(self) -> bool:

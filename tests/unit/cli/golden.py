@@ -1,4 +1,4 @@
-"""Every table as it is printed of the fleet in fleet.yaml, kept in golden/.
+"""Every table as it is printed of the fleet in fleet.yaml, kept in printed/.
 
 Written anew by `python -m tests.unit.cli.golden`, for a person to look through the difference.
 """
@@ -23,7 +23,7 @@ from ollama_fleet.cli.top import show_top
 from tests.unit.cli.drawing import WIDTH, deployment, drawn, encoded, offered, sample
 from tests.unit.cli.traffic import passing
 
-FOLDER = Path(__file__).with_name("golden")
+FOLDER = Path(__file__).with_name("printed")
 WIDE = 200
 Draw = Callable[[Screen], Any]
 

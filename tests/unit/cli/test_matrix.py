@@ -96,6 +96,13 @@ def test_wide_shows_the_digest_and_the_others() -> None:
     ]
 
 
+def test_long_names_are_counted_where_the_screen_is_narrow() -> None:
+    fleet = sample()
+    narrow, broad = (matrix.models(fleet, columns=columns).columns for columns in (50, 80))
+    assert [column.title for column in narrow][2:4] == ["INSTALLED", "IN MEMORY"]
+    assert "fleet-gpu-24g" in [column.title for column in broad]
+
+
 def test_many_drifted_servers_are_counted() -> None:
     names = [f"s{number}" for number in range(matrix.MATRIX + 1)]
     tasks = [installed(name, OLD if name == "s0" else NEW) for name in names]
