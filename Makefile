@@ -103,9 +103,9 @@ bench-routing: compiled ## first tokens, loads and failures by who chooses, agai
 bench-parallel: .venv.stamp ## three models on three servers, against one that takes turns
 	@$(BIN)/python -m benchmarks.parallel
 
-TIMES ?= 50
+TIMES ?= 8
 .PHONY: explore-api
-explore-api: .venv.stamp ## ask the fleet API for whatever its document allows, and for more (TIMES=50)
+explore-api: .venv.stamp ## ask the fleet API for whatever its document allows, and for more (TIMES=8)
 	@FLEET_API_TIMES=$(TIMES) $(BIN)/pytest tests/component/console/test_schema.py
 
 MINUTES ?= 10

@@ -1,4 +1,4 @@
-"""The page of docs/reference that tells every metric of the operator, the router and the mirror."""
+"""The page of docs/reference that tells every metric of the programs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -7,6 +7,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
 from dev.tables import table
+from ollama_fleet.console.metrics import Metrics as ConsoleMetrics
 from ollama_fleet.controllers import fleetmetrics
 from ollama_fleet.controllers.metrics import Metrics
 from ollama_fleet.controllers.pullmetrics import PullMetrics
@@ -83,6 +84,12 @@ than 100 servers the 100 that are most in trouble are told one by one.
 
 {operator}
 
+## Of the console
+
+`GET /metrics` on port 8080. `call` is the call's name in `GET /openapi.json` (`operationId`).
+
+{console}
+
 ## Of the mirror
 
 `GET /metrics` on port 5000.
@@ -100,6 +107,7 @@ def page() -> str:
     return _PAGE.format(
         own=_families((one.name, one.kind, one.labels, one.about) for one in FAMILIES),
         operator=_families([*_instruments(Metrics(), PullMetrics(CollectorRegistry())), *_fleet()]),
+        console=_families(_instruments(ConsoleMetrics())),
         mirror=_families(_instruments(MirrorMetrics())),
         process=_families(
             (_name(one), one.type, (), one.documentation) for one in process_registry().collect()

@@ -294,6 +294,38 @@ OPERATOR = Row(
     ),
 )
 
+CONSOLE = Row(
+    "Fleet API",
+    (
+        lines(
+            "Calls of the fleet API",
+            "By status. 503: Kubernetes or a server could not be asked; 507: a store is too small.",
+            "reqps",
+            Query(
+                "sum by (status) (rate(ollama_fleet_console_requests_total[$__rate_interval]))",
+                "{{status}}",
+            ),
+            stacked=True,
+        ),
+        lines(
+            "How long calls take",
+            "Nineteen of twenty take less; of streams of events, until they begin.",
+            "s",
+            Query(
+                "histogram_quantile(0.95, sum by (call, le) "
+                "(rate(ollama_fleet_console_request_duration_seconds_bucket[$__rate_interval])))",
+                "{{call}}",
+            ),
+        ),
+        lines(
+            "Streams of events",
+            "Dashboards and programs that look on.",
+            "short",
+            Query("sum(ollama_fleet_console_event_streams)", "open"),
+        ),
+    ),
+)
+
 GPUS = Row(
     "GPUs, as NVIDIA's DCGM exporter tells",
     (
@@ -364,5 +396,5 @@ def dashboard() -> Json:
             ),
             choice("machine", "Machine", f"label_values({of_node}, kubernetes_node)", listed=True),
         ),
-        (OVERVIEW, SERVERS, PULLS, OPERATOR, GPUS),
+        (OVERVIEW, SERVERS, PULLS, OPERATOR, CONSOLE, GPUS),
     )

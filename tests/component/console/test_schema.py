@@ -76,7 +76,7 @@ def test_each_call_answers_as_described(explorer: Explorer) -> None:
 
 
 def test_calls_after_each_other_answer_as_described(explorer: Explorer) -> None:
-    explorer.walk(6 * TIMES, AGENTS)
+    explorer.walk(5 * TIMES, AGENTS)
     answered = {name for name, status in explorer.seen if status < 300}
     # one has no end, and no task fails here
     assert {call.handler for call in CALLS} - answered == {"events", "retry"}
