@@ -82,6 +82,7 @@ def scraped(fleet: Fleet, api: Api, mirror: str, exporter: str) -> list[dict[str
         if pod["metadata"]["labels"].get("app.kubernetes.io/component") == "operator"
     )
     (chat,) = fleet.all(POD, "ollamafleet.dev/router=a")
+    console = ask_the_console(api)
 
     def labels(pod: Object) -> dict[str, str]:
         return {"namespace": pod["metadata"]["namespace"], "pod": pod["metadata"]["name"]}
@@ -90,10 +91,19 @@ def scraped(fleet: Fleet, api: Api, mirror: str, exporter: str) -> list[dict[str
         job(
             "operator", {f"{operator['status']['podIP']}:8080": labels(operator)}, honor_labels=True
         ),
+        job("console", {f"{console['status']['podIP']}:8080": labels(console)}),
         job("routers", {f"{chat['status']['podIP']}:9090": {**labels(chat), "router": "a"}}),
         job("mirror", {mirror: {"namespace": OPERATOR, "pod": "ollama-fleet-mirror-0"}}),
         job("dcgm", {exporter: {}}),
     ]
+
+
+def ask_the_console(api: Api) -> Object:
+    """Whoever has no token is refused, and counted; its pod."""
+    console = api.all(POD, OPERATOR, "app.kubernetes.io/component=console")[0]
+    url = f"http://{console['status']['podIP']}:8080/api/agents"
+    assert httpx.get(url, trust_env=False).status_code == 401
+    return console
 
 
 def ask_of_everything(fleet: Fleet, url: str, mirror: str) -> None:
@@ -139,6 +149,7 @@ def test_every_panel_shows_something(
         seen = enter(prometheus(program, tmp_path / "prometheus", rules, jobs))
         eventually("everything is scraped", lambda: len(seen.query("up == 1")) == len(jobs))
         ask_of_everything(fleet, url, mirror)
+        ask_the_console(api)
         for path in sorted((FILES / "dashboards").glob("*.json")):
             _every_panel(seen, json.loads(path.read_text()), fleet.namespace)
         _rules_hold(seen, fleet.namespace)

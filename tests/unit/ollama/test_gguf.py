@@ -6,7 +6,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dev.ollama import gguf_header, library
@@ -139,6 +139,7 @@ def test_pieces_make_no_difference(content: dict[str, Value], piece: int) -> Non
     assert read(file, piece).values == read(file).values
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 400), st.booleans())
 def test_garbage_is_refused_or_read_and_never_worse(noise: bytes, at: int, begun: bool) -> None:
     file = gguf_header.write({**ARCHITECTURE, **SHAPE, **TOKENIZER})
