@@ -215,6 +215,7 @@ def test_a_lost_connection_is_told_and_mended(page: Page, double: Double) -> Non
     expect(lost).to_contain_text("Trying again in")
     expect(page.locator("main")).to_contain_text("fleet-gpu-24g")
     expect(lost).to_contain_text("Kubernetes cannot be asked now")
+    assert found_by_axe(page) == []
     del double.kept["agent"]["llm.fleet-gpu-6g"]
     double.cut(away=False)
     lost.get_by_role("button", name="Try now").click()
@@ -377,8 +378,7 @@ def test_many_servers_come_in_pages_of_columns(page: Page, double: Double) -> No
     assert too_wide(page) <= 0
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("size", "theme"), [(DESKTOP, "dark"), (PHONE, "light")])
 def test_everybody_can_use_it(
     browser: Browser, double: Double, size: tuple[int, int], theme: str
 ) -> None:

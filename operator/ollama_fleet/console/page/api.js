@@ -28,7 +28,7 @@ export async function ask(method, path, body, signal) {
   let answer;
   try {
     answer = await fetch(path, {
-      method, headers, signal, cache: "no-store", credentials: "omit", redirect: "error",
+      method, headers, signal, cache: "no-store", redirect: "error",
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {

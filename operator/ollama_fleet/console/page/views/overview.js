@@ -23,7 +23,7 @@ export function make(app) {
   const lines = new Keyed(routers, () => router());
   const needs = h("ul", { class: "needs" });
   const rows = new Keyed(needs, () => need(app), (row) => row.key);
-  const calm = h("p", { class: "hush" }, "Nothing needs anybody.");
+  const calm = h("p", { class: "hush sheet calm" }, "Nothing needs anybody.");
   const more = h("p", { class: "hush" });
   const servers = table({
     caption: "Servers",
