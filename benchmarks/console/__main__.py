@@ -25,6 +25,7 @@ from ollama_fleet.console.identity import Identity
 from ollama_fleet.console.metrics import Metrics
 from ollama_fleet.console.models import Models
 from ollama_fleet.console.offers import Offers
+from ollama_fleet.console.recent import Recent
 from ollama_fleet.console.store import Store
 from ollama_fleet.console.traffic import Traffic
 from ollama_fleet.kube import Kube
@@ -68,6 +69,7 @@ def console(fleet: Fleet) -> Iterator[str]:
             lambda: datetime.now(UTC),
             Metrics(),
             Traffic(kube, ()),
+            Recent(),
         )
         for kind, obj in fleet.all():
             store.put(kind, obj)

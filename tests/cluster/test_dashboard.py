@@ -173,6 +173,34 @@ def test_cordons_and_suspends(scene: Scene, browser: Browser) -> None:
         expect(row).not_to_contain_text("Suspended", timeout=SOON)
 
 
+def test_what_failed_is_told_and_tried_again(scene: Scene, browser: Browser) -> None:
+    fleet = scene.fleet
+    (pod,) = fleet.pods("a")
+    server = fleet.emulator(pod)
+    server.fault("error", path="/api/pull", message="no space left on device")
+    retry = {"retry": {"backoff": "100ms"}}
+    only = {"servers": ["a-0"]}
+    fleet.apply(distribution("f", LARGE, target=only, rollout=retry))
+    with visit(browser) as page:
+        scene.enter(page)
+        needs = page.locator(".needs")
+        expect(needs).to_contain_text("no space left on device", timeout=SOON)
+        server.mend()
+        turn_to(page, "pulls")
+        row = page.locator("section[aria-labelledby=tasks] tr", has_text=LARGE).filter(
+            has_text="a-0"
+        )
+        row.get_by_role("button", name="Retry").click()
+        expect(dialog(page)).to_contain_text("no space left on device")
+        dialog(page).get_by_role("button", name="Retry").click()
+        expect(row).to_contain_text("Installed", timeout=SOON)
+        turn_to(page, "events")
+        event = page.locator("tr", has_text="OllamaNode away")
+        expect(event.first).to_contain_text("Unreachable")
+        event.first.get_by_role("button").click()
+        expect(dialog(page)).to_contain_text("Unreachable:")
+
+
 def spec(obj: Any) -> Any:
     return obj["spec"]
 

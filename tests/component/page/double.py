@@ -243,7 +243,9 @@ class Double:
                     self.change("agent", one["id"], cordoned=body["cordoned"])
             return JSONResponse(self.change("node", parts[3], cordoned=body["cordoned"]))
         if parts[2] == "distributions":
-            return JSONResponse(self.change("distribution", parts[3], suspended=body["suspended"]))
+            changed = self.change("distribution", parts[3], suspended=body["suspended"])
+            # it may be overtaken by what it brings about
+            return JSONResponse({**changed, "reason": "Outdated"})
         retried = self.change("task", parts[3], state="Waiting", status="pending", message=None)
         return JSONResponse(retried, 202)
 

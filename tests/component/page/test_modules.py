@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page
 
 from ollama_fleet.api.names import canonical
 from ollama_fleet.api.quantity import gib
-from ollama_fleet.cli import views
+from ollama_fleet.cli import traffic, views
 from ollama_fleet.plan.times import span
 from tests.browsing import visit
 from tests.component.page.double import agent, fleet, node, task
@@ -65,24 +65,19 @@ def test_names_are_the_command_lines(blank: Page) -> None:
     assert each(blank, "canonical", *((one,) for one in names)) == [canonical(one) for one in names]
 
 
+def test_figures_of_traffic_are_the_command_lines(blank: Page) -> None:
+    values = [None, 0, 0.04, 0.213, 1.0, 1.42, 9.96, 12.0, 38.25, 100.4, 1234.5]
+    calls = [(one,) for one in values]
+    assert each(blank, "seconds", *calls) == [traffic._time(one) for one in values]
+    assert each(blank, "perSecond", *calls) == [traffic._rate(one) for one in values]
+    assert each(blank, "both", (None, None), (0.21, 1.4)) == ["-", "0.21 s / 1.4 s"]
+
+
 def test_what_is_not_known_is_told_so(blank: Page) -> None:
     gib24 = 24 * 2**30
     told = each(blank, "amounts", (0, gib24), (None, gib24), (None, None), (gib24 / 2, gib24))
     assert told == ["0 / 24 GiB", "24 GiB", "unknown", "12 GiB / 24 GiB"]
     assert each(blank, "share", (None, 5), (5, 0), (6, 3), (1, 4)) == [None, None, 1, 0.25]
-    assert each(blank, "seconds", (None,), (0.213,), (1.4,), (38,)) == [
-        "-",
-        "0.21 s",
-        "1.40 s",
-        "38 s",
-    ]
-    assert each(blank, "perSecond", (None,), (0,), (0.04,), (4.24,), (38.2,)) == [
-        "-",
-        "0",
-        "0.04",
-        "4.2",
-        "38",
-    ]
     assert each(blank, "age", ("nonsense", 0), (None, 0)) == ["", ""]
 
 

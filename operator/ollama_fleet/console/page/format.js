@@ -7,7 +7,7 @@ const KI = 2 ** 10, MI = 2 ** 20, GI = 2 ** 30;
 const digits = (least, most) => new Intl.NumberFormat("en", {
   minimumFractionDigits: least, maximumFractionDigits: most, roundingMode: "halfEven", useGrouping: false,
 });
-const WHOLE = digits(0, 0), SHORT = digits(0, 1), TENTHS = digits(1, 1);
+const WHOLE = digits(0, 0), SHORT = digits(0, 1), TENTHS = digits(1, 1), HUNDREDTHS = digits(2, 2);
 
 /** Memory: `24 GiB`, `11.9 GiB`, `640 MiB`, `2 KiB`. @param {number} size bytes */
 export function gib(size) {
@@ -66,17 +66,22 @@ export function age(time, now) {
   return `${Math.floor(seconds / 86400)}d`;
 }
 
-/** Seconds a person waits: `0.21 s`, `3.4 s`, `-` where nothing happened. */
+/** Seconds a person waits: `0.21 s`, `3.4 s`, `38 s`; `-` where nothing happened.
+ * @param {number|null|undefined} value */
 export function seconds(value) {
   if (value == null) return "-";
-  return `${value < 10 ? value.toFixed(2) : value.toFixed(0)} s`;
+  return `${value < 1 ? HUNDREDTHS.format(value) : value < 10 ? TENTHS.format(value) : WHOLE.format(value)} s`;
 }
 
-/** How often: `4.2`, `38`, `-` where nothing happened. */
+/** Of the first tokens: `0.21 s / 1.4 s`. */
+export function both(p50, p99) {
+  return p50 == null ? "-" : `${seconds(p50)} / ${seconds(p99)}`;
+}
+
+/** How often: `4.2`, `38`, `156`; `-` where nobody knows. @param {number|null|undefined} value */
 export function perSecond(value) {
   if (value == null) return "-";
-  if (!value) return "0";
-  return value < 10 ? value.toFixed(value < 0.1 ? 2 : 1) : value.toFixed(0);
+  return value >= 100 || Number.isInteger(value) ? WHOLE.format(value) : TENTHS.format(value);
 }
 
 /** `1 request`, `2 requests`. */

@@ -1,5 +1,5 @@
 // The dashboard: signs in, follows the fleet, shows one page of it at a time.
-import { call, path, Refused, token } from "./api.js";
+import { ask, call, path, Refused, token } from "./api.js";
 import { confirm, dialog } from "./dialog.js";
 import { action, h, mark, put } from "./dom.js";
 import { counted } from "./format.js";
@@ -97,7 +97,7 @@ export class App {
     };
   }
 
-  // what is done
+  // what is done; what comes of it is told by the stream alone, as an answer may be the older one
 
   // these two are large, and nobody needs them before the first paint
   async why(kind, id, more) {
@@ -125,9 +125,8 @@ export class App {
       ],
       label: cordoned ? "Uncordon" : "Cordon",
       act: async () => {
-        this.store.take("node", await call("PATCH", `/api/nodes/${encodeURIComponent(id)}`, { cordoned: !cordoned }));
+        await ask("PATCH", `/api/nodes/${encodeURIComponent(id)}`, { cordoned: !cordoned });
         this.say(`OllamaNode ${agent.ollama_node} is ${cordoned ? "uncordoned" : "cordoned"}.`);
-        this.redraw(true);
       },
     });
   }
@@ -140,9 +139,8 @@ export class App {
         `Models: ${one.models.join(", ")}`],
       label: suspended ? "Suspend" : "Resume",
       act: async () => {
-        this.store.take("distribution", await call("PATCH", `/api/distributions/${encodeURIComponent(one.id)}`, { suspended }));
+        await ask("PATCH", `/api/distributions/${encodeURIComponent(one.id)}`, { suspended });
         this.say(`ModelDistribution ${one.name} is ${suspended ? "suspended" : "resumed"}.`);
-        this.redraw(true);
       },
     });
   }
@@ -154,9 +152,8 @@ export class App {
       said: [task.error ?? task.message ?? "It was given up."],
       label: "Retry",
       act: async () => {
-        this.store.take("task", await call("POST", `/api/tasks/${encodeURIComponent(task.id)}/retry`));
+        await ask("POST", `/api/tasks/${encodeURIComponent(task.id)}/retry`);
         this.say(`${what} is tried again.`);
-        this.redraw();
       },
     });
   }

@@ -2,7 +2,7 @@
 import { call } from "./api.js";
 import { dialog } from "./dialog.js";
 import { h, mark, put } from "./dom.js";
-import { age, amounts, canonical, download, gib, perSecond, percent, rate, seconds, short, span } from "./format.js";
+import { age, amounts, both, canonical, download, gib, perSecond, percent, rate, short, span } from "./format.js";
 import { matrix, runs, serverOf, stateOf, trafficOf } from "./store.js";
 import { remaining } from "./views/columns.js";
 import { decided } from "./views/routers.js";
@@ -175,7 +175,7 @@ const TELL = {
       facts: [["URL", one.url ?? "no address yet"], ["Namespace", one.namespace], ["Replicas ready", `${one.ready_replicas} of ${one.replicas}`],
         ["Servers ready", `${one.servers_ready} of ${one.servers}`], ["Models", one.models.join(", ")],
         ["Requests/s", traffic ? perSecond(traffic.requests_per_second) : ""],
-        ["First token p50 · p99", traffic ? `${seconds(traffic.first_token_p50_s)} · ${seconds(traffic.first_token_p99_s)}` : ""],
+        ["First token p50 / p99", traffic ? both(traffic.first_token_p50_s, traffic.first_token_p99_s) : ""],
         ["Measured over", traffic?.window_s ? span(traffic.window_s) : ""]],
       about: ["Router", one.namespace, one.name],
       live: [one, traffic],
@@ -188,7 +188,7 @@ const TELL = {
     return {
       heading: `${name}, to the router ${app.store.one("router", id)?.name ?? id}`,
       said: [BREAKERS[one.breaker]],
-      facts: [["State", one.state], ["Breaker", one.breaker], ["Requests under way", String(one.in_flight ?? 0)],
+      facts: [["State", one.state], ["Breaker", one.breaker], ["In flight", String(one.in_flight ?? 0)],
         ["Requests/s", perSecond(one.requests_per_second)], ["Chosen, and why", decided(one) || "not of late"],
         ...(one.decisions ?? []).filter((made) => made.per_second > 0).map((made) => [made.reason, DECISIONS[made.reason] ?? ""])],
       live: [traffic],

@@ -1,6 +1,6 @@
 // The fleet on one screen, as `kubectl ollama status` tells it.
 import { bar, h, Keyed, mark, put } from "../dom.js";
-import { amounts, perSecond, seconds, share } from "../format.js";
+import { amounts, both, perSecond, share } from "../format.js";
 import { attention, heading, runs } from "../store.js";
 import { table } from "../table.js";
 import { memory, names, pulling, resident, several, stated } from "./columns.js";
@@ -15,8 +15,8 @@ export function make(app) {
     servers: figure("servers ready"),
     memory: figure("in use", used.node),
     rate: figure("requests/s"),
-    first: figure("first token p50 · p99"),
-    queue: figure("waiting in queue"),
+    first: figure("first token p50 / p99"),
+    queue: figure("queued"),
     active: figure("requests under way"),
   };
   const routers = h("ul", { class: "lines" });
@@ -71,7 +71,7 @@ export function make(app) {
       figures.memory.show(now.total ? amounts(now.used, now.total, " of ") : "unknown");
       used.update(share(now.used, now.total));
       figures.rate.show(perSecond(now.rate));
-      figures.first.show(now.p50 == null ? "-" : `${seconds(now.p50)} · ${seconds(now.p99)}`);
+      figures.first.show(both(now.p50, now.p99));
       figures.queue.show(now.queued == null ? "-" : String(now.queued));
       figures.active.show(String(now.active));
       lines.show(store.all("router"));

@@ -1,6 +1,6 @@
 // Routers: what goes through them, and how they choose.
 import { h, Keyed, put, state } from "../dom.js";
-import { perSecond, seconds } from "../format.js";
+import { both, perSecond } from "../format.js";
 import { trafficOf } from "../store.js";
 import { filtered, table } from "../table.js";
 import { standing } from "./columns.js";
@@ -35,9 +35,9 @@ export function make(app) {
 const FIGURES = [
   ["requests/s", (traffic) => perSecond(traffic.requests_per_second)],
   ["tokens/s", (traffic) => perSecond(traffic.tokens_per_second)],
-  ["first token p50 · p99", (traffic) => `${seconds(traffic.first_token_p50_s)} · ${seconds(traffic.first_token_p99_s)}`],
-  ["waiting in queue", (traffic) => String(traffic.queued ?? "-")],
-  ["requests under way", (traffic) => String(traffic.in_flight ?? "-")],
+  ["first token p50 / p99", (traffic) => both(traffic.first_token_p50_s, traffic.first_token_p99_s)],
+  ["queued", (traffic) => String(traffic.queued ?? "-")],
+  ["in flight", (traffic) => String(traffic.in_flight ?? "-")],
   ["rejected/s", (traffic) => perSecond(traffic.rejected_per_second)],
   ["retried/s", (traffic) => perSecond(traffic.retried_per_second)],
 ];
@@ -59,7 +59,7 @@ function one(app) {
     columns: [
       { title: "SERVER", text: (server) => server.name },
       { title: "STATE", make: state, of: (server) => server.state },
-      { title: "ACTIVE", text: (server) => String(server.in_flight ?? 0), right: true },
+      { title: "IN FLIGHT", text: (server) => String(server.in_flight ?? 0), right: true },
       { title: "REQUESTS/S", text: (server) => perSecond(server.requests_per_second), right: true },
       { title: "BREAKER", make: state, of: (server) => server.breaker },
       { title: "CHOSEN, AND WHY", text: decided },
