@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -91,6 +92,7 @@ def test_what_passes_through_routers_is_told_to_those_who_may_ask(
         try:
             eventually("answers are told", lambda: _FIGURES.search(called(config, "status")[0]))
             top = eventually("the server's are", lambda: asked(config))
+            followed(config)
         finally:
             done.set()
             asking.join()
@@ -104,6 +106,31 @@ def test_what_passes_through_routers_is_told_to_those_who_may_ask(
     told, _ = called(me, "status")
     assert "1 of 1 routers' pods do not answer" in told
     assert "servers ready" in told
+
+
+def followed(config: Path) -> None:
+    """Have `top` on a terminal until it has drawn twice, and leave it as people do."""
+    ours, its = pty.openpty()
+    top = subprocess.Popen(
+        [str(PROGRAM), "top"],
+        env={**os.environ, "KUBECONFIG": str(config), "TERM": "xterm-256color"},
+        stdin=its,
+        stdout=its,
+        stderr=its,
+    )
+    os.close(its)
+    try:
+        said = b""
+        while said.count(b"BREAKER") < 2:
+            said += os.read(ours, 65536)
+        top.send_signal(signal.SIGINT)
+        assert top.wait(20) == 0
+        said += os.read(ours, 65536)
+        assert said.startswith(b"\x1b[?1049h"), "a screen of its own"
+        assert b"\x1b[?1049l" in said, "which is left"
+    finally:
+        top.kill()
+        os.close(ours)
 
 
 def asked(config: Path) -> dict[str, Any]:
