@@ -73,9 +73,9 @@ class Traffic:
 
     async def asked(self) -> None:
         """Until there are figures; at most some seconds, where pods do not answer."""
-        self._until = asyncio.get_running_loop().time() + STAY
-        self._begin()
-        await self._looked.wait()
+        with self.looking():
+            await self._looked.wait()
+            self._until = asyncio.get_running_loop().time() + STAY
 
     async def stop(self) -> None:
         """Ask no more."""
