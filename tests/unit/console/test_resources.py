@@ -3,12 +3,13 @@
 import asyncio
 import json
 from collections.abc import Collection
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 
-from ollama_fleet.console import resources
+from ollama_fleet.console import resources, wire
 from ollama_fleet.console.fleet import Settings, View
 from ollama_fleet.console.identity import Identity, Person
 from ollama_fleet.console.recent import Recent
@@ -18,6 +19,7 @@ from ollama_fleet.console.stream import Stream
 from ollama_fleet.console.traffic import Traffic
 from ollama_fleet.kube import Kind, Kube
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
+from ollama_fleet.traffic.figures import figures
 
 SOMEBODY = Person("somebody", token="t")
 
@@ -178,3 +180,38 @@ def test_resources_are_sent_as_they_change() -> None:
     assert (name, told["cordoned"]) == ("node", False)
     store.drop(MODEL_DISTRIBUTION, DISTRIBUTION)
     assert sent() == [("distribution-removed", {"id": "llm.base"})]
+
+
+class Passing(Traffic):
+    """What passes through routers, as a test says."""
+
+    def __init__(self) -> None:
+        super().__init__(cast(Kube, None), ())
+        self.told: dict[str, wire.Traffic] = {}
+
+    def all(self) -> dict[str, wire.Traffic]:
+        return self.told
+
+
+def test_traffic_is_sent_as_it_changes_to_those_who_may_see_it() -> None:
+    store, passing = Store(), Passing()
+    stream = Stream(
+        store,
+        view(store),
+        Settings(),
+        lambda: datetime.now(UTC),
+        None,
+        lambda: asyncio.sleep(0),
+        passing,
+        Recent(),
+    )
+    seen: dict[str, frozenset[str] | None] = {"Router": frozenset(("llm",))}
+    nothing = wire.Traffic.model_validate(asdict(figures({}, {}, 1.0)))
+    passing.told = {"llm.chat": nothing, "other.chat": nothing}
+    (first,) = stream.passing(seen)
+    assert first.startswith(b'event: traffic\ndata: {"id":"llm.chat","window_s":')
+    assert stream.passing(seen) == []
+    passing.told = {"llm.chat": nothing.model_copy(update={"in_flight": 1})}
+    assert b'"in_flight":1' in stream.passing(seen)[0]
+    passing.told = {}
+    assert stream.passing(seen) == [b'event: traffic-removed\ndata: {"id": "llm.chat"}\n\n']
