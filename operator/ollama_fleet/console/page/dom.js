@@ -83,7 +83,7 @@ export function bar(label) {
       last = whole;
       node.hidden = whole == null;
       if (whole == null) return;
-      fill.style.setProperty("inline-size", `${whole}%`);
+      fill.style.setProperty("transform", `translateX(${whole - 100}%)`);
       node.setAttribute("aria-valuenow", String(Math.round(whole)));
     },
   };
