@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -250,14 +250,3 @@ def report_of(health: Health, now: datetime) -> dict[str, Any]:
     """The change to an OllamaNode that keeps a report."""
     kept = json.dumps(_kept(health, rfc3339(now.astimezone(UTC))), separators=(",", ":"))
     return {"metadata": {"annotations": {REPORT: kept}}}
-
-
-def find(nodes: Iterable[Object], agent_id: str) -> Server | None:
-    """The server of that id among those of some OllamaNodes."""
-    namespace, _, name = agent_id.partition(".")
-    for node in nodes:
-        if node["metadata"]["namespace"] == namespace:
-            for server in servers_of(node):
-                if server.name == name:
-                    return server
-    return None

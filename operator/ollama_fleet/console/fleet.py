@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ollama_fleet.console import tasks
-from ollama_fleet.console.agents import Server, agent, agents_of, find
+from ollama_fleet.console.agents import Server, agent, agents_of
 from ollama_fleet.console.identity import Identity, Person
 from ollama_fleet.console.refusal import Refusal, unknown
 from ollama_fleet.console.store import Store
@@ -120,10 +120,11 @@ class View:
 
     async def server(self, agent_id: str) -> Server:
         """One server; raises `Refusal` (403, 404)."""
-        found = find(await self.nodes(), agent_id)
-        if found is None:
-            raise unknown("agent", agent_id)
-        return found
+        seen = await self.where(OLLAMA_NODE)
+        for one in self._store.servers():
+            if one.id == agent_id and (seen is None or one.namespace in seen):
+                return one
+        raise unknown("agent", agent_id)
 
     def shown(self, server: Server) -> Agent:
         """A server as the API tells of it."""
@@ -132,11 +133,11 @@ class View:
     async def tasks(self, namespace: str | None = None) -> list[Task]:
         """Every task, the newest first."""
         # whoever may see a distribution is told all its tasks
-        nodes = self._store.all(OLLAMA_NODE)
+        servers = self._store.servers()
         found = [
             task
             for one in await self.distributions(namespace)
-            for task in (*tasks.tasks_of(one), *tasks.promised(one, nodes))
+            for task in (*tasks.tasks_of(one), *tasks.promised(one, servers))
         ]
         return sorted(found, key=lambda task: (task.created_at, task.id), reverse=True)
 

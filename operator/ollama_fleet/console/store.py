@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
+from ollama_fleet.console.agents import Server, servers_of
 from ollama_fleet.kube import Kind, Kube, Object
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
 
@@ -32,6 +33,8 @@ class Store:
     def __init__(self, namespaces: Iterable[str] = ()) -> None:
         self._namespaces: list[str | None] = list(namespaces) or [None]
         self._kept: dict[tuple[str, str, str], Kept] = {}
+        self._servers: dict[tuple[str, str, str], tuple[int, list[Server]]] = {}
+        """Of each OllamaNode, as it was after which change."""
         self._number = 0
         self._unsynced = {(kind.kind, one) for kind in KINDS for one in self._namespaces}
         self._changed = asyncio.Event()
@@ -67,6 +70,17 @@ class Store:
             if key[0] == kind.kind and (namespaces is None or key[1] in namespaces)
         ]
         return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+
+    def servers(self) -> list[Server]:
+        """The servers of all OllamaNodes, by namespace, OllamaNode and name."""
+        known, self._servers = self._servers, {}
+        for key, kept in sorted(self._kept.items()):
+            if kept.kind == OLLAMA_NODE:
+                number, servers = known.get(key, (-1, []))
+                if number != kept.number:
+                    servers = servers_of(kept.object)
+                self._servers[key] = kept.number, servers
+        return [one for _, servers in self._servers.values() for one in servers]
 
     def entries(self) -> dict[tuple[str, str, str], Kept]:
         """Everything, by kind, namespace and name."""

@@ -171,8 +171,8 @@ class Stream:
             node = resources.node(kept.object)
             return [("node", node.model_dump()), *(("agent", one.model_dump()) for one in found)]
         if kept.kind == MODEL_DISTRIBUTION:
-            nodes = self._store.all(OLLAMA_NODE)
-            every = (*tasks.tasks_of(kept.object), *tasks.promised(kept.object, nodes))
+            servers = self._store.servers()
+            every = (*tasks.tasks_of(kept.object), *tasks.promised(kept.object, servers))
             told = resources.distribution(kept.object)
             return [
                 ("distribution", told.model_dump()),

@@ -8,7 +8,7 @@ from typing import Any
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec
 from ollama_fleet.api.names import InvalidModelName, canonical
 from ollama_fleet.api.servers import is_meant
-from ollama_fleet.console.agents import Server, servers_of
+from ollama_fleet.console.agents import Server
 from ollama_fleet.console.refusal import Refusal
 from ollama_fleet.console.wire import Task, TaskStatus
 from ollama_fleet.kube import Object
@@ -45,21 +45,21 @@ def tasks_of(distribution: Object) -> list[Task]:
     return [_task(distribution, one) for one in (distribution.get("status") or {}).get("tasks", ())]
 
 
-def promised(distribution: Object, nodes: Iterable[Object]) -> list[Task]:
+def promised(distribution: Object, servers: Iterable[Server]) -> list[Task]:
     """The tasks that a ModelDistribution will come to, or has without telling, as it tells of the
     first 50 only: those of the models it lists, on the servers it means. They count as waiting,
     but as completed where it says that all are."""
-    spec = ModelDistributionSpec.model_validate(distribution["spec"])
     meta = distribution["metadata"]
     status = distribution.get("status") or {}
     current = status.get("observedGeneration") == meta.get("generation", 1)
     if current and not status.get("tasksOmitted"):
         return []
+    spec = ModelDistributionSpec.model_validate(distribution["spec"])
     told = {one["id"] for one in status.get("tasks") or ()}
     summary = status.get("summary") or {}
     done = current and summary.get("installed") == summary.get("desired")
     found = []
-    for server in targeted(spec, nodes, meta["namespace"]):
+    for server in targeted(spec, servers, meta["namespace"]):
         for model in spec.models or ():
             name = canonical(model.name)
             made = task_id(meta["namespace"], meta["name"], server.name, name)
@@ -70,21 +70,22 @@ def promised(distribution: Object, nodes: Iterable[Object]) -> list[Task]:
     return found
 
 
-def targeted(spec: ModelDistributionSpec, nodes: Iterable[Object], namespace: str) -> list[Server]:
+def targeted(
+    spec: ModelDistributionSpec, servers: Iterable[Server], namespace: str
+) -> list[Server]:
     """The servers a ModelDistribution of a namespace means."""
     target = spec.target
     return [
         server
-        for node in nodes
-        if node["metadata"]["namespace"] == namespace
+        for server in servers
+        if server.namespace == namespace
+        and (target.servers is None or server.name in target.servers)
         and is_meant(
             target.ollama_nodes,
             target.selector,
-            node["metadata"]["name"],
-            node["metadata"].get("labels") or {},
+            server.ollamanode,
+            server.node["metadata"].get("labels") or {},
         )
-        for server in servers_of(node)
-        if target.servers is None or server.name in target.servers
     ]
 
 

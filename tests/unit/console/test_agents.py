@@ -10,11 +10,11 @@ from ollama_fleet.console.agents import (
     REGISTERED_AT,
     REPORT,
     agents_of,
-    find,
     is_registered,
     registered,
     registration_name,
     report_of,
+    servers_of,
 )
 from ollama_fleet.console.wire import Health, Registration
 from ollama_fleet.plan.times import parsed, rfc3339
@@ -152,10 +152,7 @@ def test_what_a_machine_becomes(more: dict[str, Any], spec: dict[str, Any]) -> N
     assert made["spec"] == spec
     assert is_registered(made, machine())
     assert not is_registered(made, machine(machine_name="other"))
-    found = find([made], "llm.gpu-box")
-    assert found is not None
-    assert find([made], "lab.gpu-box") is None
-    assert find([made], "gpu-box") is None
+    assert [one.id for one in servers_of(made)] == ["llm.gpu-box"]
 
 
 @pytest.mark.parametrize(

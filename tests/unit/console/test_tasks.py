@@ -5,6 +5,7 @@ from typing import Any, get_args
 import pytest
 
 from ollama_fleet.api.taskstatus import TaskState
+from ollama_fleet.console.agents import Server, servers_of
 from ollama_fleet.console.progress import lines
 from ollama_fleet.console.refusal import Refusal
 from ollama_fleet.console.tasks import (
@@ -32,10 +33,10 @@ def told(state: str, **more: Any) -> Any:
     return made
 
 
-def servers(*names: str) -> list[Any]:
+def servers(*names: str) -> list[Server]:
     told = [{"name": name, "state": "Ready"} for name in names]
     meta = {"name": "a", "namespace": "llm"}
-    return [{"metadata": meta, "spec": {"replicas": 2}, "status": {"servers": told}}]
+    return servers_of({"metadata": meta, "spec": {"replicas": 2}, "status": {"servers": told}})
 
 
 @pytest.mark.parametrize("state", get_args(TaskState))
