@@ -64,6 +64,13 @@ test-component: tools compiled ## one program at a time, against real peers; the
 .PHONY: test-cluster
 test-cluster: tools compiled ## the whole, on a real Kubernetes
 	@$(BIN)/pytest tests/cluster
+	@$(BIN)/pytest tests/faults/test_sample.py tests/faults/test_unheard.py
+
+SAMPLE ?=
+.PHONY: test-faults
+test-faults: tools compiled ## the operator killed at each write, and every other fault (an hour; SAMPLE=20)
+	@$(BIN)/python -m tests.faults $(if $(SAMPLE),--sample $(SAMPLE))
+	@$(BIN)/pytest tests/faults/test_leaders.py
 
 .PHONY: test-docs
 test-docs: tools ## every command of the README and docs, on a real Kubernetes

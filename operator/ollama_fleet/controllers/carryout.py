@@ -11,7 +11,7 @@ from ollama_fleet.controllers.act import RefusedError, apply, change, report
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.loop import Result
 from ollama_fleet.controllers.probes import Probes
-from ollama_fleet.kube import Kind, NotFound, Object
+from ollama_fleet.kube import Kind, NotFound, Object, kind_of
 from ollama_fleet.kube.kinds import OLLAMA_NODE
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
 from ollama_fleet.plan.result import Plan, soonest
@@ -57,6 +57,8 @@ async def carry_out(
     except ValidationError as error:
         plan = invalid(context, obj, error)
     try:
+        if await _ended(context, obj, plan):
+            return Result()
         written = await apply(context, plan)
         refused = await change(context, plan)
         if written or plan.change:
@@ -70,6 +72,26 @@ async def carry_out(
         # deleted while it was reconciled: the watch tells
         log.debug("%s is gone", obj["metadata"]["name"])
     return Result(plan.requeue_after)
+
+
+async def _ended(context: Context, obj: Object, plan: Plan) -> bool:
+    """Whether the object is gone or going, which its own watch has yet to tell.
+
+    Asked for only where something would be made: of what belonged to the object, Kubernetes may
+    have deleted that already, and another watch was faster.
+    """
+    if all(
+        context.store.get(kind_of(one), one["metadata"]["namespace"], one["metadata"]["name"])
+        for one in plan.apply
+    ):
+        return False
+    meta = obj["metadata"]
+    named = f"metadata.name={meta['name']}"
+    found = await context.kube.list(kind_of(obj), meta["namespace"], field_selector=named)
+    return not any(
+        one["metadata"]["uid"] == meta["uid"] and "deletionTimestamp" not in one["metadata"]
+        for one in found
+    )
 
 
 def invalid(context: Context, obj: Object, error: ValidationError) -> Plan:

@@ -73,6 +73,8 @@ class Settings:
     """Seconds to wait for a whole answer that is no stream."""
     probe_interval: float = 30.0
     """Seconds between looks at a server that is well, and at the Secrets it is reached by."""
+    resync_interval: float = 300.0
+    """Seconds between lists of everything, which find what watches missed."""
     max_parallel_pulls: int = 16
     """Pulls at once, over all ModelDistributions."""
     offline_after: float = 60.0

@@ -82,7 +82,8 @@ OPTIONAL = {
 """Kinds it can do without, where RBAC hides them or the cluster is too old; and what is lost."""
 
 FIRST_INTERVAL, INTERVAL = 5.0, 300.0
-"""Seconds between lists; the first catches what changed before the watches stood."""
+"""Seconds between lists; the first catches what changed before the watches stood. What a watch
+kept back is known after INTERVAL and a tenth of it at the latest."""
 
 
 class Feed:
@@ -96,9 +97,11 @@ class Feed:
         clock: Clock,
         random: Callable[[], float],
         namespaces: tuple[str, ...] = (),
+        interval: float = INTERVAL,
     ) -> None:
         self._kube = kube
         self._store = store
+        self._interval = interval
         self._loop = loop
         self._clock = clock
         self._random = random
@@ -147,7 +150,7 @@ class Feed:
     async def run(self) -> None:
         """List every kind now and then, for ever."""
         never = asyncio.Event()
-        pause = FIRST_INTERVAL
+        pause = min(FIRST_INTERVAL, self._interval)
         while True:
             await self._clock.wait(never, pause)
             for kind in self.kinds:
@@ -158,7 +161,7 @@ class Feed:
                     break
                 except KubeError as error:
                     log.warning("cannot list %s: %s; trying again later", kind.plural, error)
-            pause = INTERVAL * (0.9 + 0.2 * self._random())
+            pause = self._interval * (0.9 + 0.2 * self._random())
 
     async def _list(self, kind: Kind) -> None:
         news: list[Object] = []

@@ -1,4 +1,9 @@
-"""Leader election on a Lease, with the timings of client-go."""
+"""Leader election on a Lease, as client-go does it.
+
+A leader counts from the moment it *asked* for the Lease, others from the moment they *saw* it
+renewed, which is later. They wait LEASE_SECONDS, it stops writing after RENEW_DEADLINE: so no two
+ever write at once, be the one slow, cut off or frozen.
+"""
 
 import asyncio
 import logging
@@ -11,12 +16,12 @@ from ollama_fleet.kube.kinds import DEPLOYMENT, LEASE
 
 log = logging.getLogger(__name__)
 
-LEASE_SECONDS = 15
-RENEW_DEADLINE = 10.0
+LEASE_SECONDS = 10
+RENEW_DEADLINE = 7.0
 RETRY_PERIOD = 2.0
-LOOK_PERIOD = 1.0
+LOOK_PERIOD = 0.5
 """Seconds between a candidate's looks at the Lease, jittered to twice that: a released one is
-taken within two."""
+taken within one, that of a leader that is no more within 12."""
 
 
 class LeadershipLostError(Exception):
@@ -49,6 +54,7 @@ class Leader:
         self._lease: Object | None = None
         self._seen: tuple[str, float] = ("", 0.0)
         self._never = asyncio.Event()
+        self._asked = 0.0
         self.leading = False
 
     async def acquire(self) -> None:
@@ -69,13 +75,19 @@ class Leader:
                 said = holder
             await self._clock.wait(self._never, LOOK_PERIOD * (1 + self._random()))
 
+    def sure(self) -> bool:
+        """Whether nobody else can be leading at this moment."""
+        return self.leading and self._left() > 0
+
+    def _left(self) -> float:
+        return self._asked + RENEW_DEADLINE - self._clock.monotonic()
+
     async def hold(self) -> None:
         """Keep leading; raises LeadershipLostError when that cannot be sure any more."""
-        renewed = self._clock.monotonic()
         problem = "no answer in time"
         while True:
             await self._clock.wait(self._never, RETRY_PERIOD)
-            left = renewed + RENEW_DEADLINE - self._clock.monotonic()
+            left = self._left()
             if left <= 0:
                 self.leading = False
                 raise LeadershipLostError(f"the lease could not be renewed: {problem}")
@@ -88,7 +100,6 @@ class Leader:
             if holder != self._identity:
                 self.leading = False
                 raise LeadershipLostError(f"{holder} leads now")
-            renewed = self._clock.monotonic()
 
     async def release(self) -> None:
         """Give the Lease up, so that another candidate need not wait for its end."""
@@ -103,6 +114,7 @@ class Leader:
 
     async def _try(self) -> str:
         """Take or renew the Lease where that is allowed; who holds it then."""
+        asked = self._clock.monotonic()
         now = _micro_time(self._clock.now())
         ours = {
             "holderIdentity": self._identity,
@@ -115,11 +127,13 @@ class Leader:
                 self._lease = await self._kube.update(
                     self._lease | {"spec": self._lease["spec"] | ours}
                 )
+                self._asked = asked
                 return self._identity
             lease = await self._kube.get(LEASE, self._name, self._namespace)
             if lease is None:
                 first = {"acquireTime": now, "leaseTransitions": 0}
                 self._lease = await self._kube.create(await self._owned(self._named(ours | first)))
+                self._asked = asked
                 return self._identity
             spec = lease.get("spec") or {}
             holder = spec.get("holderIdentity") or ""
@@ -132,6 +146,7 @@ class Leader:
             lease = await self._kube.get(LEASE, self._name, self._namespace)
             self._lease = lease
             return str(((lease or {}).get("spec") or {}).get("holderIdentity") or "nobody")
+        self._asked = asked
         return self._identity
 
     async def _owned(self, lease: Object) -> Object:

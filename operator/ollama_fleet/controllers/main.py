@@ -34,6 +34,7 @@ async def _run(given: argparse.Namespace) -> int:
         mirror=mirror(given),
         probe_interval=given.probe_interval,
         offline_after=given.offline_after,
+        resync_interval=given.resync_interval,
         max_parallel_pulls=given.max_parallel_pulls,
     )
     options = Options(given.host, given.port, given.leader_elect, _identity(), settings)
@@ -121,6 +122,13 @@ def parser() -> argparse.ArgumentParser:
         default="60s",
         metavar="TIME",
         help="without an answer for this long, a server is Offline (%(default)s)",
+    )
+    add(
+        "--resync-interval",
+        type=_span,
+        default="5m",
+        metavar="TIME",
+        help="between lists of everything, which find what watches missed (%(default)s)",
     )
     add(
         "--max-parallel-pulls",

@@ -147,6 +147,8 @@ class Operator:
 
     async def _reconcile(self, kube: Kube, leader: Leader) -> None:
         """Everything that runs while leading; ends with the first part that ends."""
+        if leader.leading:
+            kube = kube.fenced(leader.sure)
         settings = self._options.settings
         reconcilers: Reconcilers = {}
 
@@ -159,7 +161,15 @@ class Operator:
             kube, store, loop, self._clock, self._random, settings, self._metrics.registry
         )
         reconcilers.update(self._build(context))
-        feed = Feed(kube, store, loop, self._clock, self._random, settings.namespaces)
+        feed = Feed(
+            kube,
+            store,
+            loop,
+            self._clock,
+            self._random,
+            settings.namespaces,
+            settings.resync_interval,
+        )
         parts: list[asyncio.Task[Any]] = []
 
         def start(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

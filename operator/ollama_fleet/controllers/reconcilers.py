@@ -202,7 +202,16 @@ class ModelDistributions:
         removals: Sequence[prune.Removal],
         servers: Iterable[Server],
     ) -> list[prune.Removal]:
-        """Delete what the plan says, once every distribution was planned at least once."""
+        """Delete what the plan says, once every distribution was planned at least once.
+
+        They are listed before: one that a watch has yet to tell of may want the model.
+        """
+        if not removals:
+            return []
+        found = await self._context.kube.list_all(MODEL_DISTRIBUTION, namespace)
+        self._context.store.replace_all(
+            MODEL_DISTRIBUTION, found.items, found.resource_version, namespace
+        )
         everyone = self._context.store.list(MODEL_DISTRIBUTION, namespace)
         if not {(namespace, one["metadata"]["name"]) for one in everyone} <= self._planned:
             return []

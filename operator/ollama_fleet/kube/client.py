@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import uuid4
 
 from ollama_fleet.kube.credentials import Credentials
-from ollama_fleet.kube.errors import Conflict, KubeError, NotFound
+from ollama_fleet.kube.errors import Conflict, Fenced, KubeError, NotFound
 from ollama_fleet.kube.kinds import EVENT, POD, SERVICE_ACCOUNT, Kind, Object, kind_of
 from ollama_fleet.kube.listing import PAGE, ObjectList, list_all, list_page
 from ollama_fleet.kube.watch import INACTIVITY, Watch, WatchEvent
 
 if TYPE_CHECKING:
-    from ollama_fleet.kube.transport import Transport
+    from ollama_fleet.kube.transport import Params, Transport
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,11 @@ Propagation = Literal["Background", "Foreground", "Orphan"]
 class Kube:
     """Calls to one API server. Every failure is a `KubeError`."""
 
-    def __init__(self, transport: "Transport") -> None:
+    def __init__(
+        self, transport: "Transport", may_write: Callable[[], bool] = lambda: True
+    ) -> None:
         self._transport = transport
+        self._may_write = may_write
 
     @classmethod
     async def connect(cls, kubeconfig: str | None = None, context: str | None = None) -> Self:
@@ -69,6 +72,10 @@ class Kube:
         """Calls that whoever has this bearer token answers for, over connections of this one."""
         return Kube(await self._transport.acting(f"Bearer {token}"))
 
+    def fenced(self, may_write: Callable[[], bool]) -> "Kube":
+        """The same connections; a write is refused at once (Fenced) where `may_write` says no."""
+        return Kube(self._transport, may_write)
+
     async def credentials(self) -> Credentials:
         """What another client needs to reach the same API server, read anew."""
         return await self._transport.credentials()
@@ -105,7 +112,7 @@ class Kube:
         self, obj: Object, sub: str, field_manager: str, force: bool, dry_run: bool = False
     ) -> Object:
         kind, meta = kind_of(obj), obj["metadata"]
-        return await self._transport.request(
+        return await self._write(
             "PATCH",
             kind.path(meta.get("namespace"), meta["name"], sub),
             {
@@ -117,16 +124,28 @@ class Kube:
             "application/apply-patch+yaml",
         )
 
+    async def _write(
+        self,
+        method: str,
+        path: str,
+        params: "Params | None" = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        if not self._may_write():
+            raise Fenced
+        return await self._transport.request(method, path, params, body, content_type)
+
     async def create(self, obj: Object) -> Object:
         """Create; Conflict (`exists`) where the name is taken."""
         path = kind_of(obj).path(obj["metadata"].get("namespace"))
-        return await self._transport.request("POST", path, {"fieldManager": FIELD_MANAGER}, obj)
+        return await self._write("POST", path, {"fieldManager": FIELD_MANAGER}, obj)
 
     async def update(self, obj: Object) -> Object:
         """Replace; Conflict where the object changed since `metadata.resourceVersion`."""
         meta = obj["metadata"]
         path = kind_of(obj).path(meta.get("namespace"), meta["name"])
-        return await self._transport.request("PUT", path, {"fieldManager": FIELD_MANAGER}, obj)
+        return await self._write("PUT", path, {"fieldManager": FIELD_MANAGER}, obj)
 
     async def patch(
         self,
@@ -137,7 +156,7 @@ class Kube:
         subresource: str = "",
     ) -> Object:
         """JSON merge patch: null removes a key, lists are replaced whole."""
-        return await self._transport.request(
+        return await self._write(
             "PATCH",
             kind.path(namespace, name, subresource),
             {"fieldManager": FIELD_MANAGER},
@@ -274,7 +293,7 @@ class Kube:
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         try:
-            await self._transport.request("DELETE", kind.path(namespace, name), body=options)
+            await self._write("DELETE", kind.path(namespace, name), body=options)
         except NotFound:
             return False
         except Conflict as error:

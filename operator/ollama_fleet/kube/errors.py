@@ -82,6 +82,15 @@ class Unavailable(KubeError):  # noqa: N818
     transient = True
 
 
+class Fenced(KubeError):  # noqa: N818
+    """A write that was not sent, as another operator may be leading by now."""
+
+    transient = True
+
+    def __init__(self) -> None:
+        super().__init__(0, "Fenced", "not written: another operator may be leading by now")
+
+
 _BY_STATUS: dict[int, type[KubeError]] = {
     401: Unauthorized,
     403: Forbidden,

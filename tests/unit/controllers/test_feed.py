@@ -41,14 +41,14 @@ class Cluster:
         return ObjectList([], "1")
 
 
-def feed(cluster: Cluster, store: Store, *namespaces: str) -> Feed:
-    clock = FakeClock()
+def feed(cluster: Cluster, store: Store, *namespaces: str, clock: FakeClock | None = None) -> Feed:
+    clock = clock or FakeClock()
 
     async def reconcile(key: object) -> Result:
         return Result()
 
     loop = Loop(reconcile, clock, lambda: 0.5)
-    return Feed(cast(Kube, cluster), store, loop, clock, lambda: 0.5, namespaces)
+    return Feed(cast(Kube, cluster), store, loop, clock, lambda: 0.5, namespaces, 60.0)
 
 
 OLD_CLUSTER = dict.fromkeys((RESOURCE_SLICE, RESOURCE_CLAIM, RESOURCE_CLAIM_TEMPLATE), NO_SUCH_KIND)
@@ -89,3 +89,15 @@ def test_kept_to_a_namespace_it_asks_for_no_more() -> None:
     asyncio.run(feed(cluster, Store(), "llm").fill())
     assert {namespace for kind, namespace in cluster.listed if kind.namespaced} == {"llm"}
     assert {namespace for kind, namespace in cluster.listed if not kind.namespaced} == {None}
+
+
+async def test_everything_is_listed_again_after_the_interval(clock: FakeClock) -> None:
+    cluster = Cluster({})
+    running = asyncio.create_task(feed(cluster, Store(), clock=clock).run())
+    await clock.advance(5.0)
+    assert len(cluster.listed) == len(WATCHED)
+    await clock.advance(59.0)
+    assert len(cluster.listed) == len(WATCHED)
+    await clock.advance(1.0)
+    assert len(cluster.listed) == 2 * len(WATCHED)
+    running.cancel()

@@ -10,6 +10,8 @@ def test_periods_are_durations() -> None:
     assert (given.probe_interval, given.offline_after) == (5, 120)
     given = parser().parse_args([])
     assert (given.probe_interval, given.offline_after) == (30, 60)
+    assert given.resync_interval == 300
+    assert parser().parse_args(["--resync-interval=2s"]).resync_interval == 2
 
 
 def test_how_many_pulls_run_at_once() -> None:
