@@ -12,7 +12,9 @@ from tests.faults.perturbations import Perturbation, all_of, sample
 from tests.faults.run import Record, Run, Verdict, verdict
 from tests.faults.scenarios import Scenario
 
-_HEADS = ("scenario", "writes", "cut", "hidden", "other", "lost", "duplicated", "stuck", "seconds")
+_SORTS = ("cut", "hidden", "other")
+_BAD = ("lost", "duplicated", "stuck")
+_HEADS = ("scenario", "writes", *_SORTS, "no occasion", *_BAD, "seconds")
 
 
 @dataclass
@@ -80,11 +82,8 @@ def table(results: Sequence[Result]) -> str:
     rows = [list(_HEADS)]
     for one in results:
         sorts = [tried.sort for tried, _ in one.tried]
-        bad = [
-            sum(bool(getattr(told, what)) for _, told in one.tried)
-            for what in ("lost", "duplicated", "stuck")
-        ]
-        counts = [sorts.count(sort) for sort in ("cut", "hidden", "other")]
+        bad = [sum(bool(getattr(told, what)) for _, told in one.tried) for what in _BAD]
+        counts = [*(sorts.count(sort) for sort in _SORTS), len(one.unmet)]
         bad[-1] += bool(one.clean.stuck)
         cells = [len(one.clean.writes), *counts, *bad, round(one.seconds)]
         rows.append([one.scenario, *map(str, cells)])

@@ -128,19 +128,19 @@ class Torn(Fault):
 
 
 class Expired(Fault):
-    """410 where a watch goes on: within it instead of every so-manieth event, or as its answer."""
+    """410 where a watch goes on, after so many events of it: within it, or as the answer to the
+    next, when it has broken off."""
 
     def __init__(self, after: int, *, within: bool) -> None:
         self._after = after
         self._within = within
         self._seen: Counter[str] = Counter()
+        self._broken: set[str] = set()
 
     async def request(self, call: Call) -> Reply | None:
-        if self._within or not call.watches:
+        if not call.watches or call.path not in self._broken:
             return None
-        self._seen[call.path] += 1
-        if self._seen[call.path] % self._after:
-            return None
+        self._broken.discard(call.path)
         self.met = True
         return refusal(410, "Expired")
 
@@ -149,6 +149,7 @@ class Expired(Fault):
         if self._seen[call.path] % self._after:
             return [event]
         if not self._within:
+            self._broken.add(call.path)
             raise Dropped
         self.met = True
         return [{"type": "ERROR", "object": status_object(410, "Expired")}]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -102,9 +101,8 @@ class Grounds:
 @asynccontextmanager
 async def grounds(folder: Path) -> AsyncIterator[Grounds]:
     """Start a cluster whose files lie in `folder`, and stop it in the end."""
-    say = print if os.environ.get("OLLAMA_FLEET_VERBOSE") else (lambda line: None)
     cluster = await asyncio.to_thread(
-        Cluster.start, folder / "cluster", models=_BYTES_A_SECOND, backoff=1.0, say=say
+        Cluster.start, folder / "cluster", models=_BYTES_A_SECOND, backoff=1.0
     )
     try:
         async with await Kube.connect(str(cluster.kubeconfig)) as kube:

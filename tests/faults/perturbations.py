@@ -84,7 +84,7 @@ def _others() -> list[Perturbation]:
         ("all late by a second", partial(Late, 1.0)),
         ("watches torn at every 5th event", partial(Torn, 5)),
         ("410 within a watch, every 5th event", partial(Expired, 5, within=True)),
-        ("410 to every other watch", partial(Expired, 2, within=False)),
+        ("410 as the answer to a watch, every 5th event", partial(Expired, 5, within=False)),
         ("409 to every 4th write", partial(Refuse, 409, "Conflict", 4)),
         (
             "429 to every 4th request",

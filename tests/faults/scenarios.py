@@ -67,11 +67,15 @@ def cordoned(ledger: Ledger, namespace: str) -> bool:
 
 
 def gone(kind: Kind, name: str) -> Callable[[Ledger, str], bool]:
-    """Whether an object is gone with all that was made for it, and no pod is on its way out."""
+    """Whether an object is gone with all that was made for it, and no pod is on its way out.
+
+    What a ModelDistribution has on record of what it pulled outlives it.
+    """
     label = {f"ollamafleet.dev/{kind.kind.lower()}": name}
 
     def check(ledger: Ledger, namespace: str) -> bool:
-        left = ledger.get(namespace, kind, name) or ledger.labelled(namespace, label)
+        made = () if kind == MODEL_DISTRIBUTION else ledger.labelled(namespace, label)
+        left = ledger.get(namespace, kind, name) or made
         return not left and all(_settled(pod) for pod in ledger.objects(namespace, POD))
 
     return check
