@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,12 +107,14 @@ class Run:
         return self._record
 
     async def _keep(self, operator: OperatorProcess) -> None:
-        """Start the operator again whenever it was killed."""
+        """Start the operator again whenever it was killed or has ended, as a kubelet does."""
         while True:
-            await self._killed.wait()
-            self._killed.clear()
-            await asyncio.to_thread(operator.join)
-            operator.start()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._killed.wait(), 0.2)
+            if self._killed.is_set() or not operator.runs:
+                self._killed.clear()
+                await asyncio.to_thread(operator.join)
+                operator.start()
 
     async def _prepare(self, namespace: str, proxy: Proxy) -> None:
         before = self._scenario.before

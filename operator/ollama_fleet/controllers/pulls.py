@@ -214,7 +214,8 @@ class Pulls:
             self._fail(pull, attempts, Reason.PULL_FAILED, f"{type(error).__name__}: {error}.")
         finally:
             self._metrics.duration.labels(result).observe(self._clock.monotonic() - began)
-            if self._running.get(order.task) is pull:
+            # one that is cancelled and still counts goes with the operator, which waits for nobody
+            if result != "cancelled" and self._running.get(order.task) is pull:
                 await self._end(pull)
 
     def _fail(self, pull: _Pull, attempts: int, reason: Reason, message: str) -> None:

@@ -5,6 +5,7 @@ neither annotations nor finalizers.
 """
 
 import asyncio
+import logging
 from contextlib import suppress
 from threading import Thread
 from typing import Any
@@ -14,12 +15,17 @@ import kopf
 from ollama_fleet.controllers.feed import Feed
 from ollama_fleet.kube import Kube
 
+log = logging.getLogger(__name__)
+
 _GOODBYE = 1.0
 """Seconds that kopf has to end."""
+_SHORT = 60.0
+_TRIES = 5
+_FIRST_PAUSE, _LAST_PAUSE = 0.5, 8.0
 
 
 class WatchesLostError(Exception):
-    """kopf ended: nothing is watched any more."""
+    """kopf ends again and again: nothing is watched any more."""
 
 
 class Watches:
@@ -33,7 +39,6 @@ class Watches:
         self._feed = feed
         self._namespaces = namespaces
         self._main = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
         self._registry = kopf.OperatorRegistry()
         self._settings = _settings()
         kopf.on.login(registry=self._registry, id="kubeconfig-or-service-account")(_login(kube))
@@ -47,34 +52,57 @@ class Watches:
                 )
 
     async def run(self) -> None:
-        """Watch until cancelled; raises WatchesLostError for what kopf cannot live with."""
+        """Watch until cancelled; raises WatchesLostError where that cannot be.
+
+        kopf ends for good where a watch is refused, be it with 410 or once only: it is started
+        again, and lists everything first.
+        """
+        short, clock = 0, self._main.time
+        while True:
+            began = clock()
+            why = await self._until_ended()
+            short = short + 1 if clock() - began < _SHORT else 1
+            if short == _TRIES:
+                raise WatchesLostError(why)
+            log.warning("the watches ended (%s); they begin anew", why)
+            await asyncio.sleep(min(_LAST_PAUSE, _FIRST_PAUSE * 2**short))
+
+    async def _until_ended(self) -> str:
+        """One life of kopf; why it ended."""
+        stop = asyncio.Event()
         ended: asyncio.Future[str] = self._main.create_future()
         beside = asyncio.new_event_loop()
-        Thread(target=self._watch, args=(beside, ended), name="kopf", daemon=True).start()
+        arguments = (beside, stop, ended)
+        Thread(target=self._watch, args=arguments, name="kopf", daemon=True).start()
         try:
-            raise WatchesLostError(await asyncio.shield(ended))
+            return await asyncio.shield(ended)
         finally:
             with suppress(RuntimeError):  # its loop is closed: kopf has ended by itself
-                beside.call_soon_threadsafe(self._stop.set)
+                beside.call_soon_threadsafe(stop.set)
             await asyncio.wait({ended}, timeout=_GOODBYE)
 
-    def _watch(self, beside: asyncio.AbstractEventLoop, ended: "asyncio.Future[str]") -> None:
+    def _watch(
+        self,
+        beside: asyncio.AbstractEventLoop,
+        stop: asyncio.Event,
+        ended: "asyncio.Future[str]",
+    ) -> None:
         reason = "kopf ended"
         try:
             with asyncio.Runner(loop_factory=lambda: beside) as runner:
-                runner.run(self._kopf())
+                runner.run(self._kopf(stop))
         except Exception as error:
             reason = str(error) or type(error).__name__
         with suppress(RuntimeError):  # the main loop is closed: nobody waits any more
             self._main.call_soon_threadsafe(_settle, ended, reason)
 
-    async def _kopf(self) -> None:
+    async def _kopf(self, stop: asyncio.Event) -> None:
         await kopf.operator(
             registry=self._registry,
             settings=self._settings,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
-            stop_flag=self._stop,
+            stop_flag=stop,
         )
 
     async def _on_event(self, event: Any, **_: Any) -> None:

@@ -266,3 +266,21 @@ async def test_failures_are_counted_by_reason(
     name = "ollama_fleet_pull_failures_total"
     assert registry.get_sample_value(name, {"reason": "DiskFull"}) == 1
     assert registry.get_sample_value(name, {"reason": "Unreachable"}) == 1
+
+
+async def test_the_operators_end_waits_for_no_server(
+    clock: FakeClock, server: type[FakeServer], registry: CollectorRegistry
+) -> None:
+    asked: list[str] = []
+
+    class Silence(FakeProbes):
+        async def refresh(self, group: str, url: str) -> None:
+            asked.append(url)
+
+    probes: Any = Silence()
+    background = Background()
+    pulls = Pulls(background, probes, clock, registry, limit=16)
+    pulls.start("ns/m", ORDER, 0, lambda: None)
+    await settle()
+    await background.stop()
+    assert asked == []
