@@ -130,7 +130,7 @@ bench-console: .venv.stamp ## the dashboard in a browser, with 10, 100 and 500 s
 
 .PHONY: screenshots
 screenshots: tools ## the pictures of the dashboard in docs/images
-	@$(BIN)/python -m dev.screenshots
+	@$(BIN)/pytest tests/pictures --into docs/images
 
 .PHONY: demo
 demo: .venv.stamp ## from nothing to a chat answer
