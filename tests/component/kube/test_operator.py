@@ -91,12 +91,12 @@ async def operating(
     scope: tuple[str, ...] = (),
     leader_elect: bool = False,
     port: int = 0,
+    resync_interval: float = 300.0,
 ) -> AsyncIterator[tuple[Fleet, "asyncio.Task[int]"]]:
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     fleet = fleet or Fleet()
-    options = Options(
-        "127.0.0.1", port, leader_elect, "tester", Settings(namespace, namespaces=scope)
-    )
+    settings = Settings(namespace, namespaces=scope, resync_interval=resync_interval)
+    options = Options("127.0.0.1", port, leader_elect, "tester", settings)
     operator = Operator(options, fleet.build)
     task = asyncio.create_task(operator.run())
     try:
@@ -138,16 +138,15 @@ async def test_creates_and_repairs(
 async def test_what_the_watches_missed_the_lists_find(
     kube: Kube, cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ollama_fleet.controllers.feed.FIRST_INTERVAL", 0.2)
-    monkeypatch.setattr("ollama_fleet.controllers.feed.INTERVAL", 0.2)
-
     def deaf(self: Feed, obj: Object) -> None:
         """As a watch that has died without a word."""
 
     monkeypatch.setattr(Feed, "changed", deaf)
     monkeypatch.setattr(Feed, "deleted", deaf)
     port = free_port()
-    async with operating(cluster.kubeconfig, monkeypatch, namespace, port=port):
+    async with operating(
+        cluster.kubeconfig, monkeypatch, namespace, port=port, resync_interval=0.2
+    ):
         await kube.create(ollama_node("a", namespace))
         await eventually(lambda: child(kube, namespace, "a"))
         await kube.delete(SERVICE_ACCOUNT, "a", namespace)
