@@ -476,7 +476,9 @@ def test_the_console_sees_the_fleet_and_changes_nothing(helm: Path) -> None:
         if (one["kind"], one["metadata"]["name"]) == ("ClusterRole", "ollama-fleet-console")
     )
     assert own == [
-        {"apiGroups": ["ollamafleet.dev"], "resources": list(kinds), "verbs": ["list", "watch"]}
+        {"apiGroups": ["ollamafleet.dev"], "resources": list(kinds), "verbs": ["list", "watch"]},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
     ]
 
 

@@ -4,7 +4,8 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from dev.chart import CHART
 from dev.cluster import Cluster
 from dev.generate import ROOT
+from tests.cluster.waiting import eventually
 from tests.component.chart.conftest import Kubectl, KubectlError, objects
 
 Helm = Callable[..., str]
@@ -126,9 +128,22 @@ def test_the_operator_may_block_the_deletion_of_its_resources(
         meta = {"name": "owned", "ownerReferences": [{**owner, "blockOwnerDeletion": True}]}
         made = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta})
         apply = (*LLM, "apply", "--server-side", "--dry-run=server", "-f", "-")
-        assert "applied" in kubectl(*apply, f"--as={OPERATOR}", stdin=made)
+        said = eventually(
+            "the API server knows the kind", partial(_once_known, kubectl, apply, OPERATOR, made)
+        )
+        assert "applied" in said
         with pytest.raises(KubectlError, match="cannot set blockOwnerDeletion"):
             kubectl(*apply, "--as=eve", stdin=made)
+
+
+def _once_known(kubectl: Kubectl, apply: Sequence[str], user: str, made: str) -> str:
+    """What kubectl says; empty while the API server has yet to look at kinds that are new."""
+    try:
+        return kubectl(*apply, f"--as={user}", stdin=made)
+    except KubectlError as error:
+        if "cannot find RESTMapping" not in str(error):
+            raise
+        return ""
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,12 @@ async def test_models_are_distributed_by_custom_resources(place: Place) -> None:
             "updated_at": "2026-01-02T03:04:06Z",
         }
         assert running | wanted == running
-        mine["status"]["tasks"][0] |= {"state": "Failed", "message": "the disk is full"}
+        mine["status"]["tasks"][0] |= {
+            "state": "Failed",
+            "message": "the disk is full",
+            "attempts": 3,
+            "failedAt": "2026-01-02T03:04:06Z",
+        }
         await place.kube.apply_status(mine)
         failed = await eventually(lambda: _task(editor, task, "failed"))
         assert failed["error"] == "the disk is full"
