@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -275,24 +275,9 @@ def _probe(path: str, period: int, failures: int) -> Object:
 def _verdict(
     spec: RouterSpec, observed: Observed, servers: Sequence[Server], template: str | None
 ) -> Verdict:
-    # a Deployment that keeps a broken pod of before is no longer the spec's fault
-    for pod in (pod for pod in observed.pods if _template_of(pod) == template):
-        trouble = pod_trouble(pod)
-        if trouble is not None:
-            return Verdict.stuck(trouble.reason, trouble.message)
-        if (said := refused_by_scheduler(pod)) is not None:
-            return Verdict.stuck(
-                Reason.UNSCHEDULABLE,
-                f"{said} Lower spec.resources, correct spec.template, or add a machine.",
-            )
-    for one in ((observed.deployment or {}).get("status") or {}).get("conditions") or ():
-        if one["type"] == "ReplicaFailure" and one["status"] == "True":
-            return Verdict.stuck(Reason.POD_REFUSED, f"{one.get('message', '')}. Correct the spec.")
-    if observed.secret_troubles:
-        trouble = observed.secret_troubles[0]
-        return Verdict.stuck(trouble.reason, trouble.message)
-    if (lacking := entrances.lacking(spec, observed.unread)) is not None:
-        return Verdict.stuck(lacking.reason, lacking.message)
+    if troubles := list(_troubles(spec, observed, template)):
+        told = " ".join(dict.fromkeys(one.message for one in troubles))
+        return Verdict.stuck(troubles[0].reason, told)
     ready_servers = sum(server.serving for server in servers)
     total = len(servers) + len(spec.backends)
     expected = any(
@@ -315,6 +300,25 @@ def _verdict(
     if min(ready, updated) < spec.replicas or status.get("replicas", 0) > spec.replicas:
         return Verdict.underway(told)
     return Verdict.good(told)
+
+
+def _troubles(spec: RouterSpec, observed: Observed, template: str | None) -> Iterator[Trouble]:
+    """All that waits on the user, what keeps the most from working first."""
+    # a Deployment that keeps a broken pod of before is no longer the spec's fault
+    for pod in (pod for pod in observed.pods if _template_of(pod) == template):
+        if (trouble := pod_trouble(pod)) is not None:
+            yield trouble
+        elif (said := refused_by_scheduler(pod)) is not None:
+            yield Trouble(
+                Reason.UNSCHEDULABLE,
+                f"{said} Lower spec.resources, correct spec.template, or add a machine.",
+            )
+    for one in ((observed.deployment or {}).get("status") or {}).get("conditions") or ():
+        if one["type"] == "ReplicaFailure" and one["status"] == "True":
+            yield Trouble(Reason.POD_REFUSED, f"{one.get('message', '')}. Correct the spec.")
+    yield from observed.secret_troubles
+    if (lacking := entrances.lacking(spec, observed.unread)) is not None:
+        yield lacking
 
 
 def _status(

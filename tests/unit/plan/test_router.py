@@ -121,6 +121,18 @@ def test_a_router_that_no_machine_takes_says_what_to_do() -> None:
     assert made.status["conditions"][0]["message"].startswith("0/3 nodes are available. Lower")
 
 
+def test_all_that_is_wrong_is_told_at_once_and_each_once() -> None:
+    broken = of_now({}, pod("chat-router-1", ready=False))
+    waiting = {"reason": "ErrImagePull", "message": "no such image"}
+    broken["status"]["containerStatuses"] = [{"name": "router", "state": {"waiting": waiting}}]
+    missing = Trouble(Reason.SECRET_MISSING, "Secret x does not exist.")
+    made = plan({}, None, server(), pods=(broken, broken), secret_troubles=(missing,))
+    assert ready(made) == ("False", "ImagePullFailed")
+    message = made.status["conditions"][0]["message"]
+    assert message.endswith(" Secret x does not exist.")
+    assert message.count("no such image") == 1
+
+
 def test_a_pod_of_an_earlier_template_accuses_no_spec_of_now() -> None:
     wrong = {"image": {"repository": "wrong/image", "tag": "1"}}
     failing = of_now(wrong, pod("chat-router-1", ready=False))
