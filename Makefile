@@ -48,6 +48,14 @@ lock: ## pin every package again, with hashes (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --group dev pyproject.toml -c requirements.txt -o requirements-dev.txt
 	@printf 'hatchling\nmypy\nsetuptools\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -c requirements-dev.txt - -o requirements-build.txt
 
+SBOM ?= build/sbom.cdx.json
+.PHONY: sbom
+sbom: .venv.stamp ## list what runs, with licences: build/sbom.cdx.json
+	@$(BIN)/python -m venv --clear --without-pip build/sbom
+	@$(BIN)/python -m pip --python build/sbom/bin/python install --no-compile --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o $(SBOM) build/sbom
+	@echo "$(SBOM)"
+
 .PHONY: tools
 tools: .venv.stamp ## make Kubernetes, Ollama and helm ready (minutes, once)
 	@$(BIN)/python -m dev.tools
