@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from ollama_fleet.kube.kinds import KINDS, Kind, Object
 
 _KINDS = {(kind.group, kind.plural): kind for kind in KINDS.values()}
+_MADE_UP = set("bcdfghjklmnpqrstvwxz2456789")
+"""What the ends of generated names consist of, so that they are no words."""
 _VERBS = {"PATCH": "apply", "POST": "create", "PUT": "update", "DELETE": "delete"}
 
 
@@ -98,7 +100,7 @@ def status_object(status: int, reason: str) -> Object:
 def plain_name(name: str) -> str:
     """A name without what Kubernetes made up: of `chat-router-7d9c8b5f6d-x2x4z`, `chat-router`."""
     head, _, tail = name.rpartition("-")
+    if not head or len(tail) != 5 or not set(tail) <= _MADE_UP:
+        return name
     stem, _, template = head.rpartition("-")
-    if stem and len(tail) == 5 and len(template) >= 8 and template.isalnum():
-        return stem
-    return name
+    return stem if stem and len(template) >= 8 and template.isalnum() else head

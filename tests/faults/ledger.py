@@ -22,6 +22,7 @@ from ollama_fleet.kube.kinds import (
 )
 from tests.faults.calls import plain_name
 
+FOLLOWED = [kind for kind in WATCHED if kind.namespaced and kind != HTTP_ROUTE]
 _OURS = (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER)
 _LEFT_OUT = {
     "uid", "resourceVersion", "creationTimestamp", "managedFields", "ownerReferences",
@@ -32,6 +33,8 @@ _LEFT_OUT = {
 }  # fmt: skip
 _ADDRESS = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b")
 _TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+_UID = re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+_POD = re.compile(r"\b[a-z][a-z-]*-[a-z0-9-]+\b")
 _MACHINE = re.compile(r"\bgpu-\d+g\b")
 
 
@@ -46,9 +49,8 @@ class Ledger:
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
 
     async def __aenter__(self) -> Self:
-        for kind in WATCHED:
-            if kind.namespaced and kind != HTTP_ROUTE:
-                self._tasks.append(asyncio.create_task(self._follow(kind)))
+        for kind in FOLLOWED:
+            self._tasks.append(asyncio.create_task(self._follow(kind)))
         return self
 
     async def __aexit__(
@@ -126,8 +128,9 @@ def _plain(value: Any, namespace: str) -> Any:
     if isinstance(value, list):
         return [_plain(one, namespace) for one in value]
     if isinstance(value, str):
-        text = value.replace(namespace, "NAMESPACE")
-        return _MACHINE.sub("MACHINE", _TIME.sub("TIME", _ADDRESS.sub("ADDRESS", text)))
+        text = _UID.sub("UID", value.replace(namespace, "NAMESPACE"))
+        text = _MACHINE.sub("MACHINE", _TIME.sub("TIME", _ADDRESS.sub("ADDRESS", text)))
+        return _POD.sub(lambda found: plain_name(found[0]), text)
     return value
 
 

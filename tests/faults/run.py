@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from ollama_fleet.kube.kinds import KINDS, POD
+from tests.faults.calls import plain_name
 from tests.faults.faults import told
 from tests.faults.grounds import Grounds
 from tests.faults.ledger import difference
@@ -119,7 +120,7 @@ class Run:
     async def _prepare(self, namespace: str, proxy: Proxy) -> None:
         before = self._scenario.before
         await self._grounds.apply(namespace, *before)
-        names = tuple((_plural(obj["kind"]), obj["metadata"]["name"]) for obj in before)
+        names = [(_plural(obj["kind"]), obj["metadata"]["name"]) for obj in before]
         if names:
             check = ready(*names)
             await until(lambda: check(self._grounds.ledger, namespace), "the run can begin")
@@ -181,10 +182,10 @@ class Run:
     async def _state(self, namespace: str) -> dict[str, Any]:
         """All there is, and the models that servers have."""
         found = self._grounds.ledger.state(namespace)
-        models = {
-            name: {one["name"]: one["digest"] for one in (await _ask(url, "/api/tags"))["models"]}
-            for name, url in self._servers(namespace)
-        }
+        models: dict[str, list[Any]] = {}
+        for name, url in self._servers(namespace):
+            tags = (await _ask(url, "/api/tags"))["models"]
+            models.setdefault(name, []).append({one["name"]: one["digest"] for one in tags})
         return {**found, "models": models or None}
 
     async def _pulled(self, namespace: str) -> Counter[str]:
@@ -192,13 +193,13 @@ class Run:
         found: Counter[str] = Counter()
         for name, url in self._servers(namespace):
             stats = await _ask(url, "/_emulator/stats")
-            found[f"MB pulled to {name}"] = round(stats["pulled_bytes"] / 1e6)
-            found[f"models deleted from {name}"] = stats["requests"].get("/api/delete", 0)
+            found[f"MB pulled to {name}"] += round(stats["pulled_bytes"] / 1e6)
+            found[f"models deleted from {name}"] += stats["requests"].get("/api/delete", 0)
         return found
 
     def _servers(self, namespace: str) -> list[tuple[str, str]]:
         return sorted(
-            (pod["metadata"]["name"], f"http://{pod['status']['podIP']}:11434")
+            (plain_name(pod["metadata"]["name"]), f"http://{pod['status']['podIP']}:11434")
             for pod in self._grounds.ledger.objects(namespace, POD)
             if "ollamafleet.dev/ollamanode" in pod["metadata"].get("labels", {})
             and pod["status"].get("podIP")

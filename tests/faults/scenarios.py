@@ -1,18 +1,23 @@
-"""Three lives: of an OllamaNode, a ModelDistribution and a Router, from beginning to end."""
+"""The lives that are tried: of each kind, and of each sort of servers, from beginning to end."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
 
 from ollama_fleet.kube.kinds import (
     INGRESS,
     MODEL_DISTRIBUTION,
     OLLAMA_NODE,
+    PERSISTENT_VOLUME_CLAIM,
     POD,
     ROUTER,
     Kind,
     Object,
+    kind_of,
 )
 from tests.cluster.fleet import LARGE, SMALL, distribution, ollama_node, router, standing
 from tests.faults.ledger import Ledger
@@ -69,16 +74,20 @@ def cordoned(ledger: Ledger, namespace: str) -> bool:
 def gone(kind: Kind, name: str) -> Callable[[Ledger, str], bool]:
     """Whether an object is gone with all that was made for it, and no pod is on its way out.
 
-    What a ModelDistribution has on record of what it pulled outlives it.
+    What a ModelDistribution has on record of what it pulled outlives it, and so do volumes.
     """
     label = {f"ollamafleet.dev/{kind.kind.lower()}": name}
 
     def check(ledger: Ledger, namespace: str) -> bool:
         made = () if kind == MODEL_DISTRIBUTION else ledger.labelled(namespace, label)
-        left = ledger.get(namespace, kind, name) or made
+        left = ledger.get(namespace, kind, name) or [one for one in made if _goes(one)]
         return not left and all(_settled(pod) for pod in ledger.objects(namespace, POD))
 
     return check
+
+
+def _goes(obj: Object) -> bool:
+    return kind_of(obj) != PERSISTENT_VOLUME_CLAIM
 
 
 def closed(ledger: Ledger, namespace: str) -> bool:
@@ -86,10 +95,42 @@ def closed(ledger: Ledger, namespace: str) -> bool:
     return not ledger.objects(namespace, INGRESS) and ready(CHAT)(ledger, namespace)
 
 
+def secret(name: str, **entries: str) -> Object:
+    """One with these entries."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name},
+        "stringData": entries,
+    }
+
+
+def keys(key: str) -> str:
+    """The entry of a client's key."""
+    return json.dumps({"sha256": sha256(key.encode()).hexdigest()})
+
+
+def volumes(replicas: int, size: str = "1Gi") -> Object:
+    """Servers that keep their models in volumes."""
+    return ollama_node(replicas=replicas, storage={"size": size})
+
+
+def every(**more: Any) -> Object:
+    """A server on every machine."""
+    return ollama_node(perNode={}, **more)
+
+
+def asking(name: str, backend: str) -> Object:
+    """A Router that asks for keys, and shows a server elsewhere one."""
+    elsewhere = {"url": "http://127.0.0.1:9", "headersSecretRef": {"name": backend}}
+    return router(**_OWN, auth={"keysSecretRef": {"name": name}}, backends=[elsewhere])
+
+
 NODE = (OLLAMA_NODE.plural, "a")
 MODELS = (MODEL_DISTRIBUTION.plural, "m")
 CHAT = (ROUTER.plural, "chat")
 _CHANGED: Object = {"server_env": {"OLLAMA_DEBUG": "1"}}
+_ONE_MACHINE: Object = {"nodeSelector": {"kubernetes.io/hostname": "gpu-24g"}}
 _OWN: Object = {"service": {"type": "ClusterIP"}}
 
 SCENARIOS = (
@@ -139,5 +180,39 @@ SCENARIOS = (
             Step("deleted", delete=(CHAT,), done=gone(ROUTER, "chat")),
         ),
         (ollama_node(),),
+    ),
+    Scenario(
+        "OllamaNode with volumes",
+        (
+            Step("made", (volumes(2), distribution("m", SMALL)), done=ready(NODE, MODELS)),
+            Step("shrunk", (volumes(1),), done=ready(NODE, MODELS)),
+            Step("grown", (volumes(2, "2Gi"),), done=ready(NODE, MODELS)),
+            Step("deleted", delete=(NODE,), done=gone(OLLAMA_NODE, "a")),
+        ),
+    ),
+    Scenario(
+        "OllamaNode perNode",
+        (
+            Step("made", (every(), distribution("m", SMALL)), done=ready(NODE, MODELS)),
+            Step("changed", (every(**_CHANGED),), done=ready(NODE, MODELS)),
+            Step("fewer", (every(template=_ONE_MACHINE, **_CHANGED),), done=ready(NODE, MODELS)),
+            Step("deleted", delete=(NODE,), done=gone(OLLAMA_NODE, "a")),
+        ),
+    ),
+    Scenario(
+        "Router with Secrets",
+        (
+            Step("made", (asking("keys", "backend"),), done=ready(CHAT)),
+            Step("others", (asking("keys-b", "backend-b"),), done=ready(CHAT)),
+            Step("none", (router(**_OWN),), done=ready(CHAT)),
+            Step("deleted", delete=(CHAT,), done=gone(ROUTER, "chat")),
+        ),
+        (
+            ollama_node(),
+            secret("keys", client=keys("one")),
+            secret("keys-b", client=keys("two")),
+            secret("backend", Authorization="Bearer one"),
+            secret("backend-b", Authorization="Bearer two"),
+        ),
     ),
 )

@@ -37,6 +37,7 @@ def test_a_call_reads_the_same_in_every_run(method: str, path: str, body: str, s
     ("name", "plain"),
     [
         ("chat-router-7d9c8b5f6d-x2x4z", "chat-router"),
+        ("a-x2x4z", "a"),
         ("a-0", "a-0"),
         ("chat-router", "chat-router"),
         ("chat-router-secrets", "chat-router-secrets"),
