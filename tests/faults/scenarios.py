@@ -193,9 +193,9 @@ SCENARIOS = (
     Scenario(
         "OllamaNode perNode",
         (
-            Step("made", (every(), distribution("m", SMALL)), done=ready(NODE, MODELS)),
-            Step("changed", (every(**_CHANGED),), done=ready(NODE, MODELS)),
-            Step("fewer", (every(template=_ONE_MACHINE, **_CHANGED),), done=ready(NODE, MODELS)),
+            Step("made", (every(),), done=ready(NODE)),
+            Step("changed", (every(**_CHANGED),), done=ready(NODE)),
+            Step("fewer", (every(template=_ONE_MACHINE, **_CHANGED),), done=ready(NODE)),
             Step("deleted", delete=(NODE,), done=gone(OLLAMA_NODE, "a")),
         ),
     ),
