@@ -80,6 +80,11 @@ test-faults: tools compiled ## the operator killed at each write, and every othe
 	@$(BIN)/python -m tests.faults $(if $(SAMPLE),--sample $(SAMPLE))
 	@$(BIN)/pytest tests/faults/test_leaders.py
 
+FIELDS ?=
+.PHONY: test-walk
+test-walk: tools compiled ## every field of the three kinds changed, and changed back (FIELDS='Router.*health')
+	@$(BIN)/python -m tests.walk '$(FIELDS)'
+
 .PHONY: test-docs
 test-docs: tools ## every command of the README and docs, on a real Kubernetes
 	@$(BIN)/pytest tests/docs

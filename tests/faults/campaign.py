@@ -87,7 +87,12 @@ def table(results: Sequence[Result]) -> str:
         bad[-1] += bool(one.clean.stuck)
         cells = [len(one.clean.writes), *counts, *bad, round(one.seconds)]
         rows.append([one.scenario, *map(str, cells)])
-    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEADS))]
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table in which columns stand one below the other, the first one to the left."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if at == 0 else cell.rjust(width)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from dev.cluster import Cluster
+from dev.cluster import DEFAULT_MACHINES, Cluster, Machine
 from dev.fleet import kubectl
 from ollama_fleet.kube import Kube, NotFound, Object, kind_of
 from ollama_fleet.kube.kinds import (
@@ -100,14 +100,25 @@ class Grounds:
 
 
 @asynccontextmanager
-async def grounds(folder: Path) -> AsyncIterator[Grounds]:
-    """Start a cluster whose files lie in `folder`, and stop it in the end."""
+async def grounds(
+    folder: Path,
+    machines: Iterable[Machine] = DEFAULT_MACHINES,
+    environment: Mapping[str, str] | None = None,
+    manifests: Iterable[Path] = (),
+) -> AsyncIterator[Grounds]:
+    """Start a cluster whose files lie in `folder`, and stop it in the end.
+
+    All of its pods have the `environment`; what is in `manifests` is there from the beginning.
+    """
+    if environment:
+        (folder / "cluster").mkdir()
+        (folder / "cluster" / "environment.json").write_text(json.dumps(environment))
     cluster = await asyncio.to_thread(
-        Cluster.start, folder / "cluster", models=_BYTES_A_SECOND, backoff=1.0
+        Cluster.start, folder / "cluster", machines, models=_BYTES_A_SECOND, backoff=1.0
     )
     try:
         async with await Kube.connect(str(cluster.kubeconfig)) as kube:
-            await asyncio.to_thread(_install, cluster)
+            await asyncio.to_thread(_install, cluster, manifests)
             await until(partial(_served, kube), "our kinds are served")
             await asyncio.to_thread(
                 cluster.token_kubeconfig, OPERATOR, OPERATOR, folder / "operator"
@@ -118,10 +129,10 @@ async def grounds(folder: Path) -> AsyncIterator[Grounds]:
         await asyncio.to_thread(cluster.stop)
 
 
-def _install(cluster: Cluster) -> None:
-    """What `kubectl apply -k manifests/` does, but for the operator itself."""
-    for name in _OURS:
-        kubectl(cluster, "apply", "--server-side", "-f", f"manifests/{name}.yaml")
+def _install(cluster: Cluster, manifests: Iterable[Path]) -> None:
+    """What `kubectl apply -k manifests/` does, but for the operator itself; and the manifests."""
+    for path in (*manifests, *(Path(f"manifests/{name}.yaml") for name in _OURS)):
+        kubectl(cluster, "apply", "--server-side", "-f", str(path))
 
 
 async def _served(kube: Kube) -> bool:

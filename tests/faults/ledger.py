@@ -10,9 +10,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from ollama_fleet.controllers.feed import WATCHED
-from ollama_fleet.kube import Kube
+from ollama_fleet.kube import Kube, NotFound
 from ollama_fleet.kube.kinds import (
-    HTTP_ROUTE,
     MODEL_DISTRIBUTION,
     OLLAMA_NODE,
     POD,
@@ -22,14 +21,15 @@ from ollama_fleet.kube.kinds import (
 )
 from tests.faults.calls import plain_name
 
-FOLLOWED = [kind for kind in WATCHED if kind.namespaced and kind != HTTP_ROUTE]
+FOLLOWED = [kind for kind in WATCHED if kind.namespaced]
+"""Where the cluster has them."""
 _OURS = (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER)
 _LEFT_OUT = {
     "uid", "resourceVersion", "creationTimestamp", "managedFields", "ownerReferences",
     "deletionTimestamp", "deletionGracePeriodSeconds", "clusterIP", "clusterIPs", "nodePort",
     "ollamafleet.dev/applied", "pod-template-hash", "controller-revision-hash",
     "deployment.kubernetes.io/revision", "id",
-    "ollamafleet.dev/template",
+    "ollamafleet.dev/template", "volumeName",
 }  # fmt: skip
 _ADDRESS = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b")
 _TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -50,7 +50,8 @@ class Ledger:
 
     async def __aenter__(self) -> Self:
         for kind in FOLLOWED:
-            self._tasks.append(asyncio.create_task(self._follow(kind)))
+            if await self._served(kind):
+                self._tasks.append(asyncio.create_task(self._follow(kind)))
         return self
 
     async def __aexit__(
@@ -62,6 +63,13 @@ class Ledger:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _served(self, kind: Kind) -> bool:
+        try:
+            await self._kube.list_page(kind, limit=1)
+        except NotFound:
+            return False
+        return True
 
     async def _follow(self, kind: Kind) -> None:
         async for event in self._kube.watch(kind):
@@ -93,12 +101,17 @@ class Ledger:
 
     def state(self, namespace: str) -> dict[str, Any]:
         """Everything there, but for what differs from one cluster to the next."""
+        found: dict[str, Any] = plain(self.raw(namespace), namespace)
+        return found
+
+    def raw(self, namespace: str) -> dict[str, Any]:
+        """Everything there, by kind and name."""
         found: dict[str, Any] = {}
         for (kind, name), obj in sorted(
             self._objects[namespace].items(), key=lambda one: (one[0][0].plural, one[0][1])
         ):
             key = f"{kind} {plain_name(name)}"
-            found.setdefault(key, []).append(_plain(_gist(kind, obj), namespace))
+            found.setdefault(key, []).append(_gist(kind, obj))
         return found
 
     def forget(self, namespace: str) -> None:
@@ -122,11 +135,12 @@ def _gist(kind: Kind, obj: Object) -> Any:
     return {**meta, **rest}
 
 
-def _plain(value: Any, namespace: str) -> Any:
+def plain(value: Any, namespace: str) -> Any:
+    """A state without what differs from one namespace, one machine and one moment to the next."""
     if isinstance(value, dict):
-        return {key: _plain(one, namespace) for key, one in value.items() if key not in _LEFT_OUT}
+        return {key: plain(one, namespace) for key, one in value.items() if key not in _LEFT_OUT}
     if isinstance(value, list):
-        return [_plain(one, namespace) for one in value]
+        return [plain(one, namespace) for one in value]
     if isinstance(value, str):
         text = _UID.sub("UID", value.replace(namespace, "NAMESPACE"))
         text = _MACHINE.sub("MACHINE", _TIME.sub("TIME", _ADDRESS.sub("ADDRESS", text)))

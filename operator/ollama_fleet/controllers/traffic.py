@@ -21,7 +21,8 @@ TIMEOUT = 2.0
 class Traffic:
     """Asks the routers of every namespace now and then, and on demand.
 
-    ``changed`` hears the namespace where servers have other numbers of requests than before.
+    ``changed`` hears the namespace where servers have other numbers of requests than before, or
+    where they became known or unknown.
     """
 
     def __init__(
@@ -63,7 +64,8 @@ class Traffic:
                 self._active[namespace] = _sum(told)
                 self._wedged[namespace] = wedged_in(told)
         for namespace in before.keys() | self._active.keys():
-            same = (before.get(namespace) or {}) == (self._active.get(namespace) or {})
+            # that nothing is under way is news where it was not known
+            same = before.get(namespace) == self._active.get(namespace)
             if not same or (found.get(namespace) or {}) != self.wedged(namespace):
                 self._changed(namespace)
 

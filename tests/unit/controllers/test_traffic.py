@@ -136,7 +136,10 @@ async def test_who_listens_no_longer_sends_nothing(monkeypatch: pytest.MonkeyPat
 async def test_only_changes_are_told(router: FakeRouter) -> None:
     made, heard = watching(pod())
     await made.look()
-    assert (made.active("llm"), heard) == ({}, [])
+    assert (made.active("llm"), heard) == ({}, ["llm"])  # it was not known before
+    await made.look()
+    assert heard == ["llm"]
+    heard.clear()
     router.says(Ready=2)
     await made.look()
     await made.look()
@@ -146,4 +149,4 @@ async def test_only_changes_are_told(router: FakeRouter) -> None:
     assert (made.active("llm"), heard) == ({}, ["llm", "llm"])
     router.status = 500
     await made.look()
-    assert (made.active("llm"), heard) == (None, ["llm", "llm"])
+    assert (made.active("llm"), heard) == (None, ["llm", "llm", "llm"])

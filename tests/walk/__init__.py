@@ -1,0 +1,1 @@
+"""Every field of the three kinds changed, and what came of it."""
