@@ -150,9 +150,8 @@ def _items(schema: Schema, path: str, name: str, forms: dict[str, str]) -> str:
 def _entries(schema: Schema) -> str:
     least, most = schema.get("minItems", 0), schema["maxItems"]
     count = f", {least} to {most}" if least else f", at most {most}"
-    different = ", each once" if schema.get("x-kubernetes-list-type") == "set" else ""
     keys = schema.get("x-kubernetes-list-map-keys", ())
-    return count + different + "".join(f", each `{key}` once" for key in keys)
+    return count + "".join(f", each `{key}` once" for key in keys)
 
 
 def _scalar(schema: Schema, forms: dict[str, str]) -> str:

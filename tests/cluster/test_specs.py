@@ -160,6 +160,42 @@ def stored(section: str) -> list[tuple[str, str, dict[str, Any]]]:
     return [(kind, why, row) for kind, of in TABLE[section].items() for why, row in of.items()]
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"replicas": 2}, {}),
+        # absent, it means all of them
+        ({"retry": {"causes": ["502"]}}, {"retry": {"causes": []}}),
+        ({"select": {"ollamaNodes": ["a"]}}, {"select": {"ollamaNodes": []}}),
+    ],
+)
+def test_what_is_emptied_by_server_side_apply_is_empty(
+    kubectl: Kubectl, kinds: Kinds, namespace: str, before: Any, after: Any
+) -> None:
+    for spec in (before, after):
+        made = {"apiVersion": API_VERSION, "kind": "Router", "metadata": {"name": "sample"}}
+        applying = ("apply", "--server-side", "-n", namespace, "-f", "-")
+        kubectl(*applying, input=json.dumps({**made, "spec": spec}))
+    found = kubectl("get", "router", "sample", "-n", namespace, "-o", "jsonpath={.spec}")
+    assert json.loads(found) == {"replicas": 1, **after}
+
+
+def test_a_target_emptied_by_server_side_apply_is_refused(
+    kubectl: Kubectl, kinds: Kinds, namespace: str
+) -> None:
+    applying = ("apply", "--server-side", "-n", namespace, "-f", "-")
+    made = {
+        "apiVersion": API_VERSION,
+        "kind": "ModelDistribution",
+        "metadata": {"name": "sample"},
+        "spec": {"models": [{"name": "a"}], "target": {"ollamaNodes": ["a"]}},
+    }
+    kubectl(*applying, input=json.dumps(made))
+    made["spec"] = {"models": [{"name": "a"}], "target": {"ollamaNodes": []}}
+    with pytest.raises(AssertionError, match="should have at least 1 items"):
+        kubectl(*applying, input=json.dumps(made))
+
+
 def test_prints(kinds: Kinds, namespace: str, kubectl: Kubectl, tmp_path: Path) -> None:
     """`kubectl get ollama` shows status in the columns people look for."""
     for kind, row in TABLE["prints"].items():

@@ -49,7 +49,11 @@ def unlike(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 def signs(lines: list[str], kind: str, name: str) -> list[str]:
     """Those that tell more than that a spec was written."""
     own = tuple(f"/{kind} {name}[0]/{part}" for part in ("spec", "labels", "annotations"))
-    return [line for line in lines if not line.startswith(own) and not _NO_SIGN.search(line)]
+    return [
+        line
+        for line in lines
+        if not line.startswith(own) and not _NO_SIGN.search(line.partition(": ")[0])
+    ]
 
 
 def _pods(ledger: Ledger, namespace: str, label: str) -> list[Object]:

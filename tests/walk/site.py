@@ -59,14 +59,15 @@ class Site:
     proxy: Proxy
     blanks: dict[str, str]
 
-    def fill(self, value: Any) -> Any:
-        """Write what stands for a blank."""
+    def fill(self, value: Any, namespace: str) -> Any:
+        """Write what stands for a blank in a namespace."""
         if isinstance(value, dict):
-            return {key: self.fill(one) for key, one in value.items()}
+            return {key: self.fill(one, namespace) for key, one in value.items()}
         if isinstance(value, list):
-            return [self.fill(one) for one in value]
+            return [self.fill(one, namespace) for one in value]
         if isinstance(value, str):
-            return _BLANK.sub(lambda found: self.blanks[found[1]], value)
+            known = {**self.blanks, "namespace": namespace}
+            return _BLANK.sub(lambda found: known[found[1]], value)
         return value
 
     def rested(self, namespace: str) -> float:

@@ -70,14 +70,17 @@ class Place:
     async def furnish(self) -> None:
         """Make what is beside it, and wait until that stands."""
         for given in self._base.beside:
-            made = resource(given["kind"], given["name"], self._site.fill(given["spec"]))
+            made = resource(given["kind"], given["name"], self._fill(given["spec"]))
             made["metadata"]["labels"] = given.get("labels", {})
             await self._site.grounds.apply(self._namespace, made)
 
     async def write(self, spec: Any) -> None:
         """Apply the resource; KubeError where the API server does not take it."""
-        made = resource(self._kind, NAMES[self._kind], self._site.fill(spec))
+        made = resource(self._kind, NAMES[self._kind], self._fill(spec))
         await self._site.grounds.apply(self._namespace, made)
+
+    def _fill(self, spec: Any) -> Any:
+        return self._site.fill(spec, self._namespace)
 
     async def picture(self, stands: str) -> Picture:
         """What there is once it stands so and the operator rests; Unsettled where it never does."""

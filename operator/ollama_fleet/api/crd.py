@@ -159,8 +159,8 @@ def crd(resource: Resource) -> Schema:
 def _fill_in_replicas(spec: Schema, model: type[BaseModel]) -> None:
     """Have the API server write `spec.replicas` where it is missing and every object has some.
 
-    It is the one default of the definitions: the scale subresource shows what is stored, and fails
-    where nothing is.
+    It is the one field with a default: the scale subresource shows what is stored, and fails where
+    nothing is.
     """
     annotation = model.model_fields["spec"].annotation
     assert isinstance(annotation, type)
@@ -168,6 +168,9 @@ def _fill_in_replicas(spec: Schema, model: type[BaseModel]) -> None:
     default = annotation.model_fields["replicas"].default
     if default is not None:
         spec["properties"]["replicas"]["default"] = default
+        # a spec may be empty then; who takes its last field away by server-side apply leaves null,
+        # which would be refused
+        spec["default"] = {}
 
 
 def structural(model: type[BaseModel]) -> Schema:

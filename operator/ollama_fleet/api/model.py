@@ -105,6 +105,16 @@ def rules(*made: Rule) -> ConfigDict:
     return ConfigDict(json_schema_extra={VALIDATIONS: [dict(one) for one in made]})
 
 
+def each_once() -> dict[str, Any]:
+    """Of a list that names each thing once.
+
+    It is no set for the API server: where server-side apply empties a set it removes it, and a list
+    that is absent means everything.
+    """
+    told = "something is named twice: name each once"
+    return {VALIDATIONS: [rule("self.all(one, self.exists_one(other, other == one))", told)]}
+
+
 def open_object(description: str, default: Any = None) -> Any:
     """A field passed through to Kubernetes, which checks it itself."""
     return Field(

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ollama_fleet.api.model import LabelSelector, Model, Name, rule, rules
+from ollama_fleet.api.model import LabelSelector, Model, Name, each_once, rule, rules
 from ollama_fleet.api.pattern import Pattern
 from ollama_fleet.api.quantity import Duration, Interval, IntOrPercent, Quantity
 from ollama_fleet.api.taskstatus import ModelDistributionStatus
@@ -72,7 +72,6 @@ Cron = Annotated[
     ),
 ]
 
-_set = {"x-kubernetes-list-type": "set"}
 _by_name = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 
 
@@ -88,7 +87,8 @@ class Window(Model):
     end: Clock = Field(description="Such as 06:00; before start: on the next day.")
     time_zone: TimeZone = Field(default="UTC", description="An IANA name, such as Asia/Shanghai.")
     days: (
-        Annotated[list[Weekday], Field(min_length=1, max_length=7, json_schema_extra=_set)] | None
+        Annotated[list[Weekday], Field(min_length=1, max_length=7, json_schema_extra=each_once())]
+        | None
     ) = Field(default=None, description="Days it opens on; absent: every day.")
 
 
@@ -133,7 +133,7 @@ class BestFit(Model):
     """The first of these whose computed need fits a server."""
 
     candidates: Annotated[
-        list[LocalModelName], Field(min_length=1, max_length=32, json_schema_extra=_set)
+        list[LocalModelName], Field(min_length=1, max_length=32, json_schema_extra=each_once())
     ] = Field(
         description="Model names, the most wanted first. Where none fits, the one that needs "
         "least is told as a misfit."
@@ -144,13 +144,15 @@ class Target(Model):
     """Which servers; absent: every server in the namespace."""
 
     ollama_nodes: (
-        Annotated[list[Name], Field(min_length=1, max_length=64, json_schema_extra=_set)] | None
+        Annotated[list[Name], Field(min_length=1, max_length=64, json_schema_extra=each_once())]
+        | None
     ) = Field(default=None, description="OllamaNodes by name.")
     selector: LabelSelector | None = Field(
         default=None, description="OllamaNodes with these labels."
     )
     servers: (
-        Annotated[list[Name], Field(min_length=1, max_length=256, json_schema_extra=_set)] | None
+        Annotated[list[Name], Field(min_length=1, max_length=256, json_schema_extra=each_once())]
+        | None
     ) = Field(default=None, description="Servers by name, such as a100-0.")
 
 

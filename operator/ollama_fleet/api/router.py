@@ -20,6 +20,7 @@ from ollama_fleet.api.model import (
     SecretRef,
     Url,
     Value,
+    each_once,
     rule,
     rules,
 )
@@ -81,15 +82,14 @@ PerServer = Annotated[
     int_or_text("type(self) == int ? self >= 1 && self <= 10000 : self == 'Auto'", _NO_COUNT, 32),
 ]
 Api = Literal["Ollama", "OpenAI", "Anthropic"]
-_unique = {"x-kubernetes-list-type": "set"}
 
 
 class Select(Model):
     """Which OllamaNodes; absent: all in the namespace."""
 
-    ollama_nodes: Annotated[list[Name], Field(max_length=64, json_schema_extra=_unique)] | None = (
-        Field(default=None, description="OllamaNodes by name.")
-    )
+    ollama_nodes: (
+        Annotated[list[Name], Field(max_length=64, json_schema_extra=each_once())] | None
+    ) = Field(default=None, description="OllamaNodes by name.")
     selector: LabelSelector | None = Field(
         default=None, description="OllamaNodes with these labels."
     )
@@ -180,7 +180,7 @@ class RetryPolicy(Model):
         "count.",
     )
     # not `on`: YAML 1.1, and so kubectl, reads that key as true
-    causes: Annotated[list[RetryCause], Field(max_length=8, json_schema_extra=_unique)] = Field(
+    causes: Annotated[list[RetryCause], Field(max_length=8, json_schema_extra=each_once())] = Field(
         default=list(_CAUSES), description="What another server is tried after; absent: all four."
     )
 
@@ -371,7 +371,7 @@ class RouterSpec(Model):
     timeouts: Timeouts = Timeouts()
     auth: Auth | None = Field(default=None, description="Absent: whoever reaches it may call.")
     limits: Limits = Limits()
-    apis: Annotated[list[Api], Field(min_length=1, max_length=3, json_schema_extra=_unique)] = (
+    apis: Annotated[list[Api], Field(min_length=1, max_length=3, json_schema_extra=each_once())] = (
         Field(
             default=["Ollama", "OpenAI", "Anthropic"],
             description="APIs it speaks; absent: all of them.",

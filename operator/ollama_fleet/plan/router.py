@@ -96,9 +96,9 @@ def plan_router(router: Object, observed: Observed, program: Program, now: datet
     if refused is None:
         objects = (
             _service_account(router),
-            _role_binding(router, program),
+            _role_binding(router, spec, program),
             _secrets_role(router, spec, servers),
-            _secrets_binding(router),
+            _secrets_binding(router, spec),
             _service(router, spec),
             deployment,
             *entrances.served(router, spec, all_labels, observed.unread),
@@ -124,11 +124,12 @@ def _service_account(router: Object) -> Object:
     return made
 
 
-def _role_binding(router: Object, program: Program) -> Object:
+def _role_binding(router: Object, spec: RouterSpec, program: Program) -> Object:
     # What a binding binds to can never change: hence a name for each.
     if program.role:
-        return _binding(router, "router-reads", {"kind": "Role", "name": program.role})
-    return _binding(router, "router", {"kind": "ClusterRole", "name": program.cluster_role})
+        return _binding(router, spec, "router-reads", {"kind": "Role", "name": program.role})
+    role = {"kind": "ClusterRole", "name": program.cluster_role}
+    return _binding(router, spec, "router", role)
 
 
 def _secrets_role(router: Object, spec: RouterSpec, servers: Iterable[Server]) -> Object:
@@ -143,21 +144,25 @@ def _secrets_role(router: Object, spec: RouterSpec, servers: Iterable[Server]) -
     return made
 
 
-def _secrets_binding(router: Object) -> Object:
-    name = router["metadata"]["name"]
-    return _binding(router, "router-secrets", {"kind": "Role", "name": f"{name}-router-secrets"})
+def _secrets_binding(router: Object, spec: RouterSpec) -> Object:
+    role = {"kind": "Role", "name": f"{router['metadata']['name']}-router-secrets"}
+    return _binding(router, spec, "router-secrets", role)
 
 
-def _binding(router: Object, suffix: str, role: dict[str, str]) -> Object:
+def _binding(router: Object, spec: RouterSpec, suffix: str, role: dict[str, str]) -> Object:
     name, all_labels = _names(router)
+    # pods of before still run as the Router's own ServiceAccount
+    accounts = dict.fromkeys((f"{name}-router", spec.template.service_account_name))
     made = child(router, f"{_RBAC}/v1", "RoleBinding", f"{name}-{suffix}", all_labels)
     made["roleRef"] = {"apiGroup": _RBAC, **role}
     made["subjects"] = [
         {
             "kind": "ServiceAccount",
-            "name": f"{name}-router",
+            "name": account,
             "namespace": router["metadata"]["namespace"],
         }
+        for account in accounts
+        if account is not None
     ]
     return made
 

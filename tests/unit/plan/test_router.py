@@ -58,6 +58,15 @@ def test_where_there_is_no_cluster_role_it_has_a_role() -> None:
     assert first["metadata"]["name"] != usual["metadata"]["name"]
 
 
+def test_a_service_account_of_ones_own_has_the_same_rights() -> None:
+    made = plan({"template": {"serviceAccountName": "mine"}}, None, server()).apply
+    bindings = [one for one in made if one["kind"] == "RoleBinding"]
+    assert len(bindings) == 2
+    for binding in bindings:
+        # pods of before still run as the other
+        assert [one["name"] for one in binding["subjects"]] == ["chat-router", "mine"]
+
+
 def test_a_router_is_a_deployment_a_service_and_the_least_rights() -> None:
     account, binding, role, second, service, deployment = plan({}, None, server()).apply
     assert account["kind"] == "ServiceAccount"
