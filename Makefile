@@ -69,6 +69,10 @@ test-component: tools compiled ## one program at a time, against real peers; the
 	@$(BIN)/pytest tests/unit/router tests/component
 	@OLLAMA_FLEET_COMPILED=0 $(BIN)/pytest tests/component/router
 
+.PHONY: test-siege
+test-siege: test-component ## a little of all that is done to a fleet under fire
+	@$(BIN)/pytest tests/walk/test_sample.py
+
 .PHONY: test-cluster
 test-cluster: tools compiled ## the whole, on a real Kubernetes
 	@$(BIN)/pytest tests/cluster
@@ -92,7 +96,7 @@ test-docs: tools ## every command of the README and docs, on a real Kubernetes
 # the two long suites wait more than they compute: side by side they take little longer than one
 .PHONY: test
 test: check test-unit tools compiled ## everything
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-component test-cluster
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-siege test-cluster
 	@$(MAKE) --no-print-directory test-docs
 
 .PHONY: image-test
