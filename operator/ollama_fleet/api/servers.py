@@ -36,8 +36,18 @@ def is_meant(
 
     Each restriction that is given must hold.
     """
-    wanted = (selector.match_labels if selector else {}).items()
-    return (ollama_nodes is None or name in ollama_nodes) and wanted <= labels.items()
+    return matches(ollama_nodes, selector.match_labels if selector else {}, name, labels)
+
+
+def matches(
+    ollama_nodes: Container[str] | None,
+    match_labels: Mapping[str, str],
+    name: str,
+    labels: Mapping[str, str],
+) -> bool:
+    """The same of a selection as it is written."""
+    named = ollama_nodes is None or name in ollama_nodes
+    return named and match_labels.items() <= labels.items()
 
 
 def labels(kind_label: str, owner: str, program: str) -> dict[str, str]:

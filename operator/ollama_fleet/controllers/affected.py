@@ -1,11 +1,14 @@
 """Whom a change concerns: from any watched object to the keys to reconcile."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import starmap
 
 from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.servers import matches
 from ollama_fleet.controllers.loop import Key
 from ollama_fleet.controllers.store import Store
-from ollama_fleet.kube import Object, kind_of
+from ollama_fleet.kube import Kind, Object, kind_of
 from ollama_fleet.kube.kinds import (
     DAEMON_SET,
     KINDS,
@@ -23,6 +26,7 @@ OLLAMA_NODE_LABEL = "ollamafleet.dev/ollamanode"
 ROUTER_LABEL = "ollamafleet.dev/router"
 MODEL_DISTRIBUTION_LABEL = "ollamafleet.dev/modeldistribution"
 
+_PLANNING = (MODEL_DISTRIBUTION, ROUTER)
 _RECONCILED = (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER)
 
 
@@ -35,25 +39,84 @@ def affected(obj: Object, before: Object | None, store: Store) -> set[Key]:
     if kind == STORAGE_CLASS:
         return _keys(one for one in store.list(OLLAMA_NODE) if _on_claims(one))
     if kind == OLLAMA_NODE:
-        others = _keys(store.list(ROUTER, namespace)) | _keys(
-            store.list(MODEL_DISTRIBUTION, namespace)
-        )
-        return others | _waiting_for_a_store(store) | {_key(obj)}
+        return _on_ollama_node_change(obj, before, store)
     if kind == MODEL_DISTRIBUTION:
-        # Pruning asks what the others want, and servers keep what is pinned and preloaded, so a
-        # new specification concerns them too.
-        if before is not None and _generation(before) == _generation(obj):
-            return {_key(obj)}
-        others = _keys(store.list(MODEL_DISTRIBUTION, namespace))
-        return others | _keys(store.list(OLLAMA_NODE, namespace)) | {_key(obj)}
+        return _on_distribution_change(obj, before, store)
     if kind == ROUTER:
         return {_key(obj)}
     keys = _owners(obj)
-    if kind == POD and any(key.kind == OLLAMA_NODE for key in keys):
-        keys |= _keys(store.list(MODEL_DISTRIBUTION, namespace))
+    if kind == POD:
+        keys |= {
+            other
+            for key in keys
+            if key.kind == OLLAMA_NODE
+            for other in planning_with(store, namespace, key.name, (MODEL_DISTRIBUTION,))
+        }
     if keys and kind in (POD, STATEFUL_SET, DAEMON_SET):
         keys |= _waiting_for_a_store(store)
     return keys
+
+
+def planning_with(
+    store: Store, namespace: str, ollamanode: str, kinds: Iterable[Kind] = _PLANNING
+) -> set[Key]:
+    """The ModelDistributions and Routers that mean an OllamaNode, and so plan with its servers."""
+    node = store.get(OLLAMA_NODE, namespace, ollamanode)
+    if node is None:
+        return {key for kind in kinds for key in _keys(store.list(kind, namespace))}
+    return _meaning(store, namespace, (node,), kinds)
+
+
+def _on_ollama_node_change(node: Object, before: Object | None, store: Store) -> set[Key]:
+    """Its status concerns those who mean it; what it is may also concern those who do not, as
+    where two have the same server."""
+    namespace = node["metadata"].get("namespace", "")
+    if before is None or _generation(before) != _generation(node):
+        others = {key for kind in _PLANNING for key in _keys(store.list(kind, namespace))}
+    else:
+        others = _meaning(store, namespace, (node, before), _PLANNING)
+    return others | _waiting_for_a_store(store) | {_key(node)}
+
+
+def _on_distribution_change(obj: Object, before: Object | None, store: Store) -> set[Key]:
+    """Pruning asks what the others want of the same servers, and servers keep what is pinned and
+    preloaded, so a new specification concerns them too."""
+    if before is not None and _generation(before) == _generation(obj):
+        return {_key(obj)}
+    namespace = obj["metadata"].get("namespace", "")
+    means = [_means(one) for one in (obj, before) if one is not None]
+    nodes = [
+        node
+        for node in store.list(OLLAMA_NODE, namespace)
+        if any(mean(*_name_and_labels(node)) for mean in means)
+    ]
+    others = _meaning(store, namespace, nodes, (MODEL_DISTRIBUTION,))
+    return others | _keys(nodes) | {_key(obj)}
+
+
+def _meaning(
+    store: Store, namespace: str, nodes: Iterable[Object], kinds: Iterable[Kind]
+) -> set[Key]:
+    """The objects of these kinds that mean any of these OllamaNodes."""
+    places = [_name_and_labels(node) for node in nodes]
+    return {
+        _key(one)
+        for kind in kinds
+        for one in store.list(kind, namespace)
+        if any(starmap(_means(one), places))
+    }
+
+
+def _means(obj: Object) -> Callable[[str, Mapping[str, str]], bool]:
+    """Whether a ModelDistribution's target, or a Router's selection, means an OllamaNode."""
+    spec = obj.get("spec") or {}
+    target = spec.get("target" if kind_of(obj) == MODEL_DISTRIBUTION else "select") or {}
+    wanted = (target.get("selector") or {}).get("matchLabels") or {}
+    return partial(matches, target.get("ollamaNodes"), wanted)
+
+
+def _name_and_labels(node: Object) -> tuple[str, Mapping[str, str]]:
+    return node["metadata"]["name"], node["metadata"].get("labels") or {}
 
 
 def _on_machine_change(machine: Object, before: Object | None, store: Store) -> set[Key]:

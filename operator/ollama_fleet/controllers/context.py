@@ -12,8 +12,10 @@ from ollama_fleet.api.mirror import Mirror
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.loop import Loop, Result
 from ollama_fleet.controllers.offers import Offers
+from ollama_fleet.controllers.remembered import Remembered
 from ollama_fleet.controllers.store import Store
 from ollama_fleet.kube import Kind, Kube
+from ollama_fleet.plan.devices import Devices
 
 log = logging.getLogger(__name__)
 
@@ -97,3 +99,5 @@ class Context:
     background: Background = field(default_factory=Background)
     offers: Offers = field(default_factory=Offers)
     """What GPUs machines are believed to offer."""
+    devices: Remembered[Devices] = field(default_factory=Remembered)
+    """The GPUs that drivers publish."""

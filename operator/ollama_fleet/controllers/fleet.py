@@ -4,13 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pydantic import ValidationError
-
-from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.api.servers import OLLAMANODE_LABEL
 from ollama_fleet.controllers.context import Context
-from ollama_fleet.controllers.probes import Probes
-from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.kube import Kind, Object
 from ollama_fleet.kube.kinds import (
     CONFIG_MAP,
@@ -28,7 +23,7 @@ from ollama_fleet.kube.kinds import (
 from ollama_fleet.plan.devices import Devices
 from ollama_fleet.plan.machines import offers_less
 from ollama_fleet.plan.manifest import name_of
-from ollama_fleet.plan.servers import Server, pod_ready, servers_of
+from ollama_fleet.plan.servers import pod_ready
 from ollama_fleet.plan.stores import Neighbour, store_of, templates
 from ollama_fleet.plan.volumes import Volumes, by_name, uses
 
@@ -146,30 +141,13 @@ def devices(context: Context) -> Devices:
     store = context.store
     refused = store.unread.get(RESOURCE_CLAIM_TEMPLATE) or store.unread.get(RESOURCE_CLAIM)
     hidden = RESOURCE_SLICE in store.unread
-    return Devices.read(store.list(RESOURCE_SLICE), store.list(RESOURCE_CLAIM), refused, hidden)
-
-
-def servers_in(context: Context, probes: Probes, stores: Stores, namespace: str) -> list[Server]:
-    """Every server of a namespace; OllamaNodes that cannot be read have none."""
-    kubernetes_nodes, known, disks = machines(context), devices(context), stores.of(namespace)
-    servers: list[Server] = []
-    for node in context.store.list(OLLAMA_NODE, namespace):
-        try:
-            spec = OllamaNodeSpec.model_validate(node["spec"])
-        except ValidationError:
-            continue
-        seen = probes.seen(f"{namespace}/{node['metadata']['name']}")
-        servers += servers_of(
-            node,
-            spec,
-            pods_of(context, namespace, node["metadata"]["name"]),
-            kubernetes_nodes,
-            seen,
-            context.clock.now(),
-            devices=known,
-            disks=disks,
-        )
-    return servers
+    key = (refused, hidden, store.revision(RESOURCE_SLICE), store.revision(RESOURCE_CLAIM))
+    return context.devices.of(
+        key,
+        lambda: Devices.read(
+            store.list(RESOURCE_SLICE), store.list(RESOURCE_CLAIM), refused, hidden
+        ),
+    )
 
 
 def shared_urls(context: Context) -> frozenset[str]:

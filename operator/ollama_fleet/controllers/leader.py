@@ -53,13 +53,12 @@ class Leader:
         self._deployment = deployment
         self._lease: Object | None = None
         self._seen: tuple[str, float] = ("", 0.0)
-        self._never = asyncio.Event()
         self._asked = 0.0
         self.leading = False
 
     async def acquire(self) -> None:
         """Wait until this candidate leads. Says who does meanwhile."""
-        said = ""
+        said, never = "", asyncio.Event()
         while True:
             try:
                 async with asyncio.timeout(RENEW_DEADLINE):
@@ -73,7 +72,7 @@ class Leader:
             if holder != said:
                 log.info("waiting to lead; the leader is %s", holder)
                 said = holder
-            await self._clock.wait(self._never, LOOK_PERIOD * (1 + self._random()))
+            await self._clock.wait(never, LOOK_PERIOD * (1 + self._random()))
 
     def sure(self) -> bool:
         """Whether nobody else can be leading at this moment."""
@@ -82,11 +81,21 @@ class Leader:
     def _left(self) -> float:
         return self._asked + RENEW_DEADLINE - self._clock.monotonic()
 
-    async def hold(self) -> None:
-        """Keep leading; raises LeadershipLostError when that cannot be sure any more."""
-        problem = "no answer in time"
+    async def hold(self, kube: Kube | None = None) -> None:
+        """Keep leading; raises LeadershipLostError when that cannot be sure any more.
+
+        With a ``kube`` of its own it may run on another event loop than `acquire`.
+        """
+        self._kube, before = kube or self._kube, self._kube
+        try:
+            await self._renew()
+        finally:
+            self._kube = before
+
+    async def _renew(self) -> None:
+        problem, never = "no answer in time", asyncio.Event()
         while True:
-            await self._clock.wait(self._never, RETRY_PERIOD)
+            await self._clock.wait(never, RETRY_PERIOD)
             left = self._left()
             if left <= 0:
                 self.leading = False

@@ -8,6 +8,7 @@ from dataclasses import replace
 from ollama_fleet.api.access import SecretRefs
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.controllers.act import hasten
+from ollama_fleet.controllers.affected import planning_with
 from ollama_fleet.controllers.carryout import carry_out, living
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.creation import events_about
@@ -25,16 +26,15 @@ from ollama_fleet.controllers.fleet import (
 from ollama_fleet.controllers.loads import Loads
 from ollama_fleet.controllers.loop import Key, Result
 from ollama_fleet.controllers.probes import Probes
+from ollama_fleet.controllers.servers import Servers
 from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.controllers.traffic import Traffic
 from ollama_fleet.controllers.usage import PodUsage
 from ollama_fleet.controllers.wanted import Wanted
 from ollama_fleet.kube import Object
 from ollama_fleet.kube.kinds import (
-    MODEL_DISTRIBUTION,
     OLLAMA_NODE,
     RESOURCE_CLAIM_TEMPLATE,
-    ROUTER,
 )
 from ollama_fleet.plan import distribution, ollamanode
 from ollama_fleet.plan.drain import LOOK_AGAIN, Report, drained, ending
@@ -57,6 +57,7 @@ class OllamaNodes:
         loads: Loads,
         traffic: Traffic,
         stores: Stores,
+        servers: Servers,
         wanted: Wanted,
     ) -> None:
         self._context = context
@@ -64,6 +65,7 @@ class OllamaNodes:
         self._loads = loads
         self._traffic = traffic
         self._stores = stores
+        self._servers = servers
         self._wanted = wanted
         self._usage = PodUsage(context.kube, context.clock)
 
@@ -74,6 +76,7 @@ class OllamaNodes:
         pods = pods_of(self._context, namespace, name)
         if node is None:
             self._stores.forget(namespace, name)
+            self._servers.forget(namespace, name)
             return await self._see_off(group, pods)
         urls = self._urls(group, node, pods)
         self._probes.follow(group, urls, _secrets_of(node), lambda: self._changed(namespace, name))
@@ -189,11 +192,10 @@ class OllamaNodes:
 
     def _changed(self, namespace: str, name: str) -> None:
         """A server said something new: its OllamaNode, and whoever uses its models."""
-        mark = self._context.loop.mark
+        mark, store = self._context.loop.mark, self._context.store
         mark(Key(OLLAMA_NODE, namespace, name))
-        for kind in (MODEL_DISTRIBUTION, ROUTER):
-            for one in self._context.store.list(kind, namespace):
-                mark(Key(kind, namespace, one["metadata"]["name"]))
+        for key in planning_with(store, namespace, name):
+            mark(key)
 
 
 def _lives(pods: list[Object]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import Any
 
+from ollama_fleet.controllers.beside import beside
 from ollama_fleet.controllers.clock import Clock, SystemClock
 from ollama_fleet.controllers.context import Context, Reconcilers, Settings
 from ollama_fleet.controllers.endpoints import Endpoints
@@ -176,7 +177,7 @@ class Operator:
             parts.append(asyncio.create_task(work))
             return parts[-1]
 
-        lease = [start(leader.hold())] if leader.leading else []
+        lease = [start(_hold(leader))] if leader.leading else []
         try:
             await _first_end(start(self._fill(feed)), *lease)
             self._loop, self._feed = loop, feed
@@ -216,6 +217,17 @@ class Operator:
         running = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(number, self._stopping.set)
+
+
+async def _hold(leader: Leader) -> None:
+    """Renew the Lease, be there a thousand servers to reconcile: with a connection of its own, as
+    nothing else may keep it waiting."""
+
+    async def renew() -> None:
+        async with await Kube.connect() as kube:
+            await leader.hold(kube)
+
+    await beside("lease", renew)
 
 
 async def _first_end(*tasks: asyncio.Task[Any]) -> None:

@@ -20,7 +20,6 @@ from ollama_fleet.controllers.context import Context, Reconcilers
 from ollama_fleet.controllers.facts import RegistryFacts
 from ollama_fleet.controllers.fleet import (
     manifests_of,
-    servers_in,
     shared_urls,
 )
 from ollama_fleet.controllers.fleetmetrics import FleetCollector
@@ -31,6 +30,7 @@ from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.pruning import Pruning
 from ollama_fleet.controllers.pulls import Pulls
 from ollama_fleet.controllers.routers import Routers
+from ollama_fleet.controllers.servers import Servers
 from ollama_fleet.controllers.shapes import Shapes
 from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.controllers.traffic import Traffic
@@ -84,13 +84,16 @@ def build(context: Context) -> Reconcilers:
     shapes = Shapes(context.background, probes, context.clock, described)
     stores = Stores(context, facts, shapes)
     wanted = Wanted(context.store)
+    servers = Servers(context, probes, stores)
     pruning = Pruning(context.background, probes, pulls, traffic)
     return {
-        OLLAMA_NODE: OllamaNodes(context, probes, loads, traffic, stores, wanted).reconcile,
-        MODEL_DISTRIBUTION: ModelDistributions(
-            context, probes, stores, pulls, facts, shapes, pruning, wanted
+        OLLAMA_NODE: OllamaNodes(
+            context, probes, loads, traffic, stores, servers, wanted
         ).reconcile,
-        ROUTER: Routers(context, probes, stores).reconcile,
+        MODEL_DISTRIBUTION: ModelDistributions(
+            context, probes, servers, pulls, facts, shapes, pruning, wanted
+        ).reconcile,
+        ROUTER: Routers(context, probes, servers).reconcile,
     }
 
 
@@ -101,7 +104,7 @@ class ModelDistributions:
         self,
         context: Context,
         probes: Probes,
-        stores: Stores,
+        servers: Servers,
         pulls: Pulls,
         facts: RegistryFacts,
         shapes: Shapes,
@@ -110,7 +113,7 @@ class ModelDistributions:
     ) -> None:
         self._context = context
         self._probes = probes
-        self._stores = stores
+        self._servers = servers
         self._pulls = pulls
         self._facts = facts
         self._shapes = shapes
@@ -140,8 +143,8 @@ class ModelDistributions:
         self._recall(owner, wanted)
         models = distribution.models_named(spec)
         expected = self._expected(spec, namespace)
-        servers = servers_in(self._context, self._probes, self._stores, namespace)
-        targeted = distribution.targeted(spec.target, servers)
+        means = partial(distribution.means, spec.target)
+        targeted = distribution.targeted(spec.target, self._servers.of(namespace, means))
         now = self._context.clock.now()
         call = self._comparisons.call(owner, wanted, spec, targeted, now)
         failures = self._pulls.failures(owner).values()
@@ -158,7 +161,7 @@ class ModelDistributions:
             mirror=self._context.settings.mirror,
         )
         own = Key(MODEL_DISTRIBUTION, namespace, name)
-        servers = servers_in(self._context, self._probes, self._stores, namespace)
+        servers = self._servers.of(namespace, means)
         now = self._context.clock.now()
         around = distribution.Around(
             self._wanted.of(namespace),

@@ -12,10 +12,9 @@ from ollama_fleet.api.servers import ROUTER_LABEL
 from ollama_fleet.controllers.carryout import NOT_YET, carry_out, fleet_known, living
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.feed import MANAGED
-from ollama_fleet.controllers.fleet import servers_in
 from ollama_fleet.controllers.loop import Result
 from ollama_fleet.controllers.probes import Probes
-from ollama_fleet.controllers.stores import Stores
+from ollama_fleet.controllers.servers import Servers
 from ollama_fleet.kube import Kube, NotFound, Object
 from ollama_fleet.kube.access import read_access, read_certificate, read_good_clients
 from ollama_fleet.kube.errors import Forbidden
@@ -42,10 +41,10 @@ _Read = Callable[[Kube, str], Awaitable[object]]
 class Routers:
     """Keeps routers as Routers want them."""
 
-    def __init__(self, context: Context, probes: Probes, stores: Stores) -> None:
+    def __init__(self, context: Context, probes: Probes, servers: Servers) -> None:
         self._context = context
         self._probes = probes
-        self._stores = stores
+        self._servers = servers
 
     async def reconcile(self, namespace: str, name: str) -> Result:
         """Bring one Router's Deployment, Service and status up to date."""
@@ -64,11 +63,13 @@ class Routers:
     ) -> Plan:
         context = self._context
         namespace, name = wanted["metadata"]["namespace"], wanted["metadata"]["name"]
+        spec = RouterSpec.model_validate(wanted["spec"])
+        means = partial(router.selects, spec.select)
         observed = router.Observed(
             deployment=context.store.get(DEPLOYMENT, namespace, f"{name}-router"),
             service=context.store.get(SERVICE, namespace, name),
             pods=tuple(context.store.list(POD, namespace, {ROUTER_LABEL: name})),
-            servers=tuple(servers_in(context, self._probes, self._stores, namespace)),
+            servers=tuple(self._servers.of(namespace, means)),
             ollamanodes=tuple(context.store.list(OLLAMA_NODE, namespace)),
             secret_troubles=troubles,
             entrances=tuple(
@@ -83,7 +84,6 @@ class Routers:
             settings.image, settings.router_cluster_role, settings.router_role, settings.console
         )
         plan = router.plan_router(wanted, observed, program, context.clock.now())
-        spec = RouterSpec.model_validate(wanted["spec"])
         if not (router.backend_secrets(wanted["spec"]) or router.own_secrets(spec) or unread):
             return plan
         return replace(plan, requeue_after=context.settings.probe_interval)

@@ -4,12 +4,15 @@ Objects may arrive out of order (a list beside a watch, the answer to a write): 
 than what is known is dropped. Never change an object taken from here.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from ollama_fleet.api.servers import MODELDISTRIBUTION_LABEL, OLLAMANODE_LABEL, ROUTER_LABEL
 from ollama_fleet.kube import Kind, Object, kind_of
 
 _Names = dict[str, Object]
+_INDEXED = (OLLAMANODE_LABEL, ROUTER_LABEL, MODELDISTRIBUTION_LABEL)
+"""Labels by which objects are found without looking at all of their namespace."""
 
 
 class Store:
@@ -25,6 +28,8 @@ class Store:
         """Kinds that the cluster does not show, and why: there are none of them here."""
         self._objects: dict[Kind, dict[str, _Names]] = defaultdict(lambda: defaultdict(dict))
         self._gone: dict[tuple[Kind, str], set[str]] = defaultdict(set)
+        self._labelled: dict[tuple[Kind, str, str, str], _Names] = {}
+        self._revisions: Counter[tuple[Kind, str | None]] = Counter()
 
     def put(self, obj: Object) -> bool:
         """Keep an object; False where it is no news: known already, older, or gone since."""
@@ -34,7 +39,7 @@ class Store:
             return False
         if known is not None and _version(obj) <= _version(known):
             return False
-        self._objects[kind][namespace][name] = _without_managed_fields(obj)
+        self._keep(kind, namespace, name, _without_managed_fields(obj))
         self.on_change(obj, known)
         return True
 
@@ -50,7 +55,7 @@ class Store:
         self._gone[kind, namespace].add(_uid(obj))
         known = self._objects[kind][namespace].get(name)
         if known is not None and _uid(known) == _uid(obj):
-            del self._objects[kind][namespace][name]
+            self._keep(kind, namespace, name, None)
         self.on_change(obj, None)
         return True
 
@@ -84,6 +89,10 @@ class Store:
         """The object; `namespace` is empty for kinds that have none."""
         return self._objects[kind][namespace].get(name)
 
+    def revision(self, kind: Kind, namespace: str | None = None) -> int:
+        """Another number after every change of a kind, in one namespace or anywhere."""
+        return self._revisions[kind, namespace]
+
     def list(
         self,
         kind: Kind,
@@ -94,14 +103,43 @@ class Store:
         """Objects of a kind with all of `labels` and an owner of that uid, ordered by name."""
         spaces = self._objects[kind]
         places = sorted(spaces) if namespace is None else [namespace]
-        wanted = (labels or {}).items()
+        given = labels or {}
+        wanted = given.items()
         return [
             obj
             for place in places
-            for _, obj in sorted(spaces[place].items())
+            for _, obj in sorted(self._among(kind, place, given).items())
             if wanted <= (obj["metadata"].get("labels") or {}).items()
             and (owner is None or owner in _owners(obj))
         ]
+
+    def _among(self, kind: Kind, namespace: str, labels: Mapping[str, str]) -> _Names:
+        """Few objects, all with these labels among them."""
+        for label in _INDEXED:
+            if label in labels:
+                return self._labelled.get((kind, namespace, label, labels[label]), {})
+        return self._objects[kind].get(namespace, {})
+
+    def _keep(self, kind: Kind, namespace: str, name: str, obj: Object | None) -> None:
+        """Put an object in its place, or take it from there."""
+        names = self._objects[kind][namespace]
+        before = names.pop(name, None)
+        for label in _indexed(before) if before is not None else ():
+            found = self._labelled[kind, namespace, *label]
+            del found[name]
+            if not found:
+                del self._labelled[kind, namespace, *label]
+        if obj is not None:
+            names[name] = obj
+            for label in _indexed(obj):
+                self._labelled.setdefault((kind, namespace, *label), {})[name] = obj
+        for place in (namespace, None):
+            self._revisions[kind, place] += 1
+
+
+def _indexed(obj: Object) -> Iterator[tuple[str, str]]:
+    labels = obj["metadata"].get("labels") or {}
+    return ((label, labels[label]) for label in _INDEXED if label in labels)
 
 
 def _place(obj: Object) -> tuple[Kind, str, str]:

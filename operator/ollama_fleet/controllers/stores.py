@@ -1,7 +1,10 @@
 """Where servers keep models: the volumes in the store, and those that only OllamaNodes name."""
 
+from collections import defaultdict
+
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.facts import RegistryFacts
+from ollama_fleet.controllers.remembered import Remembered
 from ollama_fleet.controllers.shapes import Shapes
 from ollama_fleet.kube import Object
 from ollama_fleet.kube.kinds import PERSISTENT_VOLUME_CLAIM
@@ -18,6 +21,7 @@ class Stores:
         self._named: dict[tuple[str, str], Object] = {}
         """The claims that OllamaNodes name, by namespace and OllamaNode: the operator did not make
         them, so no watch shows them."""
+        self._disks: dict[str, Remembered[Disks]] = defaultdict(Remembered)
 
     async def look(self, node: Object) -> float | None:
         """Read the claim that an OllamaNode names, if it does; seconds until the next look."""
@@ -38,7 +42,14 @@ class Stores:
 
     def of(self, namespace: str) -> Disks:
         """What there is in a namespace."""
-        named = (claim for (place, _), claim in self._named.items() if place == namespace)
-        own = self._context.store.list(PERSISTENT_VOLUME_CLAIM, namespace)
-        claims = {claim["metadata"]["name"]: claim for claim in (*named, *own)}
-        return Disks(claims, self._facts.layers, self._shapes.known)
+        named = [claim for (place, _), claim in self._named.items() if place == namespace]
+        store, layers = self._context.store, self._facts.layers
+        versions = tuple(claim["metadata"]["resourceVersion"] for claim in named)
+        key = (store.revision(PERSISTENT_VOLUME_CLAIM, namespace), versions, len(layers))
+
+        def read() -> Disks:
+            own = store.list(PERSISTENT_VOLUME_CLAIM, namespace)
+            claims = {claim["metadata"]["name"]: claim for claim in (*named, *own)}
+            return Disks(claims, layers, self._shapes.known)
+
+        return self._disks[namespace].of(key, read)

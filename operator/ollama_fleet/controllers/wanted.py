@@ -1,5 +1,8 @@
 """What all ModelDistributions of a namespace want, read from the store."""
 
+from collections import defaultdict
+
+from ollama_fleet.controllers.remembered import Remembered
 from ollama_fleet.controllers.store import Store
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION
 from ollama_fleet.plan.demands import Demand, demand_of, in_order
@@ -11,9 +14,15 @@ class Wanted:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._read: dict[str, dict[str, tuple[object, Demand]]] = {}
+        self._demands: dict[str, Remembered[tuple[Demand, ...]]] = defaultdict(Remembered)
 
     def of(self, namespace: str) -> tuple[Demand, ...]:
         """The demands of a namespace, the oldest first."""
+        return self._demands[namespace].of(
+            self._store.revision(MODEL_DISTRIBUTION, namespace), lambda: self._all(namespace)
+        )
+
+    def _all(self, namespace: str) -> tuple[Demand, ...]:
         before, found = self._read.get(namespace, {}), {}
         for one in self._store.list(MODEL_DISTRIBUTION, namespace):
             meta = one["metadata"]

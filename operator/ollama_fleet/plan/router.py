@@ -47,7 +47,7 @@ class Observed:
     service: Object | None
     pods: tuple[Object, ...]
     servers: tuple[Server, ...]
-    """Every server of the namespace."""
+    """The servers of the namespace; of those it does not mean, none need be here."""
     ollamanodes: tuple[Object, ...] = ()
     """Every OllamaNode of the namespace; one may have no server yet."""
     secret_troubles: tuple[Trouble, ...] = ()

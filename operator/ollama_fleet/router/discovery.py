@@ -20,6 +20,7 @@ from ollama_fleet.api.servers import (
 )
 from ollama_fleet.kube.client import Kube
 from ollama_fleet.kube.kinds import OLLAMA_NODE, POD, ROUTER, Kind, Object
+from ollama_fleet.kube.watch import WatchEvent
 from ollama_fleet.router.config import ConfigError, endpoint_of, settings_of
 from ollama_fleet.router.ownsecrets import OwnSecrets
 from ollama_fleet.router.secrets import INTERVAL, Secrets
@@ -27,6 +28,10 @@ from ollama_fleet.router.server import Router
 from ollama_fleet.router.snapshot import Endpoint, State
 
 log = logging.getLogger(__name__)
+
+
+Place = tuple[Endpoint, SecretRefs]
+"""A server, and the Secrets it is reached by."""
 
 
 class Discovery:
@@ -49,6 +54,10 @@ class Discovery:
         self._routers: dict[str, Object] = {}
         self._ollamanodes: dict[str, Object] = {}
         self._pods: dict[str, Object] = {}
+        self._pods_of: dict[str, dict[str, Object]] = {}
+        """By OllamaNode, and by name."""
+        self._found: dict[str, list[Place]] = {}
+        """The servers of each OllamaNode that are made of what it and its pods are now."""
         self._unsynced = {ROUTER.kind, OLLAMA_NODE.kind, POD.kind}
         self._generation: object = None
         self._spec: Object = {}
@@ -66,17 +75,33 @@ class Discovery:
 
     async def _watch(self, kind: Kind, store: dict[str, Object], label: str | None = None) -> None:
         async for event in self._kube.watch(kind, self._namespace, label):
-            match event.type:
-                case "SYNCED":
-                    self._unsynced.discard(kind.kind)
-                case "DELETED":
-                    store.pop(event.object["metadata"]["name"], None)
-                case _:
-                    name = event.object["metadata"]["name"]
-                    if kind == OLLAMA_NODE and name in store:
-                        self._ask_again(_told(store[name]), _told(event.object))
-                    store[name] = event.object
+            if event.type == "SYNCED":
+                self._unsynced.discard(kind.kind)
+            else:
+                self._note(kind, store, event)
             self._apply()
+
+    def _note(self, kind: Kind, store: dict[str, Object], event: WatchEvent) -> None:
+        """Keep what a watch tells, and forget what was made of what was before."""
+        name = event.object["metadata"]["name"]
+        before = store.pop(name, None)
+        now = None if event.type == "DELETED" else event.object
+        if now is not None:
+            store[name] = now
+        if kind == OLLAMA_NODE:
+            self._found.pop(name, None)
+            if before is not None and now is not None:
+                self._ask_again(_told(before), _told(now))
+        if kind == POD:
+            for pod in filter(None, (before, now)):
+                ollamanode = pod["metadata"]["labels"][OLLAMANODE_LABEL]
+                pods = self._pods_of.setdefault(ollamanode, {})
+                pods.pop(name, None)
+                if pod is now:
+                    pods[name] = now
+                self._found.pop(ollamanode, None)
+                if not pods:
+                    del self._pods_of[ollamanode]
 
     async def _watch_replicas(self) -> None:
         """Follow the other pods of this Router. Nothing waits for them: without, it is alone."""
@@ -131,9 +156,12 @@ class Discovery:
         self._own_secrets.want(settings.keys_secret, settings.tls_secret)
         self._generation, self._spec = generation, spec
 
-    def _reachable(self, found: Iterable[tuple[Endpoint, SecretRefs]]) -> Iterator[Endpoint]:
+    def _reachable(self, found: Iterable[Place]) -> Iterator[Endpoint]:
         """The servers with what their Secrets hold, without those that these are missing of."""
         for endpoint, refs in found:
+            if not refs.names:
+                yield endpoint
+                continue
             access = self._secrets.access(refs)
             if access is not None:
                 headers = dict(endpoint.headers) | {
@@ -146,34 +174,37 @@ class Discovery:
                     secret=refs.headers or "",
                 )
 
-    def _endpoints(self) -> list[tuple[Endpoint, SecretRefs]]:
+    def _endpoints(self) -> list[Place]:
         """Every server, and the Secrets it is reached by."""
         selected = _selection(self._spec)
-        found: dict[str, tuple[Endpoint, SecretRefs]] = {}
+        found: dict[str, Place] = {}
         for name, obj in self._ollamanodes.items():
             if not selected(name, obj["metadata"].get("labels") or {}):
                 continue
-            try:
-                spec = OllamaNodeSpec.model_validate(obj["spec"])
-            except ValidationError:
-                log.error("OllamaNode %s cannot be read; its servers are left out", name)
-                continue
-            endpoints = self._external(name, spec) if spec.external else self._own(name, spec)
-            refs = spec.external.secrets if spec.external else SecretRefs()
-            pins = _pins(obj)
-            found |= {
-                one.name: (replace(one, pins=pins.get(one.name, pins[""])), refs)
-                for one in endpoints
-            }
+            if name not in self._found:
+                self._found[name] = self._servers(name, obj)
+            found |= {place[0].name: place for place in self._found[name]}
         settings = self._router.settings
         for endpoint, refs in zip(settings.backends, settings.backend_secrets, strict=True):
             found[endpoint.name] = (endpoint, refs)
         return list(found.values())
 
+    def _servers(self, name: str, obj: Object) -> list[Place]:
+        """The servers of one OllamaNode."""
+        try:
+            spec = OllamaNodeSpec.model_validate(obj["spec"])
+        except ValidationError:
+            log.error("OllamaNode %s cannot be read; its servers are left out", name)
+            return []
+        endpoints = self._external(name, spec) if spec.external else self._own(name, spec)
+        refs = spec.external.secrets if spec.external else SecretRefs()
+        pins = _pins(obj)
+        return [(replace(one, pins=pins.get(one.name, pins[""])), refs) for one in endpoints]
+
     def _own(self, ollamanode: str, spec: OllamaNodeSpec) -> Iterator[Endpoint]:
-        for pod in self._pods.values():
+        for pod in self._pods_of.get(ollamanode, {}).values():
             meta, status = pod["metadata"], pod.get("status") or {}
-            if meta["labels"].get(OLLAMANODE_LABEL) != ollamanode or not status.get("podIP"):
+            if not status.get("podIP"):
                 continue
             machine = pod["spec"].get("nodeName")
             yield Endpoint(

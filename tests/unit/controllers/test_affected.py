@@ -102,6 +102,61 @@ def test_whom_a_change_concerns(
     assert {str(key) for key in affected(obj, before, store)} == keys
 
 
+def aimed(kind: Kind, name: str, target: Any) -> Object:
+    field = "target" if kind == MODEL_DISTRIBUTION else "select"
+    return make(kind, name, "z", {field: target}, resourceVersion="1", generation=1)
+
+
+A, B = make(OLLAMA_NODE, "a", "z"), make(OLLAMA_NODE, "b", "z", labels={"tier": "gold"})
+OF_A, OF_GOLD, ROUTES_A = (
+    "ModelDistribution/z/of-a",
+    "ModelDistribution/z/of-gold",
+    "Router/z/routes-a",
+)
+SERVER_OF_A: dict[str, Any] = {"labels": {"ollamafleet.dev/ollamanode": "a"}}
+
+
+def relabelled(obj: Object, **labels: str) -> Object:
+    return {**obj, "metadata": {**obj["metadata"], "labels": labels}}
+
+
+@pytest.mark.parametrize(
+    ("obj", "before", "keys"),
+    [
+        (make(POD, "a-0", "z", **SERVER_OF_A), None, {"OllamaNode/z/a", OF_A}),
+        (make(POD, "a-0", "z", labels={"ollamafleet.dev/ollamanode": "gone"}), None, None),
+        (A, A, {"OllamaNode/z/a", OF_A, ROUTES_A}),
+        (B, B, {"OllamaNode/z/b", OF_GOLD}),
+        (relabelled(B, tier="iron"), B, {"OllamaNode/z/b", OF_GOLD}),
+        (B, relabelled(B, tier="iron"), {"OllamaNode/z/b", OF_GOLD}),
+        (relabelled(B, tier="gold", x="y"), B, {"OllamaNode/z/b", OF_GOLD}),
+        # what it is may be the same server as another's
+        (make(OLLAMA_NODE, "a", "z", generation=2), A, {"OllamaNode/z/a", OF_A, OF_GOLD, ROUTES_A}),
+        (aimed(MODEL_DISTRIBUTION, "of-a", {"ollamaNodes": ["a"]}), None, {OF_A, "OllamaNode/z/a"}),
+        (
+            make(MODEL_DISTRIBUTION, "of-a", "z", {"target": {"ollamaNodes": ["b"]}}, generation=2),
+            aimed(MODEL_DISTRIBUTION, "of-a", {"ollamaNodes": ["a"]}),
+            {OF_A, OF_GOLD, "OllamaNode/z/a", "OllamaNode/z/b"},
+        ),
+    ],
+)
+def test_a_change_concerns_those_who_mean_the_same_servers_and_no_others(
+    obj: Object, before: Object | None, keys: set[str] | None
+) -> None:
+    store = Store()
+    gold = {"selector": {"matchLabels": {"tier": "gold"}}}
+    for one in (
+        relabelled(A),
+        B,
+        aimed(MODEL_DISTRIBUTION, "of-a", {"ollamaNodes": ["a"]}),
+        aimed(MODEL_DISTRIBUTION, "of-gold", gold),
+        aimed(ROUTER, "routes-a", {"ollamaNodes": ["a"]}),
+    ):
+        store.put({**one, "metadata": {**one["metadata"], "resourceVersion": "1"}})
+    everyone = {OF_A, OF_GOLD, "OllamaNode/z/gone"}
+    assert {str(key) for key in affected(obj, before, store)} == (keys or everyone)
+
+
 def test_a_storage_class_concerns_whoever_keeps_models_on_claims(store: Store) -> None:
     for name, spec in {
         "volumes": {"replicas": 1},

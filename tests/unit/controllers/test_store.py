@@ -84,6 +84,62 @@ def test_list_by_namespace_labels_and_owner(store: Store) -> None:
     assert store.list(NODE) == []
 
 
+class Looked(dict[str, str]):
+    """Labels that count how often anybody looks at them."""
+
+    times = 0
+
+    def items(self) -> Any:
+        Looked.times += 1
+        return super().items()
+
+
+def test_few_are_found_among_many_by_our_labels_without_a_look_at_the_others(store: Store) -> None:
+    for number in range(1000):
+        labels = Looked({"ollamafleet.dev/ollamanode": f"n{number // 20}"})
+        store.put(pod(f"p{number:03}", number + 1, labels=labels))
+    Looked.times = 0
+    found = store.list(POD, "x", {"ollamafleet.dev/ollamanode": "n7"})
+    assert names(found) == [f"p{number}" for number in range(140, 160)]
+    assert Looked.times == 20
+    assert store.list(POD, "y", {"ollamafleet.dev/ollamanode": "n7"}) == []
+
+
+def test_what_is_relabelled_or_gone_is_found_by_its_old_label_no_more(store: Store) -> None:
+    label = "ollamafleet.dev/router"
+    store.put(pod("a", 1, labels={label: "r"}))
+    store.put(pod("b", 2, labels={label: "r"}))
+    store.put(pod("a", 3, labels={label: "s"}))
+    assert names(store.list(POD, "x", {label: "r"})) == ["b"]
+    assert names(store.list(POD, "x", {label: "s"})) == ["a"]
+    store.remove(pod("b", 4))
+    assert store.list(POD, "x", {label: "r"}) == []
+
+
+def test_a_revision_is_another_after_each_change_of_its_kind_and_namespace(store: Store) -> None:
+    def revisions() -> tuple[int, ...]:
+        return (
+            store.revision(POD, "x"),
+            store.revision(POD, "y"),
+            store.revision(POD),
+            store.revision(NODE),
+        )
+
+    before = revisions()
+    store.put(pod("a", 1))
+    assert [now != then for now, then in zip(revisions(), before, strict=True)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    before = revisions()
+    assert not store.put(pod("a", 1))
+    assert revisions() == before
+    store.remove(pod("a", 2))
+    assert revisions() != before
+
+
 def test_managed_fields_are_not_kept(store: Store) -> None:
     obj = pod("a", 1, managedFields=[{"manager": "someone"}])
     store.put(obj)

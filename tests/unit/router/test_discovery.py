@@ -353,3 +353,33 @@ async def test_the_other_pods_of_the_router_are_asked_for_their_counts() -> None
     await world.say("Replica", router_pod("chat-2", "127.9.9.2"), "DELETED")
     assert world.replicas == set()
     await world.close()
+
+
+async def test_one_pod_of_a_thousand_has_only_its_ollamanode_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    await world.say("Router", router())
+    for number in range(50):
+        await world.say("OllamaNode", ollamanode(f"n{number}"))
+        for server in range(20):
+            ip = f"127.9.{number}.{server}"
+            await world.say("Pod", pod(f"n{number}-{server}", f"n{number}", ip=ip))
+    await world.synced()
+    assert len(world.servers) == 1000
+    looked: list[str] = []
+    own = Discovery._own
+
+    def looking(self: Discovery, ollamanode: str, spec: Any) -> Any:
+        looked.append(ollamanode)
+        return own(self, ollamanode, spec)
+
+    monkeypatch.setattr(Discovery, "_own", looking)
+    await world.say("Pod", pod("n7-3", "n7", ready=False, ip="127.9.7.3"), "MODIFIED")
+    assert world.servers["n7-3"].held is State.STARTING
+    await world.say("Pod", pod("n8-3", "n8"), "DELETED")
+    assert "n8-3" not in world.servers
+    # a pod that changes hands leaves one OllamaNode and comes to the other
+    await world.say("Pod", pod("n9-3", "n10", ip="127.9.9.3"), "MODIFIED")
+    assert sorted(looked) == ["n10", "n7", "n8", "n9"]
+    await world.close()

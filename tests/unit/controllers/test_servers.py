@@ -1,0 +1,159 @@
+"""Servers are put together once, and again only where something about them is another."""
+
+import random
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ollama_fleet.controllers import servers as subject
+from ollama_fleet.controllers.context import Context
+from ollama_fleet.controllers.facts import RegistryFacts
+from ollama_fleet.controllers.loop import Loop
+from ollama_fleet.controllers.probes import Probes
+from ollama_fleet.controllers.servers import Servers
+from ollama_fleet.controllers.shapes import Shapes
+from ollama_fleet.controllers.store import Store
+from ollama_fleet.controllers.stores import Stores
+from ollama_fleet.kube import Kube, Object
+from ollama_fleet.plan.servers import Probe, Server, servers_of
+from tests.unit.controllers.conftest import FakeClock
+
+NODES, EACH = 50, 20
+
+
+class Telling:
+    """Probes that say what a test says."""
+
+    def __init__(self) -> None:
+        self.said: dict[str, dict[str, Probe]] = {}
+
+    def seen(self, group: str) -> dict[str, Probe]:
+        return self.said.get(group, {})
+
+
+class World:
+    """A fleet of a thousand servers, and how often an OllamaNode's were put together."""
+
+    def __init__(self, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = clock
+        self.store = Store()
+        self.probes = Telling()
+        self.made: list[str] = []
+        self._version = 0
+        kube = cast(Kube, None)
+        loop = cast(Loop, None)
+        context = Context(kube, self.store, loop, clock, random.random, metrics=CollectorRegistry())
+        facts = RegistryFacts(clock, 1.0)
+        probes = cast(Probes, self.probes)
+        self.stores = Stores(context, facts, cast(Shapes, type("None", (), {"known": {}})))
+        self.servers = Servers(context, probes, self.stores)
+        for number in range(NODES):
+            self.put("OllamaNode", f"n{number}", spec={"replicas": EACH})
+            for server in range(EACH):
+                self.pod(number, server)
+
+        def making(node: Object, *given: Any, **more: Any) -> list[Server]:
+            self.made.append(node["metadata"]["name"])
+            return servers_of(node, *given, **more)
+
+        monkeypatch.setattr(subject, "servers_of", making)
+
+    def put(self, kind: str, name: str, *, spec: Object, **meta: Any) -> None:
+        self._version += 1
+        group = "ollamafleet.dev/v1alpha1" if kind == "OllamaNode" else "v1"
+        place = {} if kind == "Node" else {"namespace": "llm"}
+        about = {"name": name, "uid": name, "resourceVersion": str(self._version), **place, **meta}
+        self.store.put({"apiVersion": group, "kind": kind, "metadata": about, "spec": spec})
+
+    def pod(self, number: int, server: int, machine: str = "m") -> None:
+        labels = {"ollamafleet.dev/ollamanode": f"n{number}"}
+        spec = {"nodeName": machine, "containers": []}
+        self.put("Pod", f"n{number}-{server}", spec=spec, labels=labels)
+
+    def all(self) -> list[Server]:
+        return self.servers.of("llm", lambda name, labels: True)
+
+    def anew(self) -> list[str]:
+        """Which OllamaNodes' were put together since the last time."""
+        made, self.made[:] = list(self.made), []
+        return made
+
+
+def _is(wanted: str, name: str, labels: Mapping[str, str]) -> bool:
+    return name == wanted
+
+
+@pytest.fixture
+def world(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(clock, monkeypatch)
+
+
+def test_many_who_plan_with_the_same_servers_have_them_put_together_once(world: World) -> None:
+    assert len(world.all()) == NODES * EACH
+    assert len(world.anew()) == NODES
+    for number in range(NODES):
+        assert len(world.servers.of("llm", partial(_is, f"n{number}"))) == EACH
+    assert len(world.all()) == NODES * EACH
+    assert world.anew() == []
+
+
+def test_who_means_one_ollamanode_has_no_other_put_together(world: World) -> None:
+    world.servers.of("llm", partial(_is, "n7"))
+    assert world.anew() == ["n7"]
+
+
+def test_a_change_of_one_pod_concerns_its_ollamanode_alone(world: World) -> None:
+    world.all()
+    world.anew()
+    world.pod(3, 4, "another")
+    assert {one.kubernetes_node for one in world.all() if one.name == "n3-4"} == {"another"}
+    assert world.anew() == ["n3"]
+
+
+def test_what_one_server_says_concerns_its_ollamanode_alone(world: World) -> None:
+    world.all()
+    world.anew()
+    world.probes.said["llm/n9"] = {"http://10.0.0.9:11434": Probe(version="1")}
+    world.all()
+    assert world.anew() == ["n9"]
+
+
+def test_a_machine_concerns_those_who_have_a_pod_there(world: World) -> None:
+    world.pod(5, 0, "other")
+    world.all()
+    world.anew()
+    world.put("Node", "other", spec={"unschedulable": True})
+    world.all()
+    assert world.anew() == ["n5"]
+
+
+def test_a_claim_concerns_the_namespace(world: World) -> None:
+    world.all()
+    world.anew()
+    world.put("PersistentVolumeClaim", "models-n0-0", spec={})
+    world.all()
+    assert len(world.anew()) == NODES
+
+
+async def test_silence_is_noticed_though_nothing_changes(world: World, clock: FakeClock) -> None:
+    world.all()
+    world.anew()
+    await clock.advance(subject.LASTING.total_seconds())
+    world.all()
+    assert len(world.anew()) == NODES
+
+
+def test_one_that_cannot_be_read_has_no_servers(world: World) -> None:
+    world.put("OllamaNode", "n1", spec={"replicas": "many"})
+    assert len(world.all()) == (NODES - 1) * EACH
+
+
+def test_one_that_is_made_again_is_not_the_one_before(world: World) -> None:
+    world.all()
+    world.anew()
+    world.servers.forget("llm", "n2")
+    world.all()
+    assert world.anew() == ["n2"]
