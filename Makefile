@@ -145,6 +145,10 @@ bench-router: compiled ## what the router costs beside nginx, HAProxy, vllm-rout
 bench-console: .venv.stamp ## the dashboard in a browser, with 10, 100 and 500 servers that change
 	@$(BIN)/python -m benchmarks.console
 
+.PHONY: bench-scale
+bench-scale: tools compiled ## what a fleet costs as it grows from 10 to 1,000 servers (half an hour)
+	@$(BIN)/python -m benchmarks.scale
+
 .PHONY: screenshots
 screenshots: tools ## the pictures of the dashboard in docs/images
 	@$(BIN)/pytest tests/pictures --into docs/images
