@@ -20,6 +20,8 @@ LONGEST_JITTER = 3.0
 """Seconds."""
 _HEARTBEAT = 10.0
 _QUIET = 30.0
+_JUMP = 2.0
+"""Seconds by which the time of day may stray before what waits for an hour is looked at again."""
 
 
 class Key(NamedTuple):
@@ -75,6 +77,7 @@ class Loop:
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._again: set[Key] = set()
         self._quiet_until = clock.monotonic()
+        self._ahead = self._now_ahead()
         self.last_beat = clock.monotonic()
         """When the loop last looked for work, by the clock's monotonic seconds."""
 
@@ -122,6 +125,7 @@ class Loop:
     def _start_due(self) -> float:
         """Start what is due; seconds until the next look."""
         now = self.last_beat = self._clock.monotonic()
+        self._heed_jumps()
         while self._heap and len(self._running) < self._at_once:
             due, _, key = self._heap[0]
             if self._due.get(key) != due:
@@ -133,6 +137,22 @@ class Loop:
             del self._due[key]
             self._running[key] = asyncio.create_task(self._run(key), name=str(key))
         return _HEARTBEAT
+
+    def _heed_jumps(self) -> None:
+        """Where the time of day was set, or the machine slept, whatever waits for an hour is due:
+        how far off that is was reckoned by the time of before."""
+        ahead = self._now_ahead()
+        if abs(ahead - self._ahead) <= _JUMP:
+            return
+        log.info("the time of day has jumped by %+.0f s", ahead - self._ahead)
+        self._ahead = ahead
+        self._again.update(self._running)
+        for key in list(self._due):
+            self._schedule(key, self._soon(key))
+
+    def _now_ahead(self) -> float:
+        """Seconds by which the time of day is ahead of the monotonic clock."""
+        return self._clock.now().timestamp() - self._clock.monotonic()
 
     async def _run(self, key: Key) -> None:
         began = self._clock.monotonic()

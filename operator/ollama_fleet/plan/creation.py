@@ -8,7 +8,7 @@ from typing import Any
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.rollout import seen
-from ollama_fleet.plan.times import parsed
+from ollama_fleet.plan.times import elapsed, parsed
 from ollama_fleet.plan.troubles import Trouble
 
 RETRIED = timedelta(minutes=20)
@@ -41,7 +41,7 @@ def mended(conditions: Iterable[Mapping[str, Any]], now: datetime) -> datetime |
     """When the resource ceased to be Stalled, if that was just now."""
     stalled = next((one for one in conditions if one["type"] == "Stalled"), None)
     since = parsed(stalled["lastTransitionTime"]) if stalled else None
-    recent = since is not None and now - since <= MENDED
+    recent = since is not None and elapsed(since, now) <= MENDED
     return since if stalled and stalled["status"] == "False" and recent else None
 
 

@@ -14,7 +14,7 @@ from ollama_fleet.api.servers import MODELDISTRIBUTION_LABEL, labels
 from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.tasks import Task
-from ollama_fleet.plan.times import parsed, rfc3339
+from ollama_fleet.plan.times import elapsed, parsed, rfc3339
 
 KEY = "manifest.json"
 PART_BYTES = 800_000
@@ -80,7 +80,7 @@ def manifest(
 
 def _recent(entry: Mapping[str, Any], now: datetime) -> bool:
     time = parsed(entry.get("time"))
-    return time is not None and now - time < PAUSE
+    return time is not None and elapsed(time, now) < PAUSE
 
 
 def _absent(entry: Entry, now: datetime) -> Entry | None:

@@ -57,6 +57,9 @@ def due(spec: ModelDistributionSpec, status: Mapping[str, Any], now: datetime) -
     last = parsed(status.get("lastSync"))
     if spec.rollout.schedule is None or last is None:
         return None
+    if last > now:
+        # by a clock that has been set back since
+        return now
     try:
         time = next_time(spec.rollout.schedule, zone_of(spec.rollout), last)
     except (InvalidSchedule, UnknownTimeZone):

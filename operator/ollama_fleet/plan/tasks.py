@@ -287,7 +287,7 @@ def _not_installed(
             )
         again = failure.attempts + failure.losses
         due = next_try(spec.rollout.retry, task.id, failure.at, again)
-        if again and now < due and not timetable.shut:
+        if again and failure.at <= now < due and not timetable.shut:
             which = f"Attempt {failure.attempts + 1} of {attempts}"
             return replace(
                 task,

@@ -1,6 +1,6 @@
 """Times as the resources write them."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
 def rfc3339(moment: datetime) -> str:
@@ -17,6 +17,12 @@ def parsed(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def elapsed(since: datetime, now: datetime) -> timedelta:
+    """How long ago that was. What is yet to come was written by a clock that has been set back
+    since: it counts as long past, so that nothing waits until the clock is there again."""
+    return now - since if since <= now else timedelta.max
 
 
 def span(seconds: float) -> str:

@@ -13,7 +13,7 @@ from ollama_fleet.api.conditions import Reason
 from ollama_fleet.plan.conditions import Verdict
 from ollama_fleet.plan.result import Note
 from ollama_fleet.plan.servers import Server
-from ollama_fleet.plan.times import parsed, rfc3339
+from ollama_fleet.plan.times import elapsed, parsed, rfc3339
 from ollama_fleet.plan.troubles import Trouble
 
 PAUSE, LONGEST = timedelta(minutes=5), timedelta(hours=1)
@@ -36,7 +36,7 @@ class Restarts:
     def of(cls, told: Mapping[str, Any], now: datetime) -> "Restarts":
         """From a server's last status."""
         last = parsed(told.get("wedgedRestartedAt"))
-        if last is None or now - last >= FORGIVEN:
+        if last is None or elapsed(last, now) >= FORGIVEN:
             return cls()
         return cls(int(told.get("wedgedRestarts") or 0), last)
 
@@ -119,7 +119,7 @@ class Wedges:
                 "that the operator cannot."
             )
         found = self.restarts[server.name]
-        going = found.last is not None and self.now - found.last < _UNDER_WAY
+        going = found.last is not None and elapsed(found.last, self.now) < _UNDER_WAY
         if server.pod is not None and server.pod["metadata"].get("deletionTimestamp"):
             going = True
         if going or not self._waits(server.name):

@@ -15,10 +15,12 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.time = 0.0
+        self.set_forward = 0.0
+        """Seconds by which somebody has set the time of day."""
         self._timers: list[tuple[float, asyncio.Future[None]]] = []
 
     def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.time)
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.time + self.set_forward)
 
     def monotonic(self) -> float:
         return self.time

@@ -132,6 +132,37 @@ async def test_a_requeue_comes_when_asked_or_a_little_later(
     assert recorder.times == [0.0, second]
 
 
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+async def test_a_requeue_comes_at_once_where_the_time_of_day_jumps(
+    recorder: Recorder, seconds: float
+) -> None:
+    recorder.result = Result(requeue_after=86400)
+    async with running(recorder) as loop:
+        loop.mark(A)
+        await recorder.clock.advance(5)
+        recorder.clock.set_forward = seconds
+        await recorder.clock.advance(60)
+    assert recorder.times == [0.0, 10.0]
+
+
+async def test_a_run_in_which_the_time_of_day_jumps_is_done_again(recorder: Recorder) -> None:
+    done = asyncio.Event()
+
+    async def slow(key: Key) -> Result:
+        await done.wait()
+        return Result(requeue_after=86400)
+
+    recorder.answer = slow
+    async with running(recorder) as loop:
+        loop.mark(A)
+        await recorder.clock.advance(5)
+        recorder.clock.set_forward = 3600.0
+        await recorder.clock.advance(60)
+        done.set()
+        await recorder.clock.advance(1)
+    assert len(recorder.runs) == 2
+
+
 async def test_a_mark_comes_before_a_requeue_and_replaces_it(recorder: Recorder) -> None:
     recorder.result = Result(requeue_after=60)
     async with running(recorder) as loop:

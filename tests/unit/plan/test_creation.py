@@ -162,6 +162,8 @@ def test_what_came_last_counts(events: list[Object], pods: list[Object]) -> None
         ("False", 5, 3, True),
         ("False", 100, 500, True),
         ("True", 3, 5, True),
+        # the clock was set back since
+        ("False", -3600, 5, True),
     ],
 )
 def test_what_was_refused_before_the_spec_was_mended_is_told_no_more(

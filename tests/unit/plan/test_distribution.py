@@ -149,6 +149,18 @@ def test_tiers_wait_where_memory_is_unknown() -> None:
             "Waiting",
             "ParallelLimit",
         ),
+        # the clock was set back since
+        (
+            WANT,
+            server(),
+            {
+                "failures": {
+                    TASK: Failure(NOW + timedelta(hours=1), 1, Reason.PULL_FAILED, "reset.")
+                }
+            },
+            "Waiting",
+            "ParallelLimit",
+        ),
         (
             WANT,
             server(),

@@ -127,6 +127,8 @@ def test_while_models_arrive_it_is_not_written_for_each() -> None:
     assert manifest(MD, [more], tasks, first, NOW + timedelta(seconds=29)) == ()
     assert manifest(MD, [more], tasks, first, NOW + timedelta(seconds=30))
     assert manifest(MD, [more], tasks[:2], first, NOW + timedelta(seconds=1))
+    # the clock was set back since
+    assert manifest(MD, [more], tasks, first, NOW - timedelta(hours=1))
 
 
 def test_what_somebody_broke_is_written_again() -> None:

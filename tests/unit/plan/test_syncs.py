@@ -136,6 +136,8 @@ def test_the_schedule_counts_from_when_it_is_first_seen() -> None:
         # away for days: once
         ("2026-03-01T12:00:00Z", "2026-03-05T12:00:00+00:00", "2026-03-02T03:00:00+00:00"),
         ("2026-03-05T12:00:00Z", "2026-03-05T12:00:00+00:00", None),
+        # the clock was set back since
+        ("2026-03-05T12:00:00Z", "2026-03-05T11:00:00+00:00", "2026-03-05T11:00:00+00:00"),
     ],
 )
 def test_when_a_comparison_is_due(last: str | None, now: str, time: str | None) -> None:

@@ -110,6 +110,8 @@ def test_nobody_goes_while_another_is_away() -> None:
         (restarted(99, LONGEST - timedelta(seconds=1)), [], 99),
         (restarted(99, LONGEST), ["a-1"], 100),
         (restarted(99, FORGIVEN), ["a-1"], 1),
+        # the clock was set back since
+        (restarted(1, -FORGIVEN), ["a-1"], 1),
     ],
 )
 def test_one_that_is_wedged_again_waits_longer_each_time(
