@@ -162,7 +162,8 @@ def _verdict(
             Reason.CORDONED, "cordoned: no new requests or pulls. Set spec.cordoned to false."
         )
     if spec.external is None and not seen(observed.workload):
-        return Verdict.underway(summary)
+        # of a DaemonSet nobody has counted yet
+        return Verdict.underway(f"{ready} of {max(count, len(servers))} servers ready")
     if count == 0 and spec.per_node is not None:
         return Verdict.stuck(
             Reason.NO_SERVERS,

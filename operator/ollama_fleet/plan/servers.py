@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from ollama_fleet.api.access import CA_KEY
+from ollama_fleet.api.access import CA_KEY, SecretRefs
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec
 from ollama_fleet.api.ollamanodestatus import ServerState
@@ -16,6 +16,7 @@ from ollama_fleet.plan.memory import Memory, server_memory
 from ollama_fleet.plan.preflight import unmet
 from ollama_fleet.plan.result import Object
 from ollama_fleet.plan.sizing import Load, Shape
+from ollama_fleet.plan.times import elapsed
 from ollama_fleet.plan.troubles import Trouble, made_for, pod_trouble, scheduling_trouble
 
 OFFLINE_AFTER = timedelta(seconds=60)
@@ -52,7 +53,7 @@ class Probe:
 
     def silent(self, now: datetime) -> bool:
         """Whether its last word is too long ago, or there was none."""
-        return self.last_seen is None or now - self.last_seen >= self.offline_after
+        return self.last_seen is None or elapsed(self.last_seen, now) >= self.offline_after
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def _external(
         state = "Offline"
         trouble = Trouble(
             Reason.UNREACHABLE,
-            f"{probe.error.rstrip('.')}. {_remedy(probe)}",
+            f"{probe.error.rstrip('.')}. {_remedy(probe, spec.external.secrets)}",
         )
     return Server(
         name=server_name(name, None, None, per_node=False),
@@ -203,13 +204,19 @@ def _external(
     )
 
 
-def _remedy(probe: Probe) -> str:
+def _remedy(probe: Probe, named: SecretRefs) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in (probe.error or ""):
+        if named.ca:
+            return (
+                f"Put the authority that signs its certificate into Secret {named.ca}, as {CA_KEY}."
+            )
         return (
             f"Put the authority that signs its certificate into a Secret, as {CA_KEY}, and name it "
             "in spec.external.caSecretRef."
         )
     if probe.denied:
+        if named.headers:
+            return f"Correct the headers in Secret {named.headers}, such as Authorization."
         return (
             "Put the headers it asks for into a Secret, such as Authorization, and name it in "
             "spec.external.headersSecretRef."

@@ -444,6 +444,8 @@ def test_a_trouble_that_is_mended_clears_itself() -> None:
         (Probe(error="http://x refuses"), "Offline", True),
         (replace(probe(), error="slow", last_seen=NOW - timedelta(seconds=59)), "Ready", False),
         (replace(probe(), error="slow", last_seen=NOW - timedelta(seconds=61)), "Offline", True),
+        # the clock was set back since
+        (replace(probe(), error="slow", last_seen=NOW + timedelta(hours=1)), "Offline", True),
         (Probe(), "Starting", False),
     ],
 )
@@ -464,8 +466,12 @@ MISSING = Trouble(Reason.SECRET_MISSING, "Secret box does not exist. Make it: â€
     ("seen", "reason", "words"),
     [
         (replace(probe(), error=MISSING.message, secret=MISSING), "SecretMissing", "Make it"),
-        (replace(probe(), error="HTTP 401: who", denied=True), "Unreachable", "headersSecretRef"),
-        (Probe(error="[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"), "Unreachable", "caSecretRef"),
+        (replace(probe(), error="HTTP 401: who", denied=True), "Unreachable", "in Secret box,"),
+        (
+            Probe(error="[SSL: CERTIFICATE_VERIFY_FAILED] self-signed"),
+            "Unreachable",
+            "into Secret ca, as",
+        ),
         (Probe(error="https://box:1 cannot be reached"), "Unreachable", "OLLAMA_HOST=0.0.0.0"),
     ],
 )
@@ -487,6 +493,29 @@ def test_what_keeps_an_external_server_from_being_asked(
     mended = Observed(None, (), {}, {url: probe()})
     good = plan_ollamanode({**node, "status": plan.status}, mended, NOW)
     assert conditions(good.status)["Stalled"][0] == "False"
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (Probe(error="HTTP 401: who", denied=True), "name it in spec.external.headersSecretRef"),
+        (Probe(error="CERTIFICATE_VERIFY_FAILED"), "name it in spec.external.caSecretRef"),
+    ],
+)
+def test_a_secret_that_is_not_named_is_to_be_named(seen: Probe, words: str) -> None:
+    url = "https://box:1"
+    node = resource("OllamaNode", "box", {"external": {"url": url}})
+    plan = plan_ollamanode(node, Observed(None, (), {}, {url: seen}), NOW)
+    assert words in plan.status["conditions"][0]["message"]
+
+
+def test_servers_of_a_daemon_set_that_nobody_has_counted_are_counted() -> None:
+    made = pod("every-1")
+    made["metadata"]["labels"] = {}
+    daemon = {"kind": "DaemonSet", "metadata": {"generation": 1}, "spec": {}, "status": {}}
+    node = resource("OllamaNode", "every", {"perNode": {}})
+    plan = plan_ollamanode(node, observe(daemon, made), NOW)
+    assert "of 0" not in plan.status["conditions"][0]["message"]
 
 
 def test_a_cordoned_server_drains_and_is_not_ready() -> None:
