@@ -275,12 +275,16 @@ def _selection(router_spec: Mapping[str, Any]) -> Callable[[str, Mapping[str, st
 
 
 def _held(pod: Object, spec: OllamaNodeSpec) -> State | None:
-    """The state Kubernetes imposes on a server, whatever the server itself says."""
+    """The state Kubernetes imposes on a server, whatever the server itself says.
+
+    Pods of a machine whose kubelet is not heard are called not Ready, all at once, though they may
+    serve: what the kubelet said last of their containers stands, and probes tell the rest.
+    """
     meta = pod["metadata"]
     if meta.get("deletionTimestamp") or DRAINING_LABEL in meta["labels"] or spec.cordoned:
         return State.DRAINING
-    ready = any(
-        one["type"] == "Ready" and one["status"] == "True"
-        for one in (pod.get("status") or {}).get("conditions") or ()
-    )
-    return None if ready else State.STARTING
+    said = {
+        one["type"]: one["status"] for one in (pod.get("status") or {}).get("conditions") or ()
+    }
+    ready = said.get("ContainersReady", said.get("Ready"))
+    return None if ready == "True" else State.STARTING

@@ -95,14 +95,25 @@ def ollamanode(name: str, labels: dict[str, str] | None = None, **spec: Any) -> 
     return {"metadata": {"name": name, "labels": labels or {}}, "spec": spec or {"replicas": 1}}
 
 
-def pod(name: str, of: str, *, ready: bool = True, ip: str = "127.9.9.9", **meta: Any) -> Object:
+def pod(
+    name: str,
+    of: str,
+    *,
+    ready: bool = True,
+    containers: bool | None = None,
+    ip: str = "127.9.9.9",
+    **meta: Any,
+) -> Object:
     labels = {"ollamafleet.dev/ollamanode": of, **meta.pop("labels", {})}
+    said = (
+        {"Ready": ready} if containers is None else {"Ready": ready, "ContainersReady": containers}
+    )
     return {
         "metadata": {"name": name, "labels": labels, **meta},
         "spec": {"nodeName": "gpu-24g"},
         "status": {
             "podIP": ip,
-            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+            "conditions": [{"type": kind, "status": str(one)} for kind, one in said.items()],
         },
     }
 
@@ -135,6 +146,9 @@ async def test_what_kubernetes_says_of_a_server() -> None:
     await world.synced()
     for changed, held in (
         (pod("a-0", "a", ready=False), State.STARTING),
+        (pod("a-0", "a", ready=False, containers=False), State.STARTING),
+        # its kubelet is not heard
+        (pod("a-0", "a", ready=False, containers=True), None),
         (pod("a-0", "a"), None),
         (pod("a-0", "a", labels={"ollamafleet.dev/draining": "true"}), State.DRAINING),
         (pod("a-0", "a", deletionTimestamp="2026-03-01T00:00:00Z"), State.DRAINING),
