@@ -13,9 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Self
 
 import httpx
 
@@ -175,6 +175,11 @@ class Cluster:
             raise ClusterError(f"there is no machine {name}; there are: {known}")
         (self.directory / "machines" / f"{name}.json").unlink()
         self._until(f"{name} has not gone", lambda: self._node(name) is None)
+
+    def turn(self, name: str, kubelet: Literal["on", "silent", "off"]) -> None:
+        """Have a machine's kubelet fall silent while its pods run on, or cut its power, or have
+        it back; Kubernetes finds out by itself."""
+        replace(self.machines()[name], kubelet=kubelet).save(self.directory / "machines")
 
     def kill_pod_process(self, namespace: str, pod: str) -> None:
         """Send SIGKILL to all processes of a pod's containers; its restart policy takes over."""

@@ -77,6 +77,8 @@ class Agent:
             for name, machine in wanted.items():
                 if name not in self._machines:
                     self._join(machine)
+                elif machine.kubelet != self._machines[name][0].kubelet:
+                    await self._turn(machine)
             await asyncio.sleep(_MACHINES_EVERY)
 
     def _join(self, machine: Machine) -> None:
@@ -86,10 +88,33 @@ class Agent:
         # Addresses are used in turn, so that one is not given again at once.
         turns = itertools.cycle(f"{block}.{number}.{pod}" for pod in range(2, _POD_NUMBERS))
         self._addresses[machine.name] = turns
+        self._hear_of(machine)
+
+    def _hear_of(self, machine: Machine) -> None:
         keeping = spawn(nodes.keep(self._api, machine, self._site.address, _KUBELET_PORT))
         self._machines[machine.name] = (machine, keeping)
         for pod in list(self._seen.values()):
             self._take(pod)
+
+    async def _turn(self, machine: Machine) -> None:
+        """A machine's kubelet falls silent, or its power is cut, or it is back."""
+        _, keeping = self._machines[machine.name]
+        keeping.cancel()
+        self._machines[machine.name] = (machine, keeping)
+        here = [pod for pod in self._pods.values() if pod.machine.name == machine.name]
+        for pod in here:
+            pod.hear(machine.kubelet == "on")
+        # whoever was deleted meanwhile ends as the kubelet is back
+        ended = [pod for pod in here if machine.kubelet == "off" or pod.uid not in self._seen]
+        if machine.kubelet != "silent":
+            await asyncio.gather(*(pod.kill() for pod in ended))
+            for pod in ended:
+                del self._pods[pod.uid]
+        if machine.kubelet == "on":
+            self._hear_of(machine)
+
+    def _hears(self, name: str) -> bool:
+        return name in self._machines and self._machines[name][0].kubelet == "on"
 
     async def _leave(self, name: str) -> None:
         """A machine is gone: so are its processes at once, and its node and pods in the API."""
@@ -109,8 +134,10 @@ class Agent:
             uid = str(event.object["metadata"]["uid"])
             if event.kind == "DELETED":
                 self._seen.pop(uid, None)
-                if pod := self._pods.pop(uid, None):
+                pod = self._pods.get(uid)
+                if pod and self._hears(pod.machine.name):
                     # Normally it has ended by now; a pod deleted by force has not.
+                    del self._pods[uid]
                     await pod.kill()
             else:
                 self._seen[uid] = event.object
@@ -119,11 +146,11 @@ class Agent:
     def _take(self, latest: Object) -> None:
         """Start a pod bound to one of our machines, or tell a running one what is new."""
         uid = str(latest["metadata"]["uid"])
+        machine = latest["spec"].get("nodeName")
+        if not self._hears(machine):
+            return
         if pod := self._pods.get(uid):
             pod.update(latest)
-            return
-        machine = latest["spec"].get("nodeName")
-        if machine not in self._machines:
             return
         if (latest.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
             return

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dev.machines.quantity import in_bytes
 
@@ -25,7 +25,8 @@ class Machine:
 
     `resources` is what else it has to give, such as `nvidia.com/mig-1g.10gb`; with
     `nvidia.com/gpu: 0` its GPUs are to be had in no other way. `labels` come on top of those that
-    discovery sets.
+    discovery sets. One whose `kubelet` is "silent" runs its pods on, but is not heard of; one
+    that is "off" has lost its power, and its node and pods are still in the API.
 
     Raises ValueError with what is wrong and what to write instead.
     """
@@ -38,6 +39,7 @@ class Machine:
     cpus: int = 32
     memory: int = 256 * _GIB
     resources: Mapping[str, str] = field(default_factory=dict)
+    kubelet: Literal["on", "silent", "off"] = "on"
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

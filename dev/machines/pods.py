@@ -58,6 +58,7 @@ class Pod:
     _ending: asyncio.Task[None] | None = None
     _grace: float = float("inf")
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _heard: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         meta, spec = self.object["metadata"], self.object["spec"]
@@ -81,6 +82,11 @@ class Pod:
         self.object["status"] |= {"podIP": self.address, "hostIP": self.site.address}
         self._tasks = [spawn(self._run()), spawn(self._report())]
         self._dirty.set()
+        self._heard.set()
+
+    def hear(self, heard: bool) -> None:
+        """Whether its machine's kubelet tells what becomes of it."""
+        (self._heard.set if heard else self._heard.clear)()
 
     def update(self, latest: Object) -> None:
         """Take note of a change in the API; a deletion starts the pod's end."""
@@ -282,6 +288,7 @@ class Pod:
         """Tell the API whenever the status differs from what it was told last."""
         while True:
             await self._dirty.wait()
+            await self._heard.wait()
             self._dirty.clear()
             status = self._status()
             if _lasting(status) == _lasting(self._sent) and not self._contradicted(status):

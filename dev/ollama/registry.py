@@ -41,8 +41,8 @@ _FORMS: dict[str, Form] = {
 @dataclass(slots=True)
 class Fault:
     """A fault of the next `count` downloads of bytes that begin with `digest`, after `after`
-    bytes: `stall` stands still, `reset` drops the connection, `wrong_bytes` sends others,
-    `error` answers 500 at once, `busy` 429 with a second of Retry-After. Or of the next `count`
+    bytes: `stall` stands still, `reset` drops the connection, `truncate` ends it in due form,
+    `wrong_bytes` sends others, `error` answers 500 at once, `busy` 429 with a second of Retry-After. Or of the next `count`
     manifests: `unauthorized` answers 401, `too_many_requests` 429 with `after` as the seconds to
     wait."""
 
@@ -52,7 +52,7 @@ class Fault:
     count: int = 1
 
 
-_DOWNLOAD = ("stall", "reset", "wrong_bytes", "error", "busy")
+_DOWNLOAD = ("stall", "reset", "truncate", "wrong_bytes", "error", "busy")
 _REFUSALS = {"unauthorized": 401, "too_many_requests": 429}
 
 
@@ -278,6 +278,9 @@ class Registry:
                 if fault.kind == "reset":
                     await writer.drain()
                     writer.transport.abort()
+                    raise ConnectionResetError
+                if fault.kind == "truncate":
+                    await writer.drain()
                     raise ConnectionResetError
             stop = min(position + _CHUNK, limit if position < limit else end)
             chunk = blob.content[position:stop].ljust(stop - position, b"\0")

@@ -177,7 +177,9 @@ class PullApi:
             assert part is not None
             try:
                 with Path(f"{blob}-partial").open("r+b") as file:
-                    await self._receive_real(http, url, file.fileno(), part, real, download)
+                    await self._receive_real(
+                        http, url, file.fileno(), part, real, download, fault
+                    )
                 await self._receive_synthetic(part, download, fault)
             finally:
                 part.save()
@@ -209,13 +211,14 @@ class PullApi:
         part: _Part,
         real: int,
         download: _Download,
+        fault: Fault | None,
     ) -> None:
         """Fetch the real bytes that are missing, again after an error as often as Ollama."""
         for attempt in range(_TRIES):
             if part.completed >= real:
                 return
             try:
-                await self._receive_range(http, url, file, part, real, download)
+                await self._receive_range(http, url, file, part, real, download, fault)
             except httpx.HTTPError as error:
                 if attempt == _TRIES - 1:
                     raise PullError(f"max retries exceeded: {error}") from error
@@ -229,7 +232,9 @@ class PullApi:
         part: _Part,
         real: int,
         download: _Download,
+        fault: Fault | None,
     ) -> None:
+        limit = int(part.size * fault.fraction) if fault else part.size
         location = await _direct_url(http, url)
         headers = {"Range": f"bytes={part.completed}-{real - 1}"}
         saved = time.monotonic()
@@ -238,6 +243,8 @@ class PullApi:
             async for chunk in response.aiter_raw():
                 os.pwrite(file, chunk, part.completed)
                 self._advance(part, download, len(chunk))
+                if fault is not None and part.completed >= limit:
+                    await self._strike(fault, part)
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     part.save()
                     saved = time.monotonic()
