@@ -72,6 +72,7 @@ test-component: tools compiled ## one program at a time, against real peers; the
 .PHONY: test-siege
 test-siege: test-component ## a little of all that is done to a fleet under fire
 	@$(BIN)/pytest tests/walk/test_sample.py
+	@$(BIN)/pytest tests/world/test_sample.py
 
 .PHONY: test-cluster
 test-cluster: tools compiled ## the whole, on a real Kubernetes
@@ -88,6 +89,11 @@ FIELDS ?=
 .PHONY: test-walk
 test-walk: tools compiled ## every field of the three kinds changed, and changed back (FIELDS='Router.*health')
 	@$(BIN)/python -m tests.walk '$(FIELDS)'
+
+FAULT ?=
+.PHONY: test-world
+test-world: tools compiled ## machines, Kubernetes, clocks, keys fail around a living fleet (FAULT=pattern)
+	@$(BIN)/python -m tests.world $(if $(FAULT),--only "$(FAULT)")
 
 .PHONY: test-docs
 test-docs: tools ## every command of the README and docs, on a real Kubernetes

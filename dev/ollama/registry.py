@@ -42,9 +42,9 @@ _FORMS: dict[str, Form] = {
 class Fault:
     """A fault of the next `count` downloads of bytes that begin with `digest`, after `after`
     bytes: `stall` stands still, `reset` drops the connection, `truncate` ends it in due form,
-    `wrong_bytes` sends others, `error` answers 500 at once, `busy` 429 with a second of Retry-After. Or of the next `count`
-    manifests: `unauthorized` answers 401, `too_many_requests` 429 with `after` as the seconds to
-    wait."""
+    `wrong_bytes` sends others, `error` answers 500 at once, `busy` 429 with a second of
+    Retry-After. Or of the next `count` manifests: `unauthorized` answers 401, `too_many_requests`
+    429 with `after` as the seconds to wait."""
 
     kind: str
     digest: str = ""

@@ -1,0 +1,1 @@
+"""A living fleet while the world around its operator fails: machines, Kubernetes, clocks, keys."""
