@@ -177,9 +177,7 @@ class PullApi:
             assert part is not None
             try:
                 with Path(f"{blob}-partial").open("r+b") as file:
-                    await self._receive_real(
-                        http, url, file.fileno(), part, real, download, fault
-                    )
+                    await self._receive_real(http, url, file.fileno(), part, real, download, fault)
                 await self._receive_synthetic(part, download, fault)
             finally:
                 part.save()

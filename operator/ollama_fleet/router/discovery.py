@@ -283,8 +283,6 @@ def _held(pod: Object, spec: OllamaNodeSpec) -> State | None:
     meta = pod["metadata"]
     if meta.get("deletionTimestamp") or DRAINING_LABEL in meta["labels"] or spec.cordoned:
         return State.DRAINING
-    said = {
-        one["type"]: one["status"] for one in (pod.get("status") or {}).get("conditions") or ()
-    }
+    said = {one["type"]: one["status"] for one in (pod.get("status") or {}).get("conditions") or ()}
     ready = said.get("ContainersReady", said.get("Ready"))
     return None if ready == "True" else State.STARTING
