@@ -2,6 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
+_APART = timedelta(seconds=30)
+"""By how much clocks of one cluster may differ, without anybody having set one."""
+
 
 def rfc3339(moment: datetime) -> str:
     """RFC 3339 in UTC, to the second."""
@@ -20,9 +23,15 @@ def parsed(text: str | None) -> datetime | None:
 
 
 def elapsed(since: datetime, now: datetime) -> timedelta:
-    """How long ago that was. What is yet to come was written by a clock that has been set back
-    since: it counts as long past, so that nothing waits until the clock is there again."""
-    return now - since if since <= now else timedelta.max
+    """How long ago that was.
+
+    What is yet to come was written by another clock. One that is a little ahead, as that of the
+    machine of another operator, says just now. One that has been set back since says nothing: it
+    counts as long past, so that nothing waits until the clock is there again.
+    """
+    if since <= now:
+        return now - since
+    return timedelta(0) if since - now <= _APART else timedelta.max
 
 
 def span(seconds: float) -> str:
