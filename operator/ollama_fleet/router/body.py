@@ -15,6 +15,12 @@ _USUAL: Final = _KEYS | {
     "stream_options", "system", "temperature", "think", "tool_choice", "tools", "top_p",
 }  # fmt: skip
 """Keys that need no second look."""
+_LONGEST_NAME: Final = 1024
+"""Characters of a model's name; Ollama's own longest is 600. Names are remembered."""
+_LARGE: Final = 1 << 20
+_MOST_VALUES: Final = 1_000_000
+"""Values in a large body. Each takes some 100 bytes once read, however short it is written."""
+_TOO_DEEP: Final = "the JSON is nested too deeply"
 _KEY = "looking for beginning of object key string"
 _GO_PHRASES = {
     "Expecting value": "looking for beginning of value",
@@ -44,6 +50,8 @@ def read_body(body: bytes, *, may_use_name: bool = False) -> Body:
     that has a key that counts here twice, or in another spelling, is refused.
     Raises `Refusal` (400).
     """
+    if len(body) > _LARGE and _values_at_most(body) > _MOST_VALUES:
+        raise _refused(f"the JSON holds more than {_MOST_VALUES} values")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -63,6 +71,8 @@ def read_body(body: bytes, *, may_use_name: bool = False) -> Body:
     if type(name) is not str:
         kind = _GO_KINDS.get(type(name), "value")
         raise _refused(f"json: cannot unmarshal {kind} into the field model of type string")
+    if len(name) > _LONGEST_NAME:
+        raise _refused("invalid model name")
     return Body(name, value)
 
 
@@ -71,7 +81,12 @@ def write_body(fields: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(fields)
     except orjson.JSONEncodeError:  # it is read to a greater depth than written
-        raise _refused("the JSON is nested too deeply") from None
+        raise _refused(_TOO_DEEP) from None
+
+
+def _values_at_most(body: bytes) -> int:
+    """Every value but the first follows one of these."""
+    return body.count(b",") + body.count(b"[") + body.count(b":")
 
 
 def _refuse_spellings(fields: dict[str, Any]) -> None:
@@ -100,7 +115,11 @@ def _refuse_repeats(body: bytes) -> None:
         # Objects close from the inside out: the last one kept is the body itself.
         outermost[:] = pairs
 
-    json.loads(body, object_pairs_hook=keep)
+    try:
+        # a number's digits mean nothing here, and thousands of them would be refused
+        json.loads(body, object_pairs_hook=keep, parse_int=str)
+    except RecursionError:
+        raise _refused(_TOO_DEEP) from None
     keys = [key for key, _ in outermost]
     for key in sorted(_KEYS):
         if keys.count(key) > 1:
@@ -115,11 +134,11 @@ def _malformed(body: bytes) -> str:
         return "send JSON as UTF-8 without a byte order mark"
     try:
         text = body.decode()
-        json.loads(text)
+        json.loads(text, parse_int=str)
     except UnicodeDecodeError:
         return "send JSON as UTF-8"
     except RecursionError:
-        return "the JSON is nested too deeply"
+        return _TOO_DEEP
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
             return "send one JSON value: there is more after the first"

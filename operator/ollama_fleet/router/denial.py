@@ -1,4 +1,7 @@
-"""A server that refuses the router itself: nothing its clients could have caused or can mend."""
+"""A server that refuses the router itself: nothing its clients could have caused or can mend.
+
+One that sends its callers elsewhere does too: their programs would follow, with their keys.
+"""
 
 from ollama_fleet.router.errors import Refusal
 from ollama_fleet.router.framing import Request
@@ -14,13 +17,15 @@ def denies(status: int, request: Request, endpoint: Endpoint) -> bool:
     one with 403.
     """
     if status not in _STATUSES:
-        return False
+        return 300 <= status < 400
     foreign = status == 403 and not endpoint.headers
     return not (foreign and any(name == b"origin" for name, _ in request.fields))
 
 
 def told_to_operators(name: str, status: int, endpoint: Endpoint) -> str:
     """For the log: what to mend. Values of headers are never shown."""
+    if status < 400:
+        return f"{name} points elsewhere with {status}: set its url to where it answers itself."
     if endpoint.secret:
         remedy = f"Correct the headers in Secret {endpoint.secret}"
     elif endpoint.headers:
@@ -30,7 +35,10 @@ def told_to_operators(name: str, status: int, endpoint: Endpoint) -> str:
     return f"{name} refuses the router with {status}: no client can mend that. {remedy}."
 
 
-def told_to_clients(model: str) -> Refusal:
+def told_to_clients(model: str, status: int) -> Refusal:
     """Not 401: the client's own key is not what is wrong."""
+    if status < 400:
+        sentence = f"the server with '{model}' points elsewhere; tell whoever runs it"
+        return Refusal(502, sentence, reason="Denied")
     sentence = f"the server with '{model}' refuses the router's credentials; tell whoever runs it"
     return Refusal(502, sentence, reason="Denied")

@@ -14,7 +14,7 @@ from ollama_fleet.router.errors import Refusal
 from ollama_fleet.router.estimates import load_seconds_of
 from ollama_fleet.router.fields import Field
 from ollama_fleet.router.forward import response_head
-from ollama_fleet.router.framing import Response
+from ollama_fleet.router.framing import BODILESS, Response
 from ollama_fleet.router.front import Front
 from ollama_fleet.router.pool import Pool
 from ollama_fleet.router.relay import Relay
@@ -284,7 +284,7 @@ class Exchange:
         server = self._server
         assert server is not None
         load = server.load
-        if status < 400 or (
+        if status < 300 or (
             status < 500 and not denies(status, self._call.request, server.endpoint)
         ):
             load.succeeded(self._call.model)
@@ -306,8 +306,10 @@ class Exchange:
         self._upstream = None
         self._release()
         # The server's connection is dealt with first, then the request goes on.
-        after = self._denied if decision is None else self._go_on
-        self._relay.loop.call_soon(after, self._mark())
+        if decision is None:
+            self._relay.loop.call_soon(self._denied, self._mark(), status)
+        else:
+            self._relay.loop.call_soon(self._go_on, self._mark())
         return False
 
     def _retry_busy(self) -> Decision | None:
@@ -322,9 +324,9 @@ class Exchange:
         if self.attempt == mark:
             self._proceed(self.choose())  # the slot found before may have been taken since
 
-    def _denied(self, mark: int) -> None:
+    def _denied(self, mark: int, status: int) -> None:
         if self.attempt == mark:
-            self._refuse(told_to_clients(self._call.name))
+            self._refuse(told_to_clients(self._call.name, status))
 
     def begin(self, response: Response, body: bytes) -> None:
         """Send the head to the client, and with it what has come of the body."""
@@ -337,7 +339,7 @@ class Exchange:
         self._delimited = (
             response.length is not None
             or (response.chunked and self.rechunks)
-            or response.status in (204, 304)
+            or response.status in BODILESS
         )
         if not self._delimited:
             call.request.keep_alive = False
@@ -374,7 +376,7 @@ class Exchange:
         self._release()
         if call.status == 200 and not call.route.shows:
             tail = tail_of(self._pieces)
-            call.tokens_in, call.tokens_out = usage_of(tail)
+            call.tokens_in, call.tokens_out = usage_of(tail, call.route.counts)
             if call.loads:
                 call.load_seconds = load_seconds_of(tail)
         keep_alive = front.keeps_alive

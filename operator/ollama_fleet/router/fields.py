@@ -25,7 +25,10 @@ EXPLAIN: Final = b"x-ollama-fleet-decision"
 """A client that sends this field is told which server was chosen, and why."""
 
 PRIVATE: Final = b"x-ollama-fleet-"
+ACCEPTS_ENCODINGS: Final = b"accept-encoding"
 _NOT_TO_SERVERS: Final = (
+    # compressed, an answer would not tell how many tokens it took
+    ACCEPTS_ENCODINGS,
     b"authorization",
     b"cookie",
     b"forwarded",
@@ -33,12 +36,30 @@ _NOT_TO_SERVERS: Final = (
     b"x-api-key",
     b"x-forwarded-for",
     b"x-forwarded-host",
+    b"x-forwarded-port",
+    b"x-forwarded-prefix",
     b"x-forwarded-proto",
+    b"x-forwarded-user",
+    b"x-real-ip",
+    b"x-remote-user",
+    # to some proxies these are another method or path
+    b"x-http-method",
+    b"x-http-method-override",
+    b"x-method-override",
+    b"x-original-url",
+    b"x-rewrite-url",
 )
-_NOT_TO_CLIENTS: Final = (b"server", b"set-cookie", b"via")
+# the last three are about the origin, which is the router
+_NOT_TO_CLIENTS: Final = (
+    b"server",
+    b"set-cookie",
+    b"via",
+    b"alt-svc",
+    b"clear-site-data",
+    b"strict-transport-security",
+)
 _COMMON: Final = (
     b"accept",
-    b"accept-encoding",
     b"accept-language",
     b"content-type",
     b"origin",
@@ -68,6 +89,8 @@ EXPECT: Final = 7
 UPGRADE: Final = 8
 EXPLAINS: Final = 9
 TYPE: Final = 10
+ENCODING: Final = 13
+KEPT_OFTEN: Final = 14  # worth remembering
 _EITHER: Final[dict[bytes, int]] = {
     **dict.fromkeys(_COMMON, PASSED),
     **dict.fromkeys(_VARYING, PASSED_ONCE),
@@ -82,7 +105,9 @@ OF_REQUESTS: Final[dict[bytes, int]] = {
     b"host": HOST,
     b"expect": EXPECT,
     b"upgrade": UPGRADE,
+    b"content-encoding": ENCODING,
     EXPLAIN: EXPLAINS,
+    ACCEPTS_ENCODINGS: KEPT_OFTEN,
 }
 OF_RESPONSES: Final[dict[bytes, int]] = {
     **_EITHER,
@@ -105,12 +130,14 @@ class Familiar:
         self.kinds: dict[bytes, int] = {}
 
     def remember(self, lines: list[bytes]) -> None:
-        """Keep valid lines of fields that are `PASSED`, a `HOST` or a `TYPE`."""
+        """Keep valid lines of fields that are `PASSED`, `KEPT_OFTEN`, a `HOST` or a `TYPE`."""
         for line in lines:
             name, _, value = line.partition(b":")
             kind = PASSED
             if name.lower() == b"host":
                 kind = HOST
+            elif name.lower() == ACCEPTS_ENCODINGS:
+                kind = KEPT_OFTEN
             elif name.lower() == b"content-type" and value.lstrip().startswith(STREAMS):
                 kind = STREAM_TYPE
             if len(line) <= _FAMILIAR_BYTES:

@@ -73,7 +73,7 @@ class FleetApi:
         try:
             async with asyncio.timeout(SECONDS):
                 status, body, kind, fields = await self._ask(request)
-        except (httpx.HTTPError, OSError, TimeoutError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError) as error:
             log.warning("the console does not answer: %s", str(error) or type(error).__name__)
             told = "the console does not answer; try again in a few seconds"
             status, kind, fields = 503, JSON, ((b"retry-after", b"5"),)

@@ -13,11 +13,13 @@ from ollama_fleet.router.errors import FramingError
 from ollama_fleet.router.fields import (
     CODING,
     CONNECTION,
+    ENCODING,
     EXPECT,
     FROM_CLIENTS,
     FROM_SERVERS,
     HOST,
     KEPT,
+    KEPT_OFTEN,
     LENGTH,
     OF_REQUESTS,
     OF_RESPONSES,
@@ -47,6 +49,8 @@ _NUL_FOR_CONTROLS: Final = bytes(
     byte if byte == 0x09 or 0x20 <= byte != 0x7F else 0 for byte in range(0x100)
 )
 
+BODILESS: Final = (204, 304)
+"""Answers that end with their head, whatever that says."""
 HEAD_END: Final = b"\r\n\r\n"
 
 _NO_NAMES: Final[frozenset[bytes]] = frozenset()
@@ -125,7 +129,10 @@ def field_of(line: bytes) -> Field:
 
 
 def parse_request(head: bytes) -> Request:
-    """Read a request head that ends with its empty line; raises `FramingError` (400, 417, 505)."""
+    """Read a request head that ends with its empty line.
+
+    Raises `FramingError` (400, 415, 417, 505).
+    """
     lines = _lines_of(head)
     start = _request_line(lines[0]) if lines else None
     if start is None:
@@ -145,7 +152,7 @@ def parse_request(head: bytes) -> Request:
             passed.append(line)
         elif kind == HOST:
             hosts += 1
-        else:
+        elif kind != KEPT_OFTEN:
             news.append(line)
             name, colon, value = line.partition(b":")
             kind = OF_REQUESTS.get(name.lower(), OTHER)
@@ -154,6 +161,8 @@ def parse_request(head: bytes) -> Request:
             elif kind == PASSED:
                 recurring.append(line)
                 passed.append(line)
+            elif kind == KEPT_OFTEN:
+                recurring.append(line)
             elif kind == LENGTH:
                 lengths += 1
                 request.length = _length(value)
@@ -200,6 +209,10 @@ def _meaning(request: Request, kind: int, value: bytes) -> None:
         request.expects = request.minor == 1
     elif kind == UPGRADE:
         request.upgrade = value
+    elif kind == ENCODING:
+        # what is not read here could be read as something else by a server
+        if value not in (b"", b"identity"):
+            raise FramingError(415, "send the body as it is: Content-Encoding is not read here")
     else:
         request.explains = True
 
@@ -263,6 +276,9 @@ def parse_response(head: bytes) -> Response:
         raise _response_fault()
     if response.chunked and (response.length is not None or minor == 0):
         raise FramingError(502, "the server declared a length and a chunked body")
+    if status in BODILESS and (response.chunked or response.length):
+        # whoever reads it takes what follows for the next answer
+        raise FramingError(502, f"the server declared a body for {status}")
     if recurring:
         FROM_SERVERS.remember(recurring)
     return response
@@ -301,11 +317,14 @@ def _status_line(line: bytes) -> tuple[int, int] | None:
     return None if match is None else (int(match[2]), int(match[1]))
 
 
-def head_fault(start: bytes) -> FramingError | None:
-    """What is already wrong with an unfinished head, so that nobody waits for the rest of it."""
+def head_fault(start: bytes, begin: int = 0) -> FramingError | None:
+    """What is already wrong with an unfinished head, so that nobody waits for the rest of it.
+
+    It was looked at up to `begin` before.
+    """
     if start and not 0x41 <= start[0] <= 0x5A:
         return FramingError(400, "a request starts with a method in capital letters")
-    if _LONE_LINE_END.search(start):
+    if _LONE_LINE_END.search(start, begin):
         return FramingError(400, "lines end with CR LF")
     return None
 

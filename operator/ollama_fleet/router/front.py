@@ -22,9 +22,12 @@ TEXT: Final = b"text/plain; charset=utf-8"
 IDLE_SECONDS = 75.0
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 30.0
+BODY_RATE: Final = 1 << 10
+"""Bytes a second: a body may take as long as at this rate, and `BODY_SECONDS` more."""
 LINGER_SECONDS: Final = 2.0
 LINGER_BYTES: Final = 1 << 20
 PIPELINE_BYTES: Final = 64 << 10
+PART_BYTES: Final = 4 << 10
 SMALL_BODY: Final = 64 << 10
 _RESET: Final = struct.pack("ii", 1, 0)  # linger for 0 s: closing resets the connection
 
@@ -47,6 +50,7 @@ class Front:
         "_frontage",
         "_got",
         "_head_begun",
+        "_looked_at",
         "_parts",
         "_phase",
         "_reading_paused",
@@ -65,6 +69,7 @@ class Front:
         self._phase = _HEAD
         self._advancing = False
         self._head_begun = False
+        self._looked_at = 0
         self._reading_paused = False
         self.writing_paused = False
         self._chunks: ChunkScanner | None = None
@@ -112,6 +117,9 @@ class Front:
         self.writing_paused = False
         if self.exchange is not None:
             self.exchange.resume()
+        elif self._phase == _HEAD:
+            self._resume_reading()
+            self._advance()
 
     def expired(self) -> None:
         """The deadline has passed."""
@@ -149,7 +157,7 @@ class Front:
     def data_received(self, data: bytes) -> None:
         """Bytes of a request, or of the next ones, have come."""
         phase = self._phase
-        if phase == _ANSWER:
+        if phase == _ANSWER or (phase == _HEAD and self.writing_paused):
             self._buffer += data
             if len(self._buffer) > PIPELINE_BYTES and not self._reading_paused:
                 self._reading_paused = True
@@ -167,7 +175,12 @@ class Front:
             return
         self._advancing = True
         try:
-            while self._read_head() if self._phase == _HEAD else self._read_body():
+            # whoever does not take its answers is given no more of them
+            while (
+                not self.writing_paused and self._read_head()
+                if self._phase == _HEAD
+                else self._read_body()
+            ):
                 pass
         except FramingError as fault:
             self._answer_fault(fault.status, fault.sentence)
@@ -179,12 +192,13 @@ class Front:
         if not buffer:
             return False
         frontage = self._frontage
-        end = buffer.find(HEAD_END) + 4
+        end = buffer.find(HEAD_END, max(0, self._looked_at - 3)) + 4
         if end > frontage.header_bytes or (end == 3 and len(buffer) > frontage.header_bytes):
             raise FramingError(431, f"the request head is over {frontage.header_bytes} bytes")
         if end == 3:
-            if (fault := head_fault(buffer)) is not None:
+            if (fault := head_fault(buffer, self._looked_at)) is not None:
                 raise fault
+            self._looked_at = len(buffer) - 1
             if not self._head_begun:
                 self._head_begun = True
                 self.deadline = frontage.loop.time() + HEAD_SECONDS
@@ -192,6 +206,7 @@ class Front:
         request = parse_request(buffer[:end])
         self._buffer = buffer[end:]
         self._head_begun = False
+        self._looked_at = 0
         self._begin(request)
         return True
 
@@ -214,6 +229,7 @@ class Front:
         self._phase = _BODY
         if request.length or request.chunked:
             self._got = 0
+            self.deadline = self._frontage.loop.time() + BODY_SECONDS
             self._chunks = ChunkScanner() if request.chunked else None
             if request.expects and not self._buffer:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -228,10 +244,8 @@ class Front:
         missing = request.length - self._got
         if len(buffer) < missing:
             if buffer:
-                self._parts.append(buffer)
-                self._got += len(buffer)
+                self._keep(buffer)
                 self._buffer = b""
-            self.deadline = self._frontage.loop.time() + BODY_SECONDS
             return False
         if len(buffer) == missing:
             body, self._buffer = buffer, b""
@@ -245,20 +259,31 @@ class Front:
         return True
 
     def _read_chunks(self, request: Request, chunks: ChunkScanner) -> bool:
-        before = len(self._parts)
-        end = chunks.feed(self._buffer, 0, self._parts)
+        pieces: list[bytes] = []
+        end = chunks.feed(self._buffer, 0, pieces)
         self._buffer = self._buffer[end:]
-        self._got += sum(map(len, self._parts[before:]))
+        self._keep(b"".join(pieces))
         limit = self._frontage.body_bytes
         if self._got + chunks.announced > limit:
             raise FramingError(413, f"the request body is over {limit} bytes")
         if not chunks.done:
-            self.deadline = self._frontage.loop.time() + BODY_SECONDS
             return False
         body = b"".join(self._parts)
         self._parts.clear()
         self._complete(request, body)
         return True
+
+    def _keep(self, piece: bytes) -> None:
+        """A piece of the body is there: the rest may take a little longer."""
+        if not piece:
+            return
+        # pieces may be tiny, and each by itself takes far more memory than it holds
+        if self._parts and len(self._parts[-1]) < PART_BYTES:
+            self._parts[-1] += piece
+        else:
+            self._parts.append(piece)
+        self._got += len(piece)
+        self.deadline += len(piece) / BODY_RATE
 
     def _complete(self, request: Request, body: bytes) -> None:
         request.body = body
@@ -300,11 +325,15 @@ class Front:
         self._phase = _HEAD
         self.request = None
         self.deadline = self._frontage.loop.time() + IDLE_SECONDS
+        if not self.writing_paused:
+            self._resume_reading()
+        if self._buffer:
+            self._advance()
+
+    def _resume_reading(self) -> None:
         if self._reading_paused:
             self._reading_paused = False
             self._transport.resume_reading()
-        if self._buffer:
-            self._advance()
 
     def answer(
         self,

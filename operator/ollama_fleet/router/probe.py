@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import Any
 
 import httpx
+import orjson
 
+from ollama_fleet.ollama.answers import TooMuch, whole
 from ollama_fleet.router.names import lookup_key
 from ollama_fleet.router.settings import Settings
 from ollama_fleet.router.snapshot import Endpoint, Fleet, Loaded, Model, Server, Snapshot, State
@@ -15,6 +17,8 @@ from ollama_fleet.router.snapshot import Endpoint, Fleet, Loaded, Model, Server,
 log = logging.getLogger(__name__)
 
 MAX_MODELS = 2000
+MAX_BYTES = 8 << 20
+"""Of an answer."""
 
 
 class ProbeError(Exception):
@@ -132,7 +136,7 @@ async def observe(client: httpx.AsyncClient, known: Server) -> Server:
     tags = await _get(client, "/api/tags")
     resident = await _get(client, "/api/ps")
     installed = {}
-    for entry in _models(tags)[:MAX_MODELS]:
+    for entry in _models(tags):
         model = Model(str(entry["name"]), str(entry.get("digest", "")), entry)
         installed[lookup_key(model.name)] = model
     loaded = known.load.running = _models(resident)
@@ -154,7 +158,8 @@ def _models(answer: dict[str, Any]) -> list[dict[str, Any]]:
     found = answer.get("models") or []
     if not isinstance(found, list):
         raise ProbeError("its list of models is no list")
-    return [entry for entry in found if isinstance(entry, dict) and entry.get("name")]
+    named = [entry for entry in found if isinstance(entry, dict) and entry.get("name")]
+    return named[:MAX_MODELS]
 
 
 def _spilled(entry: dict[str, Any]) -> bool:
@@ -174,17 +179,19 @@ def _loaded(entry: dict[str, Any]) -> Loaded:
 
 async def _get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
     try:
-        answer = await client.get(path)
+        async with client.stream("GET", path) as answer:
+            if answer.status_code != 200:
+                refused = answer.status_code in (401, 403)
+                raise ProbeError(f"GET {path} gave {answer.status_code}", refused=refused)
+            content = await whole(answer, MAX_BYTES)
     except httpx.ConnectError as error:
         raise ProbeError(str(error) or "cannot connect", refused=True) from None
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, TooMuch) as error:
         raise ProbeError(str(error) or type(error).__name__) from None
-    if answer.status_code != 200:
-        refused = answer.status_code in (401, 403)
-        raise ProbeError(f"GET {path} gave {answer.status_code}", refused=refused)
     try:
-        body = answer.json()
-    except ValueError:
+        body = orjson.loads(content)
+        orjson.dumps(body)  # clients are told of it, and more can be read than written
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         body = None
     if not isinstance(body, dict):
         raise ProbeError(f"GET {path} gave something other than a JSON object")
@@ -196,7 +203,7 @@ def client_of(endpoint: Endpoint, seconds: float) -> httpx.AsyncClient:
     verify = endpoint.trust() if endpoint.tls else False
     return httpx.AsyncClient(
         base_url=endpoint.url,
-        headers=[*endpoint.headers],
+        headers=[(b"accept-encoding", b"identity"), *endpoint.headers],
         timeout=seconds,
         verify=verify,
         trust_env=False,

@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from ollama_fleet.router.errors import Api, Refusal, api_of
+from ollama_fleet.router.usage import COMPLETIONS, MESSAGES, OLLAMA, Counts
 
 
 class Action(Enum):
@@ -27,7 +28,8 @@ RELAY: Final = Action.RELAY  # a member is looked up slowly on its class
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path's meaning. `path` is what a server is sent, `argument` a model named in the path."""
+    """A path's meaning. `path` is what a server is sent, `argument` a model named in the path,
+    `counts` what its answers call their tokens."""
 
     action: Action
     api: Api
@@ -36,10 +38,15 @@ class Route:
     argument: str = ""
     shows: bool = False
     embeds: bool = False
+    counts: Counts = OLLAMA
 
 
-def _relayed(path: str, api: Api, *, shows: bool = False, embeds: bool = False) -> Route:
-    return Route(Action.RELAY, api, (b"POST",), path.encode(), shows=shows, embeds=embeds)
+def _relayed(
+    path: str, api: Api, counts: Counts = OLLAMA, *, shows: bool = False, embeds: bool = False
+) -> Route:
+    return Route(
+        Action.RELAY, api, (b"POST",), path.encode(), shows=shows, embeds=embeds, counts=counts
+    )
 
 
 def _answered(path: str, action: Action, api: Api = Api.OLLAMA) -> Route:
@@ -55,11 +62,11 @@ _ROUTES = {
         _relayed("/api/embed", Api.OLLAMA, embeds=True),
         _relayed("/api/embeddings", Api.OLLAMA, embeds=True),
         _relayed("/api/show", Api.OLLAMA, shows=True),
-        _relayed("/v1/chat/completions", Api.OPENAI),
-        _relayed("/v1/completions", Api.OPENAI),
-        _relayed("/v1/embeddings", Api.OPENAI, embeds=True),
-        _relayed("/v1/responses", Api.OPENAI),
-        _relayed("/v1/messages", Api.ANTHROPIC),
+        _relayed("/v1/chat/completions", Api.OPENAI, COMPLETIONS),
+        _relayed("/v1/completions", Api.OPENAI, COMPLETIONS),
+        _relayed("/v1/embeddings", Api.OPENAI, COMPLETIONS, embeds=True),
+        _relayed("/v1/responses", Api.OPENAI, MESSAGES),
+        _relayed("/v1/messages", Api.ANTHROPIC, MESSAGES),
         _answered("/", Action.RUNNING),
         _answered("/api/version", Action.VERSION),
         _answered("/api/tags", Action.TAGS),

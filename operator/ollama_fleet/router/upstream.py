@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from ollama_fleet.router.chunks import ChunkScanner
 from ollama_fleet.router.errors import FramingError
 from ollama_fleet.router.forward import request_head
-from ollama_fleet.router.framing import HEAD_END, Request, Response, parse_response
+from ollama_fleet.router.framing import BODILESS, HEAD_END, Request, Response, parse_response
 
 if TYPE_CHECKING:
     from ollama_fleet.router.exchange import Exchange
@@ -174,7 +174,7 @@ class Upstream:
         if response.chunked:
             self._body = _CHUNKS
             self._chunks = ChunkScanner()
-        elif response.status in (204, 304):
+        elif response.status in BODILESS:
             self._body, self._left = _LENGTH, 0
         elif response.length is not None:
             self._body, self._left = _LENGTH, response.length

@@ -8,22 +8,22 @@ _MOST_DIGITS: Final = 12
 
 Usage = tuple[int | None, int | None]
 """Tokens taken in and given out, as far as they are told."""
+Counts = tuple[bytes, bytes]
+"""What the two are called."""
+
+OLLAMA: Final[Counts] = (b'"prompt_eval_count":', b'"eval_count":')
+COMPLETIONS: Final[Counts] = (b'"prompt_tokens":', b'"completion_tokens":')
+MESSAGES: Final[Counts] = (b'"input_tokens":', b'"output_tokens":')
 
 
-def usage_of(tail: bytes) -> Usage:
-    """The usage as the three APIs tell it at the end of an answer.
+def usage_of(tail: bytes, counts: Counts) -> Usage:
+    """The usage as an answer tells it at its end.
 
-    Inside a JSON string a quote is escaped, so generated text cannot be taken for a count.
+    Inside a JSON string a quote is escaped, so generated text cannot be taken for a count. Tools
+    and what they are called with are objects, of which a client has a say: they come before the
+    usage, and whatever other APIs call theirs is not looked for.
     """
-    given = _count(tail, b'"eval_count":')
-    if given is not None:
-        return _count(tail, b'"prompt_eval_count":'), given
-    if tail.rfind(b'_tokens":') < 0:
-        return _count(tail, b'"prompt_eval_count":'), None
-    taken, given = _count(tail, b'"input_tokens":'), _count(tail, b'"output_tokens":')
-    if taken is None and given is None:
-        taken, given = _count(tail, b'"prompt_tokens":'), _count(tail, b'"completion_tokens":')
-    return taken, given
+    return _count(tail, counts[0]), _count(tail, counts[1])
 
 
 def tail_of(pieces: Iterable[bytes]) -> bytes:

@@ -252,7 +252,8 @@ async def test_requests_per_minute(
 async def test_tokens_per_minute_are_charged_when_an_answer_is_over(
     guard: Guard, serve: Serve
 ) -> None:
-    router = await guard(await serve(USAGE), a=entry("one", tokensPerMinute=150))
+    usage = say(b'{"usage":{"input_tokens":30,"output_tokens":70}}')
+    router = await guard(await serve(usage), a=entry("one", tokensPerMinute=150))
     path, key = "/v1/messages", "x-api-key: one\r\n"
     seen = []
     for _ in range(3):

@@ -6,7 +6,7 @@ import pytest
 
 from ollama_fleet.router import front
 from tests.component.router.conftest import Serve, Start
-from tests.component.router.peers import CHAT, HELLO, Client, chunk, eventually, get
+from tests.component.router.peers import CHAT, HELLO, Client, chat, chunk, eventually, get
 
 POST = b"POST /api/chat HTTP/1.1\r\n"
 HOST = b"Host: fleet\r\n"
@@ -209,3 +209,68 @@ async def test_random_bytes_harm_nobody(start: Start, serve: Serve) -> None:
     client = await Client.connect(router.port)
     client.ask()
     assert (await client.reply()).status == 200
+
+
+async def test_a_compressed_body_is_refused(start: Start, serve: Serve) -> None:
+    backend = await serve()
+    router = await start(backend)
+    reply = await chat(router.port, more="Content-Encoding: gzip\r\n")
+    assert reply.status == 415
+    assert (await chat(router.port, more="Content-Encoding: identity\r\n")).status == 200
+    assert len(backend.exchanges) == 1
+
+
+async def test_whoever_takes_no_answers_is_given_no_more(start: Start, serve: Serve) -> None:
+    """Answers that nobody takes would pile up here: of a listing each takes far more than it costs
+    to ask for."""
+    backend = await serve(models=[f"{'m' * 60}:{number}" for number in range(1000)])
+    router = await start(backend)
+    client = await Client.connect(router.port, limit=1 << 22)
+    one = b"GET /api/tags HTTP/1.1\r\nHost: f\r\n\r\n"
+    client.send(one * 500)
+    await eventually(lambda: client.writer.transport.get_write_buffer_size() == 0)
+    (front_,) = router.router._frontage.fronts
+    await eventually(lambda: front_.writing_paused)
+    size = len((await get(router.port, "/api/tags")).body)
+    assert front_._transport.get_write_buffer_size() < 3 * size
+    for _ in range(500):  # nothing is lost
+        assert (await client.reply()).status == 200
+    client.send(one)
+    assert (await client.reply()).status == 200
+
+
+async def test_a_body_comes_at_some_rate(
+    start: Start, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However little at a time: a connection for ever would cost next to nothing."""
+    monkeypatch.setattr(front, "BODY_SECONDS", 0.5)
+    router = await start(await serve())
+    client = await Client.connect(router.port)
+    client.send(POST + HOST + b"Content-Length: 100000\r\n\r\n{")
+
+    async def dribble() -> None:
+        while True:
+            client.send(b" ")
+            await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(dribble())
+    assert (await client.reply()).status == 408
+    task.cancel()
+
+
+async def test_tiny_chunks_take_no_more_than_they_hold(start: Start, serve: Serve) -> None:
+    backend = await serve()
+    router = await start(backend)
+    client = await Client.connect(router.port)
+    body = CHAT[:-1] + b" " * 200_000
+    client.send(POST + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
+    for begin in range(0, len(body), 10_000):
+        piece = body[begin : begin + 10_000]
+        client.send(b"".join(chunk(piece[at : at + 2]) for at in range(0, len(piece), 2)))
+        await client.writer.drain()
+    (front_,) = router.router._frontage.fronts
+    await eventually(lambda: front_._got == len(body))
+    assert len(front_._parts) < 100
+    client.send(chunk(b"}") + b"0\r\n\r\n")
+    assert (await client.reply()).status == 200
+    assert backend.exchanges[0].body == body + b"}"

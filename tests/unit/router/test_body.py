@@ -26,6 +26,10 @@ def test_read(body: bytes, model: str) -> None:
     assert read_body(body).name == model
 
 
+def test_a_number_of_thousands_of_digits_is_no_fault() -> None:
+    read_body(b'{"model":"a","x":"\\u0041","y":0.' + b"9" * 5000 + b"}")
+
+
 def test_every_field_is_handed_out() -> None:
     read = read_body(b'{"model":"a","options":{"seed":1}}')
     assert read == Body("a", {"model": "a", "options": {"seed": 1}})
@@ -71,6 +75,14 @@ def test_show_may_use_name() -> None:
         (b'{"name":"a","name":"b","model":"c"}', "the key 'name' stands twice: write it once"),
         (b'{"model":NaN}', "the JSON holds a number or nesting that JSON does not have"),
         (b"[" * 5000, "the JSON is nested too deeply"),
+        (b'{"model":"a","x":' + b"9" * 5000 + b",}", "invalid character '}' looking for "
+         "beginning of object key string"),
+        (b"9" * 5000, "the JSON holds a number or nesting that JSON does not have"),
+        (b'{"model":"a","x":"\\u0041","y":' + b"[" * 1010 + b"]" * 1010 + b"}",
+         "the JSON is nested too deeply"),
+        (b'{"model":"%s"}' % (b"a" * 1025), "invalid model name"),
+        (b'{"model":"a","x":[' + b"[]," * 600_000 + b"0]}",
+         "the JSON holds more than 1000000 values"),
     ],
 )  # fmt: skip
 def test_refused(body: bytes, sentence: str) -> None:

@@ -1,0 +1,69 @@
+"""Reading what somebody else's server answers, of which nothing is known: with an end to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import httpx
+
+PLAIN: Final = {"Accept-Encoding": "identity"}
+"""Asks for answers as they are: a few bytes of a compressed one may stand for gigabytes."""
+
+
+class TooMuch(Exception):  # noqa: N818
+    """An answer that goes on for longer than any good one, or is compressed unasked; the text says
+    which."""
+
+
+async def whole(response: httpx.Response, most: int) -> bytes:
+    """The body of an opened answer, of `most` bytes; raises TooMuch."""
+    found = bytearray()
+    async for piece in _pieces(response):
+        found += piece
+        if len(found) > most:
+            raise TooMuch(f"its answer is longer than {most >> 10} KiB")
+    return bytes(found)
+
+
+async def lines(response: httpx.Response, longest: int) -> AsyncIterator[bytes]:
+    """The lines of an opened answer, each of `longest` bytes, without the empty ones; raises
+    TooMuch."""
+    kept = bytearray()
+    async for piece in _pieces(response):
+        first, *others = piece.split(b"\n")
+        kept += first
+        for other in others:
+            if kept.strip():
+                yield bytes(kept)
+            kept = bytearray(other)
+        if len(kept) > longest:
+            raise TooMuch(f"a line of its answer is longer than {longest >> 10} KiB")
+    if kept.strip():
+        yield bytes(kept)
+
+
+def value_of(text: bytes | str) -> Any:
+    """What a JSON text says; raises ValueError, also for what only Python takes for JSON, for half
+    a character, which could not be passed on, and where it is nested too deeply."""
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    escape = b"\\ud" if isinstance(text, bytes) else "\\ud"
+    if escape in text.lower():  # type: ignore[operator]
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    coding = response.headers.get("content-encoding", "identity").lower()
+    if coding not in ("", "identity"):
+        raise TooMuch(f"its answer is compressed ({coding[:20]!r}), which it was not asked for")
+    async for piece in response.aiter_raw():
+        yield piece
