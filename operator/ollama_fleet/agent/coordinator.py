@@ -1,7 +1,6 @@
 """The fleet API, as an agent calls it. Nothing of httpx leaves this module."""
 
 import asyncio
-import json
 import ssl
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +10,11 @@ import httpx
 
 from ollama_fleet.agent.gpus import Gpus
 from ollama_fleet.api.tls import trust
+from ollama_fleet.ollama.answers import PLAIN, TooMuch, value_of, whole
 
 _CONNECT, _ANSWER = 10.0, 30.0
 _LONGEST_TOKEN = 8192
+_LONGEST_ANSWER = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Coordinator:
         path = "/api/agents"
         answer = await self._post(path, machine.body(), (200, 201))
         try:
-            agent_id = json.loads(answer)["agent_id"]
+            agent_id = value_of(answer)["agent_id"]
         except (ValueError, KeyError, TypeError):
             agent_id = None
         if not isinstance(agent_id, str) or not agent_id:
@@ -91,7 +92,7 @@ class Coordinator:
     async def _post(self, path: str, body: dict[str, Any], good: tuple[int, ...]) -> bytes:
         url = self._url + path
         token = self._token()
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {**PLAIN, **({"Authorization": f"Bearer {token}"} if token else {})}
         timeout = httpx.Timeout(_CONNECT)
         try:
             async with (
@@ -99,16 +100,17 @@ class Coordinator:
                 httpx.AsyncClient(
                     headers=headers, verify=self._trust(), timeout=timeout, trust_env=False
                 ) as client,
+                client.stream("POST", url, json=body) as response,
             ):
-                response = await client.post(url, json=body)
+                content = await whole(response, _LONGEST_ANSWER)
         except (TimeoutError, httpx.TimeoutException):
             raise CoordinatorError(f"{url} did not answer in time") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, TooMuch) as error:
             reason = str(error) or type(error).__name__
             raise CoordinatorError(f"{url} cannot be reached: {_hidden(reason, token)}") from None
         if response.status_code in good:
-            return response.content
-        told = _told(response, token)
+            return content
+        told = _told(response, content, token)
         kind = CoordinatorError
         if response.status_code == httpx.codes.NOT_FOUND and path == "/api/health":
             kind = UnknownAgent
@@ -140,13 +142,13 @@ def _text(path: Path) -> str:
         raise CoordinatorError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _told(response: httpx.Response, token: str) -> str:
+def _told(response: httpx.Response, content: bytes, token: str) -> str:
     """What an answer says of why, as one line."""
     if response.is_redirect:
         place = _hidden(response.headers.get("location", ""), token)
         return f" and points to {place}: set COORDINATOR_URL to where the fleet API is"
     try:
-        said = json.loads(response.content)["error"]
+        said = value_of(content)["error"]
     except (ValueError, KeyError, TypeError):
         return ""
     more = ""

@@ -2,7 +2,7 @@
 
 import re
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 class UnsatisfiableError(Exception):

@@ -25,6 +25,7 @@ from ollama_fleet.mirror.errors import (
     MirrorError,
     UnavailableError,
 )
+from ollama_fleet.ollama.answers import PLAIN, TooMuch, value_of, whole
 from ollama_fleet.ollama.registry import MANIFEST_TYPE, retry_after_seconds
 
 log = logging.getLogger(__name__)
@@ -33,10 +34,13 @@ CHUNK = 256 * 1024
 """Bytes of a download that are handled at once."""
 _TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 _LARGEST_MANIFEST = 1 << 20
+_LARGEST_TOKEN = 256 << 10
 _TOKEN_SECONDS = 60.0
 _PAUSE, _LONGEST_PAUSE = 10.0, 600.0
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_TOKEN = re.compile(r"[!-~]{1,32768}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +84,17 @@ class Upstream:
 
     async def manifest(self, name: ModelName) -> bytes:
         """A model's manifest as the registry has it; raises MirrorError."""
-        headers = {"Accept": MANIFEST_TYPE}
+        headers = {"Accept": MANIFEST_TYPE, **PLAIN}
         async with self._request("GET", name, name.manifest_path, headers) as response:
             if response.status_code == httpx.codes.NOT_FOUND:
                 raise ManifestUnknownError(f"{name.host} has no {name.canonical}")
             _demand(response, name, httpx.codes.OK)
-            content = bytearray()
-            async for chunk in response.aiter_bytes():
-                content += chunk
-                if len(content) > _LARGEST_MANIFEST:
-                    raise BadAnswerError(f"{name.host}: {name.canonical} has no model manifest")
-            return bytes(content)
+            try:
+                return await whole(response, _LARGEST_MANIFEST)
+            except TooMuch as error:
+                raise BadAnswerError(
+                    f"{name.host}: {name.canonical} has no model manifest: {error}"
+                ) from error
 
     async def size(self, name: ModelName, digest: str) -> int:
         """A blob's bytes; raises MirrorError."""
@@ -182,21 +186,33 @@ class Upstream:
         secure = self._registries[name.host.lower()].startswith("https:")
         if secure and urlsplit(realm).scheme != "https":
             raise DeniedError(f"{name.host} wants credentials to be sent in the clear to {realm}")
-        answer = await self._http.get(
+        asked = self._http.build_request(
+            "GET",
             realm,
             params={**wanted, "scope": wanted.get("scope") or scope},
-            headers={"Authorization": basic} if basic else {},
-            follow_redirects=False,
+            headers={**PLAIN, **({"Authorization": basic} if basic else {})},
         )
-        self._learn_pause(answer, name.host)
-        if answer.status_code != httpx.codes.OK:
-            raise self._denied(name)
+        answer = await self._http.send(asked, stream=True, follow_redirects=False)
         try:
-            given = answer.json()
+            self._learn_pause(answer, name.host)
+            if answer.status_code != httpx.codes.OK:
+                raise self._denied(name)
+            given = value_of(await whole(answer, _LARGEST_TOKEN))
             token = given.get("token") or given["access_token"]
             seconds = float(given.get("expires_in") or _TOKEN_SECONDS)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if _TOKEN.fullmatch(token) is None:
+                raise ValueError("it is no token")
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            TooMuch,
+        ) as error:
             raise BadAnswerError(f"{realm} gave no token for {name.host}") from error
+        finally:
+            await answer.aclose()
         # a token that is about to end would fail on its way
         until = time.monotonic() + max(1.0, 0.9 * seconds)
         now = time.monotonic()
@@ -255,7 +271,7 @@ def _demand(response: httpx.Response, name: ModelName, *wanted: int) -> None:
 
 
 def _length(response: httpx.Response, name: ModelName) -> int:
-    try:
-        return int(response.headers["content-length"])
-    except (KeyError, ValueError) as error:
-        raise BadAnswerError(f"{name.host} does not say how large a blob is") from error
+    told = response.headers.get("content-length", "")
+    if _LENGTH.fullmatch(told) is None:
+        raise BadAnswerError(f"{name.host} does not say how large a blob is")
+    return int(told)

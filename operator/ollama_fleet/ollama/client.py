@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 
 from ollama_fleet.api.access import Access
 from ollama_fleet.api.tls import trust
+from ollama_fleet.ollama.answers import PLAIN, TooMuch, lines, value_of, whole
 from ollama_fleet.ollama.errors import (
     Busy,
     ModelNotFound,
@@ -35,6 +35,10 @@ T = TypeVar("T", bound=Wire)
 
 _LOAD_TIMEOUT = 600.0
 _PULL_IDLE_TIMEOUT = 600.0
+_LARGEST = 64 << 20
+"""Bytes of an answer. A model in full has a list of all its tensors, which takes some MiB."""
+_LONGEST_LINE = 4 << 20
+_LONGEST_REFUSAL = 64 << 10
 
 
 class OllamaClient:
@@ -62,7 +66,10 @@ class OllamaClient:
             # httpx would read all root certificates for each client (40 ms), even for http.
             verify = _roots()
         self._http = httpx.AsyncClient(
-            headers=dict(self._access.headers), verify=verify, timeout=timeout, trust_env=False
+            headers={**PLAIN, **dict(self._access.headers)},
+            verify=verify,
+            timeout=timeout,
+            trust_env=False,
         )
 
     async def __aenter__(self) -> Self:
@@ -130,8 +137,8 @@ class OllamaClient:
     async def chat(self, model: str, messages: list[dict[str, str]]) -> AsyncGenerator[str, None]:
         """Ask a model, giving its answer piece by piece; ``messages`` as /api/chat takes them."""
         body = {"model": model, "messages": messages, "stream": True}
-        async with self._open("/api/chat", body, _LOAD_TIMEOUT, model) as lines:
-            async for line in lines:
+        async with self._open("/api/chat", body, _LOAD_TIMEOUT, model) as told:
+            async for line in told:
                 if "error" in line:
                     raise OllamaResponseError(200, self._access.hide(str(line["error"])))
                 message = line.get("message")
@@ -153,8 +160,8 @@ class OllamaClient:
         """
         body = {"model": model, "insecure": insecure, "stream": True}
         status = ""
-        async with self._open("/api/pull", body, idle_timeout, model) as lines:
-            async for line in lines:
+        async with self._open("/api/pull", body, idle_timeout, model) as news:
+            async for line in news:
                 if "error" in line:
                     raise _pull_error(model, self._access.hide(str(line["error"])))
                 progress = self._parse(PullProgress, line)
@@ -175,14 +182,14 @@ class OllamaClient:
     ) -> dict[str, Any]:
         """One request and its JSON object; an empty answer is an empty object."""
         with self._translated():
-            response = await self._http.request(
+            async with self._http.stream(
                 method, self.base_url + path, json=body, timeout=self._bounds(timeout)
-            )
-        if response.status_code != httpx.codes.OK:
-            raise self._refusal(response.status_code, response.content, model)
-        if not response.content:
-            return {}
-        return _object(response.status_code, response.content)
+            ) as response:
+                good = response.status_code == httpx.codes.OK
+                content = await whole(response, _LARGEST if good else _LONGEST_REFUSAL)
+        if not good:
+            raise self._refusal(response.status_code, content, model)
+        return _object(response.status_code, content) if content else {}
 
     @asynccontextmanager
     async def _open(
@@ -194,7 +201,8 @@ class OllamaClient:
                 "POST", self.base_url + path, json=body, timeout=self._bounds(timeout)
             ) as response:
                 if response.status_code != httpx.codes.OK:
-                    raise self._refusal(response.status_code, await response.aread(), model)
+                    content = await whole(response, _LONGEST_REFUSAL)
+                    raise self._refusal(response.status_code, content, model)
                 yield _lines(response)
 
     def _bounds(self, read: float | None) -> httpx.Timeout:
@@ -211,12 +219,14 @@ class OllamaClient:
         except (httpx.RequestError, httpx.InvalidURL, httpx.StreamError) as error:
             reason = self._access.hide(str(error)) or type(error).__name__
             raise Unreachable(f"{self.base_url} cannot be reached: {reason}") from error
+        except TooMuch as error:
+            raise OllamaResponseError(200, f"{error}; is this Ollama?") from error
 
     def _refusal(self, status: int, content: bytes, model: str) -> Exception:
         """What an answer that is no success means."""
         text = content.decode(errors="replace").strip()
         try:
-            message = self._access.hide(str(json.loads(text)["error"]))
+            message = self._access.hide(str(value_of(text)["error"]))
         except (ValueError, KeyError, TypeError):
             # hidden before it is cut: the beginning of a key would not be found
             message = self._access.hide(text)[:200] or "no reason given"
@@ -246,14 +256,13 @@ def _roots() -> ssl.SSLContext:
 
 
 async def _lines(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    async for line in response.aiter_lines():
-        if line.strip():
-            yield _object(response.status_code, line)
+    async for line in lines(response, _LONGEST_LINE):
+        yield _object(response.status_code, line)
 
 
-def _object(status: int, text: bytes | str) -> dict[str, Any]:
+def _object(status: int, text: bytes) -> dict[str, Any]:
     try:
-        answer = json.loads(text)
+        answer = value_of(text)
     except ValueError as error:
         raise OllamaResponseError(status, "the answer is no JSON; is this Ollama?") from error
     if not isinstance(answer, dict):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import httpx
 
 from ollama_fleet.api.mirror import Mirror
 from ollama_fleet.api.names import DEFAULT_HOST, ModelName
+from ollama_fleet.ollama.answers import PLAIN, TooMuch, value_of, whole
 from ollama_fleet.ollama.errors import (
     ModelNotFound,
     RateLimited,
@@ -32,6 +32,9 @@ MODEL_LAYER = "application/vnd.ollama.image.model"
 PROJECTOR_LAYER = "application/vnd.ollama.image.projector"
 ADAPTER_LAYER = "application/vnd.ollama.image.adapter"
 _LARGEST_MANIFEST = 1 << 20
+_LARGEST_BLOB = 1 << 50
+_MOST_LAYERS = 1000
+_LONGEST_WAIT = 86400.0
 _FIRST_PIECE, _LARGEST_PIECE = 64 << 10, 4 << 20
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -90,7 +93,13 @@ class RegistryClient:
         self._host = self._base.partition("://")[2]
         self._scheme = "http" if insecure else "https"
         self._mirror = mirror
-        self._http = httpx.AsyncClient(timeout=timeout, follow_redirects=True, trust_env=True)
+        self._http = httpx.AsyncClient(
+            timeout=timeout,
+            follow_redirects=True,
+            trust_env=True,
+            headers=PLAIN,
+            event_hooks={"response": [_stays_secure]},
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,15 +122,17 @@ class RegistryClient:
         name = ModelName.parse(name) if isinstance(name, str) else name
         base, asked = self._where(name)
         with _translated(base):
-            response = await self._http.get(
-                base + asked.manifest_path, headers={"Accept": MANIFEST_TYPE}
-            )
+            wanted = {"Accept": MANIFEST_TYPE}
+            async with self._http.stream(
+                "GET", base + asked.manifest_path, headers=wanted
+            ) as response:
+                content = await whole(response, _LARGEST_MANIFEST)
         if response.status_code == httpx.codes.NOT_FOUND:
             raise ModelNotFound(name.canonical, f"{base} has no {name.canonical}")
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             # a mirror says itself what it lacks
             raise Unauthorized(
-                (asked is not name and _said(response))
+                (asked is not name and _said(response, content))
                 or f"{base} does not give {name.canonical} without credentials "
                 f"({response.status_code})"
             )
@@ -131,17 +142,18 @@ class RegistryClient:
             )
             raise RateLimited(f"{base} has had too many requests (429)", wait)
         if response.status_code != httpx.codes.OK:
+            said = _said(response, content)
             raise RegistryError(
-                f"{base} answered {response.status_code} for {name.canonical}: {_said(response)}"
+                f"{base} answered {response.status_code} for {name.canonical}: {said}"
             )
-        return parse_manifest(response.content)
+        return parse_manifest(content)
 
     async def blob(self, name: ModelName | str, digest: str, begin: int, length: int) -> bytes:
         """Bytes of a blob, `length` from `begin` on, fewer only at its end; no more are taken,
         whatever is sent. Raises Unreachable, RegistryError."""
         name = ModelName.parse(name) if isinstance(name, str) else name
         base, asked = self._where(name)
-        wanted = {"Range": f"bytes={begin}-{begin + length - 1}", "Accept-Encoding": "identity"}
+        wanted = {"Range": f"bytes={begin}-{begin + length - 1}"}
         found = bytearray()
         url = base + asked.blob_path(digest)
         with _translated(base):
@@ -181,12 +193,22 @@ class RegistryClient:
         return (self._base if own else f"{self._scheme}://{name.host}"), name
 
 
-def _said(response: httpx.Response) -> str:
-    """A registry's own words about an error."""
+async def _stays_secure(response: httpx.Response) -> None:
+    """Raises httpx.RequestError where a registry points from HTTPS to something else, such as a
+    service of the cluster that answers whoever asks from within."""
+    follows = response.next_request
+    if follows is not None and response.url.scheme == "https" and follows.url.scheme != "https":
+        raise httpx.UnsupportedProtocol("it points to a place without TLS")
+
+
+def _said(response: httpx.Response, content: bytes) -> str:
+    """A registry's own words about an error; those of whoever it points to are not its own."""
+    if response.history:
+        return f"asked at {response.url.host}, where it points to"
     try:
-        return str(response.json()["errors"][0]["message"])[:500]
+        return str(value_of(content)["errors"][0]["message"])[:500]
     except (ValueError, KeyError, TypeError, IndexError):
-        return response.text[:200].strip()
+        return content.decode(errors="replace")[:200].strip()
 
 
 @contextmanager
@@ -198,6 +220,8 @@ def _translated(base: str) -> Iterator[None]:
     except (httpx.RequestError, httpx.InvalidURL) as error:
         reason = str(error) or type(error).__name__
         raise Unreachable(f"{base} cannot be reached: {reason}") from error
+    except TooMuch as error:
+        raise RegistryError(f"{base}: {error}") from error
 
 
 def _from(response: httpx.Response, begin: int) -> bool:
@@ -213,7 +237,9 @@ def parse_manifest(content: bytes) -> Manifest:
     if len(content) > _LARGEST_MANIFEST:
         raise RegistryError(f"a manifest of {len(content)} bytes is no manifest")
     try:
-        data = json.loads(content)
+        data = value_of(content)
+        if len(data["layers"]) > _MOST_LAYERS:
+            raise ValueError("layers")
         return Manifest(
             digest=hashlib.sha256(content).hexdigest(),
             config=_layer(data["config"]),
@@ -224,21 +250,22 @@ def parse_manifest(content: bytes) -> Manifest:
 
 
 def retry_after_seconds(retry_after: str | None, date: str | None) -> float | None:
-    """A Retry-After in seconds, from either of its forms; a date is counted from the registry's
-    own clock."""
+    """A Retry-After in seconds, of a day at most, from either of its forms; a date is counted from
+    the registry's own clock."""
     try:
         if not retry_after or retry_after.strip().isdecimal():
-            return float(retry_after) if retry_after else None
+            return min(_LONGEST_WAIT, float(retry_after)) if retry_after else None
         then = parsedate_to_datetime(retry_after)
         now = parsedate_to_datetime(date) if date else datetime.now(UTC)
-        return max(0.0, (then - now).total_seconds())
-    except (ValueError, TypeError):
+        return min(_LONGEST_WAIT, max(0.0, (then - now).total_seconds()))
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
 def _layer(data: dict[str, Any]) -> Layer:
     if not _DIGEST.fullmatch(data["digest"]):
         raise ValueError(data["digest"])
-    if (size := int(data["size"])) < 0:
-        raise ValueError(size)
+    size = int(data["size"])
+    if not 0 <= size <= _LARGEST_BLOB:
+        raise ValueError("size")
     return Layer(str(data["mediaType"]), data["digest"], size)

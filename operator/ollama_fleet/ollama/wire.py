@@ -4,11 +4,24 @@ and nulls take the default, so that a newer or older server is still understood.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
+
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""What Go calls an int64: as large as Kubernetes takes it, too."""
+
+
+def _in_utc(told: datetime) -> datetime:
+    try:
+        return told.astimezone(UTC) if told.tzinfo else told.replace(tzinfo=UTC)
+    except OverflowError:
+        return NEVER
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
 class Wire(BaseModel):
@@ -41,8 +54,8 @@ class InstalledModel(Wire):
     name: str = ""
     model: str = ""
     digest: str = ""
-    size: int = 0
-    modified_at: datetime = NEVER
+    size: Whole = 0
+    modified_at: Moment = NEVER
     details: Details = Details()
 
 
@@ -53,10 +66,10 @@ class ResidentModel(Wire):
     name: str = ""
     model: str = ""
     digest: str = ""
-    size: int = 0
-    size_vram: int = 0
-    expires_at: datetime = NEVER
-    context_length: int = 0
+    size: Whole = 0
+    size_vram: Whole = 0
+    expires_at: Moment = NEVER
+    context_length: Whole = 0
     details: Details = Details()
 
 
@@ -64,7 +77,7 @@ class Tensor(Wire):
     """A tensor of a model. `shape` begins with the dimension that runs fastest."""
 
     name: str = ""
-    shape: tuple[int, ...] = ()
+    shape: tuple[Whole, ...] = ()
 
 
 class ModelDetail(Wire):
@@ -78,7 +91,7 @@ class ModelDetail(Wire):
     capabilities: tuple[str, ...] = ()
     parameters: str = ""
     template: str = ""
-    modified_at: datetime = NEVER
+    modified_at: Moment = NEVER
 
     @property
     def vocabulary(self) -> int:
@@ -94,5 +107,5 @@ class PullProgress(Wire):
 
     status: str = ""
     digest: str = ""
-    total: int = 0
-    completed: int = 0
+    total: Whole = 0
+    completed: Whole = 0

@@ -16,6 +16,8 @@ DATE = "Sun, 01 Mar 2026 12:00:00 GMT"
         ("Sun, 01 Mar 2026 11:00:00 GMT", 0.0),
         ("soon", None),
         ("-1", None),
+        ("9" * 400, 86400.0),
+        ("Sun, 01 Mar 9999 12:00:00 GMT", 86400.0),
     ],
 )
 def test_how_long_to_wait(value: str | None, seconds: float | None) -> None:
