@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.controllers.act import RefusedError, apply, change, report
@@ -100,6 +100,15 @@ def invalid(context: Context, obj: Object, error: ValidationError) -> Plan:
     path = ".".join(str(part) for part in ("spec", *first["loc"]))
     verdict = Verdict.stuck(Reason.INVALID_SPEC, f"{path}: {first['msg']}. Correct it.")
     return stalled(context, obj, Plan(status=obj.get("status") or {}), verdict)
+
+
+def refusal(context: Context, obj: Object, shape: type[BaseModel]) -> Plan | None:
+    """What is told of a resource whose spec cannot be read; None where it can."""
+    try:
+        shape.model_validate(obj.get("spec"))
+    except ValidationError as error:
+        return invalid(context, obj, error)
+    return None
 
 
 def stalled(context: Context, obj: Object, plan: Plan, verdict: Verdict) -> Plan:

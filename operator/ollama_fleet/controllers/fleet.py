@@ -23,6 +23,7 @@ from ollama_fleet.kube.kinds import (
 from ollama_fleet.plan.devices import Devices
 from ollama_fleet.plan.machines import offers_less
 from ollama_fleet.plan.manifest import name_of
+from ollama_fleet.plan.result import part
 from ollama_fleet.plan.servers import pod_ready
 from ollama_fleet.plan.stores import Neighbour, store_of, templates
 from ollama_fleet.plan.volumes import Volumes, by_name, uses
@@ -153,9 +154,9 @@ def devices(context: Context) -> Devices:
 def shared_urls(context: Context) -> frozenset[str]:
     """URLs at which several OllamaNodes, of whatever namespaces, have a server."""
     found = Counter(
-        str(node["spec"]["external"]["url"]).rstrip("/")
+        str(part(node, "spec", "external").get("url")).rstrip("/")
         for node in context.store.list(OLLAMA_NODE)
-        if "external" in node["spec"]
+        if part(node, "spec", "external")
     )
     return frozenset(url for url, count in found.items() if count > 1)
 

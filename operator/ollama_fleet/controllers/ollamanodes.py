@@ -9,7 +9,7 @@ from ollama_fleet.api.access import SecretRefs
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.controllers.act import hasten
 from ollama_fleet.controllers.affected import planning_with
-from ollama_fleet.controllers.carryout import carry_out, living
+from ollama_fleet.controllers.carryout import carry_out, living, refusal
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.creation import events_about
 from ollama_fleet.controllers.fleet import (
@@ -78,6 +78,10 @@ class OllamaNodes:
             self._stores.forget(namespace, name)
             self._servers.forget(namespace, name)
             return await self._see_off(group, pods)
+        if (refused := refusal(self._context, node, OllamaNodeSpec)) is not None:
+            # its servers, if it had some, stay as they are; nobody waits for them to be met
+            await self._probes.settled(group, FIRST_PROBE)
+            return await carry_out(self._context, node, lambda _: refused)
         urls = self._urls(group, node, pods)
         self._probes.follow(group, urls, _secrets_of(node), lambda: self._changed(namespace, name))
         self._probes.lives(group, _lives(pods))

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from ollama_fleet.api.access import SecretError
 from ollama_fleet.api.router import RouterSpec
 from ollama_fleet.api.servers import ROUTER_LABEL
-from ollama_fleet.controllers.carryout import NOT_YET, carry_out, fleet_known, living
+from ollama_fleet.controllers.carryout import NOT_YET, carry_out, fleet_known, living, refusal
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.feed import MANAGED
 from ollama_fleet.controllers.loop import Result
@@ -54,6 +54,8 @@ class Routers:
             return Result()
         if not fleet_known(context, self._probes, namespace):
             return Result(NOT_YET)
+        if (refused := refusal(context, wanted, RouterSpec)) is not None:
+            return await carry_out(context, wanted, lambda _: refused)
         troubles = await self._secret_troubles(wanted)
         unread = await self._unread(wanted)
         return await carry_out(context, wanted, lambda _: self._look(wanted, troubles, unread))

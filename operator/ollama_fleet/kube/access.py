@@ -18,6 +18,17 @@ from ollama_fleet.kube.client import Kube
 from ollama_fleet.kube.errors import Forbidden
 from ollama_fleet.kube.kinds import SECRET, Object
 
+YAML_FAULTS = (
+    yaml.YAMLError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What PyYAML raises of texts that are none, such as `!!int ''`, or are nested too deeply."""
+
 
 async def read_access(kube: Kube, namespace: str, refs: SecretRefs) -> Access:
     """What the Secrets say now; SecretError where the user must act, KubeError for all else."""
@@ -62,7 +73,7 @@ def value_of(text: str) -> object:
     """A YAML text's value; raises ValueError, which does not show the text."""
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
+    except YAML_FAULTS:
         raise ValueError("not YAML") from None
 
 

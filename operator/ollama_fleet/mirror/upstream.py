@@ -25,7 +25,7 @@ from ollama_fleet.mirror.errors import (
     MirrorError,
     UnavailableError,
 )
-from ollama_fleet.ollama.answers import PLAIN, TooMuch, value_of, whole
+from ollama_fleet.ollama.answers import PLAIN, TooMuch, followed, value_of, whole
 from ollama_fleet.ollama.registry import MANIFEST_TYPE, retry_after_seconds
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,6 @@ class Upstream:
         self._paused: dict[str, float] = {}
         self._http = httpx.AsyncClient(
             timeout=_TIMEOUT,
-            follow_redirects=True,
             headers={"User-Agent": f"ollama-fleet-mirror/{__version__}"},
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
         )
@@ -166,9 +165,7 @@ class Upstream:
             headers = {**headers, "Authorization": token.value}
         elif (credential := self._credentials.of(host)) and credential.token:
             headers = {**headers, "Authorization": f"Bearer {credential.token}"}
-        return await self._http.send(
-            self._http.build_request(method, url, headers=headers), stream=True
-        )
+        return await followed(self._http, self._http.build_request(method, url, headers=headers))
 
     async def _authenticate(self, refusal: httpx.Response, name: ModelName, scope: str) -> None:
         """Have a token for the next request, as the refusal says it is got."""
@@ -192,7 +189,7 @@ class Upstream:
             params={**wanted, "scope": wanted.get("scope") or scope},
             headers={**PLAIN, **({"Authorization": basic} if basic else {})},
         )
-        answer = await self._http.send(asked, stream=True, follow_redirects=False)
+        answer = await self._http.send(asked, stream=True)
         try:
             self._learn_pause(answer, name.host)
             if answer.status_code != httpx.codes.OK:

@@ -12,9 +12,30 @@ PLAIN: Final = {"Accept-Encoding": "identity"}
 """Asks for answers as they are: a few bytes of a compressed one may stand for gigabytes."""
 
 
+_MOST_REDIRECTS: Final = 10
+
+
 class TooMuch(Exception):  # noqa: N818
     """An answer that goes on for longer than any good one, or is compressed unasked; the text says
     which."""
+
+
+async def followed(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    """Send a request, go where its answer points to, and open what is found there; raises
+    httpx.RequestError.
+
+    From HTTPS it goes to HTTPS alone: a service of the cluster answers whoever asks from within.
+    """
+    for _ in range(_MOST_REDIRECTS):
+        response = await http.send(request, stream=True, follow_redirects=False)
+        if response.next_request is None:
+            return response
+        # what a redirect says besides is not read
+        await response.aclose()
+        secure, request = request.url.scheme == "https", response.next_request
+        if secure and request.url.scheme != "https":
+            raise httpx.UnsupportedProtocol(f"it points to {request.url.host} without TLS")
+    raise httpx.TooManyRedirects("it points from one place to the next")
 
 
 async def whole(response: httpx.Response, most: int) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -17,7 +17,7 @@ import httpx
 
 from ollama_fleet.api.mirror import Mirror
 from ollama_fleet.api.names import DEFAULT_HOST, ModelName
-from ollama_fleet.ollama.answers import PLAIN, TooMuch, value_of, whole
+from ollama_fleet.ollama.answers import PLAIN, TooMuch, followed, value_of, whole
 from ollama_fleet.ollama.errors import (
     ModelNotFound,
     RateLimited,
@@ -93,13 +93,7 @@ class RegistryClient:
         self._host = self._base.partition("://")[2]
         self._scheme = "http" if insecure else "https"
         self._mirror = mirror
-        self._http = httpx.AsyncClient(
-            timeout=timeout,
-            follow_redirects=True,
-            trust_env=True,
-            headers=PLAIN,
-            event_hooks={"response": [_stays_secure]},
-        )
+        self._http = httpx.AsyncClient(timeout=timeout, trust_env=True, headers=PLAIN)
 
     async def __aenter__(self) -> Self:
         return self
@@ -122,9 +116,8 @@ class RegistryClient:
         name = ModelName.parse(name) if isinstance(name, str) else name
         base, asked = self._where(name)
         with _translated(base):
-            wanted = {"Accept": MANIFEST_TYPE}
-            async with self._http.stream(
-                "GET", base + asked.manifest_path, headers=wanted
+            async with self._open(
+                base + asked.manifest_path, {"Accept": MANIFEST_TYPE}
             ) as response:
                 content = await whole(response, _LARGEST_MANIFEST)
         if response.status_code == httpx.codes.NOT_FOUND:
@@ -132,7 +125,7 @@ class RegistryClient:
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
             # a mirror says itself what it lacks
             raise Unauthorized(
-                (asked is not name and _said(response, content))
+                (asked is not name and _said(base, response, content))
                 or f"{base} does not give {name.canonical} without credentials "
                 f"({response.status_code})"
             )
@@ -142,7 +135,7 @@ class RegistryClient:
             )
             raise RateLimited(f"{base} has had too many requests (429)", wait)
         if response.status_code != httpx.codes.OK:
-            said = _said(response, content)
+            said = _said(base, response, content)
             raise RegistryError(
                 f"{base} answered {response.status_code} for {name.canonical}: {said}"
             )
@@ -157,7 +150,7 @@ class RegistryClient:
         found = bytearray()
         url = base + asked.blob_path(digest)
         with _translated(base):
-            async with self._http.stream("GET", url, headers=wanted) as response:
+            async with self._open(url, wanted) as response:
                 if not _from(response, begin):
                     raise RegistryError(
                         f"{base} answered {response.status_code} for bytes of {name.canonical}"
@@ -183,6 +176,14 @@ class RegistryClient:
             length = min(2 * length, _LARGEST_PIECE)
         return header.values
 
+    @asynccontextmanager
+    async def _open(self, url: str, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
+        response = await followed(self._http, self._http.build_request("GET", url, headers=headers))
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
     def _where(self, name: ModelName) -> tuple[str, ModelName]:
         """Where a model is asked for, and by which name."""
         own = name.host == DEFAULT_HOST
@@ -193,17 +194,9 @@ class RegistryClient:
         return (self._base if own else f"{self._scheme}://{name.host}"), name
 
 
-async def _stays_secure(response: httpx.Response) -> None:
-    """Raises httpx.RequestError where a registry points from HTTPS to something else, such as a
-    service of the cluster that answers whoever asks from within."""
-    follows = response.next_request
-    if follows is not None and response.url.scheme == "https" and follows.url.scheme != "https":
-        raise httpx.UnsupportedProtocol("it points to a place without TLS")
-
-
-def _said(response: httpx.Response, content: bytes) -> str:
+def _said(base: str, response: httpx.Response, content: bytes) -> str:
     """A registry's own words about an error; those of whoever it points to are not its own."""
-    if response.history:
+    if response.url.host != httpx.URL(base).host:
         return f"asked at {response.url.host}, where it points to"
     try:
         return str(value_of(content)["errors"][0]["message"])[:500]

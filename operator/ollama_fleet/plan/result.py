@@ -48,6 +48,15 @@ class Plan:
     """Seconds until the plan would change by itself; None: only an event can change it."""
 
 
+def part(obj: Object, *path: str) -> Object:
+    """What an object holds there; an empty one where it holds none, as an older or weaker CRD may
+    have let through."""
+    found: Any = obj
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def soonest(*seconds: float | None) -> float | None:
     """The smallest, where None means never."""
     return min((one for one in seconds if one is not None), default=None)

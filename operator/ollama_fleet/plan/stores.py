@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.plan.conditions import Verdict
-from ollama_fleet.plan.result import Object
+from ollama_fleet.plan.result import Object, part
 from ollama_fleet.plan.volumes import is_claim_of
 
 
@@ -57,15 +57,17 @@ class Store:
 
 def store_of(node: Object) -> Store | None:
     """Where the servers of an OllamaNode are to keep their models; None where nobody else can."""
-    spec, namespace = node["spec"], node["metadata"]["namespace"]
-    storage, replicas = spec.get("storage") or {}, spec.get("replicas") or 0
+    spec, namespace = part(node, "spec"), node["metadata"]["namespace"]
+    storage, replicas = part(spec, "storage"), spec.get("replicas")
+    if not isinstance(replicas, int):
+        replicas = 0
     every = spec.get("perNode") is not None
     if not every and replicas == 0:
         return None
     if storage.get("hostPath"):
-        return Store(namespace, folder=_names(storage["hostPath"]), divided=not every)
+        return Store(namespace, folder=_names(str(storage["hostPath"])), divided=not every)
     if storage.get("existingClaim"):
-        return Store(namespace, claim=storage["existingClaim"])
+        return Store(namespace, claim=str(storage["existingClaim"]))
     if every or storage.get("ephemeral"):
         return None
     return Store(namespace, servers=(node["metadata"]["name"], replicas))

@@ -13,6 +13,7 @@ from ollama_fleet.api import alias
 from ollama_fleet.api.access import header_fault
 from ollama_fleet.api.quantity import bytes_of, seconds_of
 from ollama_fleet.api.router import Backend, RouterSpec
+from ollama_fleet.kube.access import YAML_FAULTS
 from ollama_fleet.router.aliases import aliases_of
 from ollama_fleet.router.errors import Api
 from ollama_fleet.router.options import LOADING, Policy
@@ -35,7 +36,7 @@ def load(path: Path) -> Settings:
         raise ConfigError(f"{path}: cannot be read: {reason}") from None
     try:
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except YAML_FAULTS as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}: is not YAML{where}") from None

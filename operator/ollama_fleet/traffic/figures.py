@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from ollama_fleet.traffic.exposition import Scrape
+from ollama_fleet.traffic.exposition import Labels, Scrape
 
 Breaker = Literal["closed", "half-open", "open"]
 Replicas = Mapping[str, Scrape]
@@ -37,6 +37,7 @@ _KEPT: Mapping[str, tuple[str, ...]] = {
 """Counters, and by which of their labels they are told apart."""
 NAMES = frozenset((*_KEPT, _IN_FLIGHT, _QUEUED, _READY, _BREAKER, _STARTED))
 """The samples that figures are made of; `exposition.read` needs no others."""
+_MOST = 2.0**63
 _BREAKERS: tuple[Breaker, ...] = ("closed", "half-open", "open")
 
 
@@ -114,7 +115,7 @@ def growth(before: Replicas, after: Replicas, seconds: float) -> Growth:
             was = {}
         for name, kept in _KEPT.items():
             earlier = was.get(name, {})
-            for labels, value in now.get(name, {}).items():
+            for labels, value in _counts(now, name):
                 told, more = dict(labels), value - earlier.get(labels, 0.0)
                 key = (name, *(told.get(label, "") for label in kept))
                 # a count that fell began anew
@@ -141,7 +142,7 @@ def figures(before: Replicas, after: Replicas, seconds: float) -> Figures:
 
 def lately(grown: Growth, now: Replicas) -> Figures:
     """What has happened, and how it stands now."""
-    first = {float(bound): count for (bound,), count in grown.each(_FIRST_TOKEN)}
+    first = {_bound(bound): count for (bound,), count in grown.each(_FIRST_TOKEN)}
     return Figures(
         window_s=round(grown.seconds, 1),
         requests_per_second=grown.rate(_REQUESTS),
@@ -159,13 +160,14 @@ def lately(grown: Growth, now: Replicas) -> Figures:
 def _servers(grown: Growth, now: Replicas) -> tuple[ServerFigures, ...]:
     states: dict[str, list[str]] = defaultdict(list)
     for labels, _ in _samples(now, _READY):
-        states[labels["server"]].append(labels["state"])
+        states[labels.get("server", "")].append(labels.get("state", ""))
     in_flight: dict[str, int] = defaultdict(int)
     for labels, value in _samples(now, _IN_FLIGHT):
-        in_flight[labels["server"]] += int(value)
+        in_flight[labels.get("server", "")] += int(value)
     breakers: dict[str, int] = defaultdict(int)
     for labels, value in _samples(now, _BREAKER):
-        breakers[labels["server"]] = max(breakers[labels["server"]], int(value))
+        server = labels.get("server", "")
+        breakers[server] = min(max(breakers[server], int(value)), len(_BREAKERS) - 1)
     return tuple(
         ServerFigures(
             name=name,
@@ -187,8 +189,15 @@ def _decisions(grown: Growth, server: str) -> tuple[Decision, ...]:
 
 def _samples(now: Replicas, name: str) -> Iterator[tuple[dict[str, str], float]]:
     for scrape in now.values():
-        for labels, value in scrape.get(name, {}).items():
+        for labels, value in _counts(scrape, name):
             yield dict(labels), value
+
+
+def _counts(scrape: Scrape, name: str) -> Iterator[tuple[Labels, float]]:
+    """The samples that can be counts; a router tells no others."""
+    for labels, value in scrape.get(name, {}).items():
+        if 0 <= value < _MOST:
+            yield labels, value
 
 
 def _sum(now: Replicas, name: str) -> int:
@@ -209,6 +218,15 @@ def quantile(wanted: float, buckets: Mapping[float, float]) -> float | None:
             return low
         return _rounded(low + (high - low) * (rank - below) / (count - below or 1.0))
     return None
+
+
+def _bound(text: str) -> float:
+    """A bucket's bound; what is none is taken for the last."""
+    try:
+        bound = float(text)
+    except ValueError:
+        return float("inf")
+    return bound if bound >= 0 else float("inf")
 
 
 def _rounded(value: float) -> float:
