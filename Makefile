@@ -143,6 +143,12 @@ MINUTES ?= 10
 chaos-router: compiled ## servers that die, hang, restart and wedge under load (MINUTES=10)
 	@$(BIN)/python -m benchmarks.chaos $(MINUTES)
 
+.PHONY: fuzz
+fuzz: .venv.stamp ## hostile input for all readers, other examples each time (MINUTES=10)
+	@end=$$((SECONDS + 60 * $(MINUTES))); while ((SECONDS < end)); do \
+		FUZZ_EXAMPLES=300 OLLAMA_FLEET_COMPILED=0 $(BIN)/pytest -q tests/unit/*/test_hostile.py || exit 1; \
+	done
+
 .PHONY: bench-router
 bench-router: compiled ## what the router costs beside nginx, HAProxy, vllm-router and LiteLLM
 	@OLLAMA_FLEET_COMPILED=1 $(BIN)/python -m benchmarks.router

@@ -19,7 +19,12 @@ from hypothesis import strategies as st
 T = TypeVar("T")
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "40"))
-hostile = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+hostile = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize="FUZZ_EXAMPLES" not in os.environ,
+)
 PATIENCE = 60.0
 """Seconds after which something hangs."""
 
