@@ -29,6 +29,7 @@ _LEFT_OUT = {
     "deletionTimestamp", "deletionGracePeriodSeconds", "clusterIP", "clusterIPs", "nodePort",
     "ollamafleet.dev/applied", "pod-template-hash", "controller-revision-hash",
     "deployment.kubernetes.io/revision", "id",
+    "deprecated.daemonset.template.generation", "pod-template-generation",
     "ollamafleet.dev/template", "volumeName",
 }  # fmt: skip
 _ADDRESS = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b")

@@ -104,8 +104,8 @@ def test_entries_of_lists_are_told_by_their_names() -> None:
 
 def test_the_table_counts_what_is_not_well() -> None:
     one, other = changes()[:2]
-    good = Outcome(one, seconds=2)
-    bad = Outcome(other, refused=True, unequal=["x"], unseen=["y", "z"], seconds=3.2)
+    good = Outcome(one, steps={"shown": 1.5, "equal": 0.5})
+    bad = Outcome(other, refused=True, unequal=["x"], unseen=["y", "z"], steps={"shown": 3.2})
     rows = [line.split() for line in table([good, bad]).splitlines()]
     assert rows[1] == [one.kind, "2", "2", "1", "0", "1", "0", "1", "5"]
     assert good.faults == {}

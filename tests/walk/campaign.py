@@ -29,7 +29,8 @@ async def campaign(
 
     def done(outcome: Outcome) -> None:
         outcomes.append(outcome)
-        say(f"{outcome.change}: {outcome.seconds:.0f} s")
+        steps = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.steps.items())
+        say(f"{outcome.change}: {steps or 'refused'}")
         for what, lines in outcome.faults.items():
             for line in lines:
                 say(f"  {what}: {line}")

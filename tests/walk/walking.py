@@ -5,28 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
 
 from ollama_fleet.kube import KubeError
-from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, POD, ROUTER, Kind
-from tests.cluster.fleet import resource, standing
 from tests.faults.ledger import difference
-from tests.faults.waiting import until
-from tests.walk.picture import picture, same, signs, unlike
-from tests.walk.rows import Base, Change
+from tests.walk.picture import signs, unlike
+from tests.walk.place import NAMES, Picture, Place, Unsettled
+from tests.walk.rows import Change
 from tests.walk.site import Site
-
-WITHIN = 120.0
-"""Seconds for each step, on a machine that has much else to do."""
-QUIET = 2.0
-"""Seconds without a write, which is rest."""
-KINDS = {kind.kind: kind for kind in (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER)}
-NAMES = {"OllamaNode": "a", "ModelDistribution": "m", "Router": "chat"}
-Picture = dict[str, Any]
 
 
 @dataclass
@@ -40,7 +28,20 @@ class Outcome:
     unseen: list[str] = field(default_factory=list)
     unrestored: list[str] = field(default_factory=list)
     unequal: list[str] = field(default_factory=list)
-    seconds: float = 0.0
+    steps: dict[str, float] = field(default_factory=dict)
+    """Seconds by step."""
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Take the time of what is done within."""
+        began = time.monotonic()
+        yield
+        self.steps[name] = time.monotonic() - began
+
+    @property
+    def seconds(self) -> float:
+        """Seconds in all."""
+        return sum(self.steps.values())
 
     @property
     def faults(self) -> dict[str, list[str]]:
@@ -52,119 +53,6 @@ class Outcome:
             "not equal": self.unequal,
         }
         return {name: lines for name, lines in told.items() if lines}
-
-
-class Unsettled(Exception):  # noqa: N818
-    """What was asked for did not come about, or there is no rest."""
-
-
-class Place:
-    """A namespace with what is beside a base, where the resource itself is written to."""
-
-    def __init__(self, site: Site, namespace: str, kind: str, base: Base) -> None:
-        self._site = site
-        self._namespace = namespace
-        self._kind = kind
-        self._base = base
-
-    async def furnish(self) -> None:
-        """Make what is beside it, and wait until that stands."""
-        for given in self._base.beside:
-            made = resource(given["kind"], given["name"], self._fill(given["spec"]))
-            made["metadata"]["labels"] = given.get("labels", {})
-            await self._site.grounds.apply(self._namespace, made)
-
-    async def write(self, spec: Any) -> None:
-        """Apply the resource; KubeError where the API server does not take it."""
-        made = resource(self._kind, NAMES[self._kind], self._fill(spec))
-        await self._site.grounds.apply(self._namespace, made)
-
-    def _fill(self, spec: Any) -> Any:
-        return self._site.fill(spec, self._namespace)
-
-    async def picture(self, stands: str) -> Picture:
-        """What there is once it stands so and the operator rests; Unsettled where it never does."""
-        try:
-            await until(partial(self._stands, stands), "it does not stand", WITHIN)
-            rested = partial(self._site.rested, self._namespace)
-            await until(lambda: rested() > QUIET, "the operator goes on writing", WITHIN)
-        except AssertionError as error:
-            raise Unsettled(f"{error}: {self._told()}") from None
-        return await picture(self._site.grounds.ledger, self._namespace)
-
-    async def becomes(
-        self,
-        stands: str,
-        wanted: Callable[[Picture], list[str] | Awaitable[list[str]]],
-        what: str,
-    ) -> tuple[Picture, list[str]]:
-        """The picture that lacks nothing of what is wanted, or the last, with what it lacks."""
-        deadline = time.monotonic() + WITHIN / 2
-        while True:
-            taken = await self.picture(stands)
-            found = wanted(taken)
-            lacks = found if isinstance(found, list) else await found
-            if not lacks or time.monotonic() > deadline:
-                break
-            await asyncio.sleep(0.5)
-        return taken, [f"{what}: {line}" for line in lacks]
-
-    def same(self, taken: Picture) -> Picture:
-        """Of a picture what is to be compared."""
-        return same(taken, self._namespace)
-
-    def _stands(self, stands: str) -> bool:
-        ledger = self._site.grounds.ledger
-        own = ledger.get(self._namespace, KINDS[self._kind], NAMES[self._kind])
-        now = standing(own) if own else None
-        if now is None or now.reason != stands or now.ready != (stands == "Ready"):
-            return False
-        if not all(self._follows(given) for given in self._base.beside):
-            return False
-        if not all(self._is_told(server) for server in self._servers()):
-            return False
-        return all(
-            "deletionTimestamp" not in pod["metadata"]
-            for pod in ledger.objects(self._namespace, POD)
-        )
-
-    def _follows(self, given: Any) -> bool:
-        obj = self._site.grounds.ledger.get(self._namespace, _kind(given), given["name"])
-        now = standing(obj) if obj else None
-        return now is not None and (now.ready or now.stalled or now.reason == "Cordoned")
-
-    def _servers(self) -> list[Any]:
-        """Those that are Ready, as the status of their OllamaNodes has them."""
-        nodes = self._site.grounds.ledger.objects(self._namespace, OLLAMA_NODE)
-        told = [(node.get("status") or {}).get("servers") or () for node in nodes]
-        return [one for servers in told for one in servers if one["state"] == "Ready"]
-
-    def _is_told(self, server: Any) -> bool:
-        """Whether the operator knows what it asks for now and then: what routers send there, and
-        whether models that are to be in memory are."""
-        routed = bool(self._site.grounds.ledger.objects(self._namespace, ROUTER))
-        resident = set(server.get("resident") or ())
-        return resident.issuperset(server.get("preloaded") or ()) and (
-            not routed or "activeRequests" in server
-        )
-
-    def _told(self) -> list[str]:
-        ledger = self._site.grounds.ledger
-        told = [
-            f"{kind} {obj['metadata']['name']}: {standing(obj)}"
-            for kind in KINDS.values()
-            for obj in ledger.objects(self._namespace, kind)
-        ]
-        last = [
-            str(call)
-            for _, call in self._site.proxy.writes
-            if f"/namespaces/{self._namespace}/" in call.path
-        ]
-        return [*told, f"last writes: {last[-3:]}"]
-
-
-def _kind(given: Any) -> Kind:
-    return KINDS[given["kind"]]
 
 
 async def walk(site: Site, changes: Iterable[Change], done: Callable[[Outcome], None]) -> None:
@@ -199,7 +87,6 @@ async def _settled(site: Site, change: Change) -> AsyncIterator[tuple[Place, Pic
 
 
 async def _walked(site: Site, place: Place, before: Picture, change: Change) -> Outcome:
-    began = time.monotonic()
     outcome = Outcome(change)
     if change.refused:
         said = await _refusal(place.write(change.new))
@@ -209,7 +96,6 @@ async def _walked(site: Site, place: Place, before: Picture, change: Change) -> 
     else:
         async with _afresh(site, change) as fresh:
             await _there_and_back(place, before, change, outcome, fresh)
-    outcome.seconds = time.monotonic() - began
     return outcome
 
 
@@ -227,10 +113,13 @@ async def _there_and_back(
         return [] if found else [f"{change.evidence!r} is in none of: {lines}"]
 
     try:
-        await place.write(change.new)
-        _, outcome.unseen = await place.becomes(change.stands, unseen, "shows")
-        await _compare(place, change, await fresh, outcome)
-        await _back(place, change, old, outcome)
+        with outcome.step("shown"):
+            await place.write(change.new)
+            outcome.unseen = await place.lacks(change.stands, unseen, "shows")
+        with outcome.step("equal"):
+            await _compare(place, change, await fresh, outcome)
+        with outcome.step("restored"):
+            await _back(place, change, old, outcome)
     except (Unsettled, KubeError) as error:
         outcome.unsettled.append(str(error))
 
@@ -240,7 +129,7 @@ async def _compare(place: Place, change: Change, fresh: Place, outcome: Outcome)
         wanted = fresh.same(await fresh.picture(change.stands))
         return _but_for(difference(wanted, place.same(taken)), change.remembers)
 
-    _, outcome.unequal = await place.becomes(change.stands, unequal, "from nothing")
+    outcome.unequal = await place.lacks(change.stands, unequal, "from nothing")
 
 
 async def _back(place: Place, change: Change, old: Picture, outcome: Outcome) -> None:
@@ -255,7 +144,7 @@ async def _back(place: Place, change: Change, old: Picture, outcome: Outcome) ->
     def unrestored(taken: Picture) -> list[str]:
         return _but_for(difference(old, place.same(taken)), change.forgets)
 
-    _, outcome.unrestored = await place.becomes(change.base.stands, unrestored, "back")
+    outcome.unrestored = await place.lacks(change.base.stands, unrestored, "back")
 
 
 @asynccontextmanager

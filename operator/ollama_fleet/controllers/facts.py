@@ -65,7 +65,8 @@ class RegistryFacts:
         self._mirror = mirror
         self._clock = clock
         self._timeout = timeout
-        self._kept: dict[tuple[str, str], _Kept] = {}
+        self._kept: dict[tuple[Source, str], _Kept] = {}
+        """By source as a whole: what came by plain HTTP is no word of a registry asked by HTTPS."""
         self._places = asyncio.Semaphore(at_once)
         self.layers: dict[str, Blobs] = {}
         """What every model is made of that was ever asked about, by the digest of its manifest:
@@ -86,15 +87,15 @@ class RegistryFacts:
         that the registry gave before ``since``; unless ``shaped``, their files are not looked
         into."""
         names = sorted(models)
-        stale = [name for name in names if not self._fresh((source.registry, name), since)]
+        stale = [name for name in names if not self._fresh((source, name), since)]
         if stale:
             async with self._client(source) as client:
                 answers = await asyncio.gather(
                     *(self._ask(client, source.registry, one) for one in stale)
                 )
             for name, answer in zip(stale, answers, strict=True):
-                self._keep((source.registry, name), answer)
-        found = {name: self._kept[source.registry, name] for name in names}
+                self._keep((source, name), answer)
+        found = {name: self._kept[source, name] for name in names}
         if shaped:
             await self._look_into(source, found)
         return {name: self._told(one) for name, one in found.items()}
@@ -102,21 +103,19 @@ class RegistryFacts:
     def next_look(self, source: Source, models: Iterable[str]) -> float | None:
         """Seconds until an absence or a failure is worth asking about again; None without one."""
         now = self._clock.monotonic()
-        known = [
-            kept for name in models if (kept := self._kept.get((source.registry, name))) is not None
-        ]
+        known = [kept for name in models if (kept := self._kept.get((source, name))) is not None]
         due = [kept.until - now for kept in known if kept.fact.missing or kept.fact.error]
         shapes = (self._shapes.get(kept.file.digest, _Shape()) for kept in known if kept.file)
         due += [shape.until - now for shape in shapes if shape.until is not None]
         return max(1.0, min(due)) if due else None
 
-    def _fresh(self, key: tuple[str, str], since: datetime | None) -> bool:
+    def _fresh(self, key: tuple[Source, str], since: datetime | None) -> bool:
         kept = self._kept.get(key)
         if kept is None or kept.until <= self._clock.monotonic():
             return False
         return since is None or kept.asked >= since or kept.fact.error is not None
 
-    def _keep(self, key: tuple[str, str], answer: _Kept) -> None:
+    def _keep(self, key: tuple[Source, str], answer: _Kept) -> None:
         """While a registry does not answer, what it said last is true as far as anybody knows."""
         before = self._kept.get(key)
         if before is not None and answer.fact.error is not None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.context import Background
@@ -40,6 +41,14 @@ class _Place:
         return self.failures.get(model, (0, ""))[0]
 
 
+class _Done(NamedTuple):
+    """How often within a while a model was loaded to be kept so, and when it last was."""
+
+    keep_alive: int | str | None
+    times: int
+    last: float
+
+
 class Loads:
     """Loads under way, by OllamaNode (namespace/name) and URL."""
 
@@ -48,8 +57,8 @@ class Loads:
         self._probes = probes
         self._clock = clock
         self._groups: dict[str, dict[str, _Place]] = {}
-        self._done: dict[tuple[str, str], tuple[int, float]] = {}
-        """By URL and model, how often it was loaded within a while, and when it last was."""
+        self._done: dict[tuple[str, str], _Done] = {}
+        """By URL and model."""
 
     def want(self, group: str, orders: Collection[LoadOrder], changed: Callable[[], None]) -> None:
         """Load these and no others; ``changed`` hears of every end."""
@@ -103,7 +112,7 @@ class Loads:
             else:
                 kept = "" if keep_alive is None else f", with keep_alive {keep_alive}"
                 log.info("loaded: %s at %s%s", model, place.url, kept)
-                self._note(place.url, model)
+                self._note(place.url, model, keep_alive)
                 place.failures.pop(model, None)
                 place.models.pop(model, None)
                 await self._probes.refresh(group, place.url)
@@ -114,14 +123,18 @@ class Loads:
         memory would do so again."""
         if count := place.count(model):
             return failed_at.get(model, 0.0) + _pause(count)
-        times, last = self._done.get((place.url, model), (0, 0.0))
-        return last + _pause(times) if times else 0.0
+        done = self._done.get((place.url, model))
+        # what is asked for otherwise than before is nobody else's doing
+        if done is None or done.keep_alive != place.models[model]:
+            return 0.0
+        return done.last + _pause(done.times)
 
-    def _note(self, url: str, model: str) -> None:
+    def _note(self, url: str, model: str, keep_alive: int | str | None) -> None:
         now = self._clock.monotonic()
-        self._done = {key: one for key, one in self._done.items() if now - one[1] < FORGIVEN}
-        times, _ = self._done.get((url, model), (0, now))
-        self._done[url, model] = (times + 1, now)
+        self._done = {key: one for key, one in self._done.items() if now - one.last < FORGIVEN}
+        before = self._done.get((url, model))
+        times = before.times if before is not None and before.keep_alive == keep_alive else 0
+        self._done[url, model] = _Done(keep_alive, times + 1, now)
 
 
 def _pause(times: int) -> float:

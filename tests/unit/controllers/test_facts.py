@@ -87,6 +87,20 @@ async def test_digests_are_written_as_pins_are(
     assert facts[MODEL].size == 200
 
 
+async def test_what_plain_http_says_is_no_word_of_https(
+    clock: FakeClock, registry: type[FakeRegistry]
+) -> None:
+    facts = RegistryFacts(clock, timeout=1)
+    await facts.of(Source(registry="box:5000", insecure=True), [MODEL])
+    registry.answers = [Unreachable("it speaks no TLS")]
+    secure = Source(registry="box:5000")
+    assert (await facts.of(secure, [MODEL]))[MODEL].error == "it speaks no TLS"
+    assert facts.next_look(secure, [MODEL]) is not None
+    kept = await facts.of(Source(registry="box:5000", insecure=True), [MODEL])
+    assert kept[MODEL].digest == f"sha256:{HEX}"
+    assert registry.asked == 2
+
+
 async def test_layers_are_known_by_the_manifest_they_belong_to(
     clock: FakeClock, registry: type[FakeRegistry]
 ) -> None:

@@ -71,6 +71,22 @@ async def test_what_is_put_out_again_is_loaded_later_and_later(
     assert servers.times[-1] == now
 
 
+async def test_who_changes_the_mind_does_not_wait(clock: FakeClock) -> None:
+    servers = Servers(clock)
+    for _ in range(4):
+        for keep_alive in (-1, "30m"):
+            servers.want("m", keep_alive=keep_alive)
+            await settle()
+            await clock.advance(1)
+    assert [kept for _, _, kept in servers.asked] == [-1, "30m"] * 4
+    # a server that does not let go is not asked all the time
+    servers.want("m", keep_alive="30m")
+    await settle()
+    assert len(servers.asked) == 8
+    await clock.advance(5)
+    assert len(servers.asked) == 9
+
+
 async def test_what_does_not_load_lets_the_others_go_first_and_is_told(
     clock: FakeClock,
 ) -> None:
