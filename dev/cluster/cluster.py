@@ -23,7 +23,7 @@ from dev.cluster import binary
 from dev.cluster.errors import ClusterError
 from dev.cluster.kubeconfig import write_kubeconfig
 from dev.cluster.processes import alive, kill_group
-from dev.machines.machine import DEFAULT, Machine, load_all
+from dev.machines.machine import DEFAULT, Machine, load_all, turned
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _START_WITHIN = 200.0
@@ -178,8 +178,14 @@ class Cluster:
 
     def turn(self, name: str, kubelet: Literal["on", "silent", "off"]) -> None:
         """Have a machine's kubelet fall silent while its pods run on, or cut its power, or have
-        it back; Kubernetes finds out by itself."""
-        replace(self.machines()[name], kubelet=kubelet).save(self.directory / "machines")
+        it back, and return when that is so; Kubernetes finds out by itself."""
+        folder, machine = self.directory / "machines", self.machines()[name]
+        if machine.kubelet == kubelet:
+            return
+        noted = turned(folder, name)
+        noted.unlink(missing_ok=True)
+        replace(machine, kubelet=kubelet).save(folder)
+        self._until(f"{name} is not {kubelet}", lambda: noted.exists())
 
     def kill_pod_process(self, namespace: str, pod: str) -> None:
         """Send SIGKILL to all processes of a pod's containers; its restart policy takes over."""

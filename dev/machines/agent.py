@@ -18,7 +18,7 @@ from dev.machines import claims, devices, loadbalancers, logs, memory, nodes
 from dev.machines.apiserver import ApiError, ApiServer, Object
 from dev.machines.containers import Backoff
 from dev.machines.events import Recorder
-from dev.machines.machine import Machine, load_all
+from dev.machines.machine import Machine, load_all, turned
 from dev.machines.metrics import Meter
 from dev.machines.pods import Pod, Site
 from dev.machines.tasks import persist, spawn, until_done
@@ -112,6 +112,7 @@ class Agent:
                 del self._pods[pod.uid]
         if machine.kubelet == "on":
             self._hear_of(machine)
+        turned(self._directory / "machines", machine.name).write_text(machine.kubelet)
 
     def _hears(self, name: str) -> bool:
         return name in self._machines and self._machines[name][0].kubelet == "on"

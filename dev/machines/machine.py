@@ -121,6 +121,11 @@ def _nvidia_labels(gpus: int, memory: int) -> dict[str, str]:
     }
 
 
+def turned(directory: Path, name: str) -> Path:
+    """Where the agent notes what a machine's kubelet is by now, once that was changed."""
+    return directory / f".{name}.kubelet"
+
+
 def load(path: Path) -> Machine:
     """Read what `Machine.save` wrote."""
     document: dict[str, Any] = json.loads(path.read_text())

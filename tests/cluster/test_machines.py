@@ -508,6 +508,30 @@ def test_a_machine_joins_and_leaves(here: Namespace) -> None:
         here.cluster.remove_machine("gpu-48g")
 
 
+def test_a_machine_loses_its_power_and_its_voice(here: Namespace) -> None:
+    with machine(here.cluster, Machine("frail", vendor="none")):
+        where = {"nodeSelector": {"kubernetes.io/hostname": "frail"}}
+        here.apply(pod("one", WAIT_FOREVER, **where), pod("two", WAIT_FOREVER, **where))
+        for name in ("one", "two"):
+            here.wait(f"pod/{name}", "condition=Ready")
+        before = here.pid("one")
+        here.cluster.turn("frail", "off")
+        eventually("the process is gone", lambda: not alive(before))
+        assert here.get("pod", "one")["status"]["phase"] == "Running"
+        here.cluster.turn("frail", "on")
+        eventually("it runs again", lambda: alive(here.pid("one")) and alive(here.pid("two")))
+
+        one, two = here.pid("one"), here.pid("two")
+        here.cluster.turn("frail", "silent")
+        here.delete("two", "--grace-period=0", "--force")
+        here.delete("one", "--wait=false")
+        assert alive(one)
+        assert alive(two)
+        here.cluster.turn("frail", "on")
+        eventually("both end", lambda: not alive(one) and not alive(two))
+        here.wait("pod/one", "delete")
+
+
 def test_a_gpu_is_granted_only_where_there_is_one(here: Namespace) -> None:
     def greedy(name: str, host: str, resource: str, count: int) -> Object:
         limits = {"resources": {"limits": {resource: count}}}
