@@ -95,7 +95,7 @@ def ahead(world: World) -> Iterator[None]:
         yield
         jump(0)
         eventually("pulls end", lambda: not _pulls(world))
-        world.begin_pull(rollout={"retry": {"backoff": "10s"}, "window": None})
+        world.begin_pull(rollout={"retry": {"backoff": "10s"}})
 
 
 @contextmanager

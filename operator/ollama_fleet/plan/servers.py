@@ -52,8 +52,10 @@ class Probe:
     offline_after: timedelta = OFFLINE_AFTER
 
     def silent(self, now: datetime) -> bool:
-        """Whether its last word is too long ago, or there was none."""
-        return self.last_seen is None or elapsed(self.last_seen, now) >= self.offline_after
+        """Whether it does not answer, and its last word is too long ago; or there was none."""
+        if self.last_seen is None or self.error is None:
+            return self.last_seen is None
+        return elapsed(self.last_seen, now) >= self.offline_after
 
 
 @dataclass(frozen=True)

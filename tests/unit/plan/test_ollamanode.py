@@ -446,6 +446,9 @@ def test_a_trouble_that_is_mended_clears_itself() -> None:
         (replace(probe(), error="slow", last_seen=NOW - timedelta(seconds=61)), "Offline", True),
         # the clock was set back since
         (replace(probe(), error="slow", last_seen=NOW + timedelta(hours=1)), "Offline", True),
+        (replace(probe(), last_seen=NOW + timedelta(hours=1)), "Ready", False),
+        # or set forward
+        (replace(probe(), last_seen=NOW - timedelta(hours=1)), "Ready", False),
         (Probe(), "Starting", False),
     ],
 )
