@@ -80,6 +80,9 @@ class Namespace:
     def pid(self, name: str) -> int:
         return int((self.folder(name) / "main.pid").read_text())
 
+    def runs(self, name: str) -> bool:
+        return (self.folder(name) / "main.pid").exists() and alive(self.pid(name))
+
     def container(self, name: str) -> Object:
         statuses = self.get("pod", name).get("status", {}).get("containerStatuses") or [{}]
         status: Object = statuses[0]
@@ -519,7 +522,7 @@ def test_a_machine_loses_its_power_and_its_voice(here: Namespace) -> None:
         eventually("the process is gone", lambda: not alive(before))
         assert here.get("pod", "one")["status"]["phase"] == "Running"
         here.cluster.turn("frail", "on")
-        eventually("it runs again", lambda: alive(here.pid("one")) and alive(here.pid("two")))
+        eventually("they run again", lambda: all(here.runs(name) for name in ("one", "two")))
 
         one, two = here.pid("one"), here.pid("two")
         here.cluster.turn("frail", "silent")
