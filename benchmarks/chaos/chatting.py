@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from urllib.parse import urlsplit
 
@@ -22,9 +22,15 @@ class Client:
     """Chats one after another on one connection for as long as that lasts."""
 
     def __init__(
-        self, url: str, texts: Mapping[str, str], random: Random, counts: Counter[str]
+        self,
+        url: str,
+        texts: Mapping[str, str],
+        random: Random,
+        counts: Counter[str],
+        key: Callable[[], str] | None = None,
     ) -> None:
         self._address = urlsplit(url)
+        self._key = key
         self._texts = texts
         self._random = random
         self._counts = counts
@@ -35,6 +41,8 @@ class Client:
         """Until `stop`; the chat under way is finished."""
         while not stop.is_set():
             await self._one()
+            if self._key:
+                self._close()  # a load balancer gives a connection's requests to one replica
         self._close()
 
     async def _one(self) -> None:
@@ -63,24 +71,23 @@ class Client:
     async def _chat(self, path: str, model: str, text: list[str]) -> str:
         asked = {"model": model, "messages": [{"role": "user", "content": "x"}], "stream": True}
         body = json.dumps(asked).encode()
+        shown = f"Authorization: Bearer {self._key()}\r\n" if self._key else ""
+        head = f"POST {path} HTTP/1.1\r\nHost: chaos\r\n{shown}Content-Length: {len(body)}\r\n\r\n"
         reader, writer = await self._connection()
-        writer.write(
-            f"POST {path} HTTP/1.1\r\nHost: chaos\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
+        writer.write(head.encode() + body)
         leaves = self._random.random() < LEAVING
         if leaves:
             await asyncio.sleep(self._random.random() / 2)
             self._close()
             return "left"
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        if not head.startswith(b"http/1.1 200 "):
+        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+        if not answer.startswith(b"http/1.1 200 "):
             told = await reader.readuntil(b"}")
             self._close()
-            self.complaints.append((head.partition(b"\r\n")[0] + b" " + told).decode())
+            self.complaints.append((answer.partition(b"\r\n")[0] + b" " + told).decode())
             return "lost"
-        if b"transfer-encoding: chunked" not in head:
-            raise Wrong(f"no chunks: {head!r}")
+        if b"transfer-encoding: chunked" not in answer:
+            raise Wrong(f"no chunks: {answer!r}")
         ended = await self._pieces(reader, PATHS[path], text)
         if not ended:
             raise Wrong("the stream ended without its last line")
