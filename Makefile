@@ -73,6 +73,7 @@ test-component: tools compiled ## one program at a time, against real peers; the
 test-siege: test-component ## a little of all that is done to a fleet under fire
 	@$(BIN)/pytest tests/walk/test_sample.py
 	@$(BIN)/pytest tests/world/test_sample.py
+	@$(BIN)/pytest tests/soak/test_sample.py
 
 .PHONY: test-cluster
 test-cluster: tools compiled ## the whole, on a real Kubernetes
@@ -148,6 +149,11 @@ fuzz: .venv.stamp ## hostile input for all readers, other examples each time (MI
 	@end=$$((SECONDS + 60 * $(MINUTES))); while ((SECONDS < end)); do \
 		FUZZ_EXAMPLES=300 OLLAMA_FLEET_COMPILED=0 $(BIN)/pytest -q tests/unit/*/test_hostile.py || exit 1; \
 	done
+
+.PHONY: soak
+soak: MINUTES = 60
+soak: tools compiled ## a fleet in use while all of it is changed, killed and rolled (MINUTES=60)
+	@$(BIN)/python -m benchmarks.soak $(MINUTES)
 
 .PHONY: bench-router
 bench-router: compiled ## what the router costs beside nginx, HAProxy, vllm-router and LiteLLM

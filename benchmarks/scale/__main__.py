@@ -148,7 +148,9 @@ class Operator:
             "POD_NAMESPACE": _OPERATOR,
             "OLLAMA_FLEET_IMAGE": "ollama-fleet/ollama-fleet:0.1.0",
         }
-        command = [str(_BIN / "ollama-fleet-operator"), "--host=127.0.0.1", f"--port={self._port}"]
+        # on a machine that does everything the API server may be too busy to renew a Lease
+        command = [str(_BIN / "ollama-fleet-operator"), "--no-leader-elect"]
+        command += ["--host=127.0.0.1", f"--port={self._port}"]
         with (self._folder / "operator.log").open("ab") as log:
             environment = {**os.environ, **self._given, **own}
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

@@ -37,9 +37,11 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a reconcile wants next: another run after that many seconds, or none."""
+    """What a reconcile wants next: another run after that many seconds, or none; and how long the
+    object is left alone whatever happens meanwhile, as each run of it is a long one."""
 
     requeue_after: float | None = None
+    rest: float = 0.0
 
 
 class TransientError(Exception):
@@ -107,7 +109,7 @@ class Loop:
             await asyncio.gather(*running, return_exceptions=True)
 
     def _soon(self, key: Key) -> float:
-        """Now, but a key that fails is not run again within a second however often marked."""
+        """Now, but a key that failed or rests is not run again until then however often marked."""
         now = self._clock.monotonic()
         return max(now, self._not_before.get(key, now))
 
@@ -158,9 +160,11 @@ class Loop:
         began = self._clock.monotonic()
         outcome: Outcome = "ok"
         after: float | None = None
+        rest = 0.0
         try:
             async with asyncio.timeout(self._timeout):
                 result = await self._reconcile(key)
+            rest = result.rest
             after = self._jitter(result.requeue_after)
         except (KubeError, TransientError, TimeoutError) as error:
             transient = not isinstance(error, KubeError) or error.transient
@@ -176,14 +180,14 @@ class Loop:
         self._observe(key, outcome, now - began)
         if outcome == "ok":
             self._failures.pop(key, None)
-            self._not_before.pop(key, None)
-        else:
-            self._not_before[key] = now + FIRST_BACKOFF
+        self._not_before.pop(key, None)
+        if blocked := rest if outcome == "ok" else FIRST_BACKOFF:
+            self._not_before[key] = now + blocked
         if key in self._again:
             self._again.discard(key)
             self._schedule(key, self._soon(key))
         elif after is not None:
-            self._schedule(key, now + after)
+            self._schedule(key, now + max(after, rest))
         self._wake.set()
 
     def _say(self, key: Key, error: Exception, after: float) -> None:

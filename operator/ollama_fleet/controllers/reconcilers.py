@@ -30,7 +30,7 @@ from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.pruning import Pruning
 from ollama_fleet.controllers.pulls import Pulls
 from ollama_fleet.controllers.routers import Routers
-from ollama_fleet.controllers.servers import Servers
+from ollama_fleet.controllers.servers import PER_SERVER, Servers
 from ollama_fleet.controllers.shapes import Shapes
 from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.controllers.traffic import Traffic
@@ -196,7 +196,8 @@ class ModelDistributions:
         )
         notes = (*made.plan.notes, *prune.notes(removed))
         plan = replace(made.plan, notes=notes, requeue_after=after)
-        return await carry_out(self._context, wanted, lambda _: plan)
+        result = await carry_out(self._context, wanted, lambda _: plan)
+        return replace(result, rest=PER_SERVER * len(servers))
 
     async def _prune(
         self,

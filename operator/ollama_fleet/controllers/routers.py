@@ -14,7 +14,7 @@ from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.feed import MANAGED
 from ollama_fleet.controllers.loop import Result
 from ollama_fleet.controllers.probes import Probes
-from ollama_fleet.controllers.servers import Servers
+from ollama_fleet.controllers.servers import PER_SERVER, Servers
 from ollama_fleet.kube import Kube, NotFound, Object
 from ollama_fleet.kube.access import read_access, read_certificate, read_good_clients
 from ollama_fleet.kube.errors import Forbidden
@@ -58,11 +58,20 @@ class Routers:
             return await carry_out(context, wanted, lambda _: refused)
         troubles = await self._secret_troubles(wanted)
         unread = await self._unread(wanted)
-        return await carry_out(context, wanted, lambda _: self._look(wanted, troubles, unread))
+        planned = 0
+
+        def look(_: Mapping[str, str]) -> Plan:
+            nonlocal planned
+            plan, planned = self._look(wanted, troubles, unread)
+            return plan
+
+        result = await carry_out(context, wanted, look)
+        return replace(result, rest=PER_SERVER * planned)
 
     def _look(
         self, wanted: Object, troubles: tuple[Trouble, ...], unread: Mapping[str, str]
-    ) -> Plan:
+    ) -> tuple[Plan, int]:
+        """The plan, and with how many servers it was made."""
         context = self._context
         namespace, name = wanted["metadata"]["namespace"], wanted["metadata"]["name"]
         spec = RouterSpec.model_validate(wanted["spec"])
@@ -87,8 +96,9 @@ class Routers:
         )
         plan = router.plan_router(wanted, observed, program, context.clock.now())
         if not (router.backend_secrets(wanted["spec"]) or router.own_secrets(spec) or unread):
-            return plan
-        return replace(plan, requeue_after=context.settings.probe_interval)
+            return plan, len(observed.servers)
+        plan = replace(plan, requeue_after=context.settings.probe_interval)
+        return plan, len(observed.servers)
 
     async def _secret_troubles(self, wanted: Object) -> tuple[Trouble, ...]:
         kube, namespace = self._context.kube, wanted["metadata"]["namespace"]

@@ -107,7 +107,8 @@ class Watches:
 
     async def _on_event(self, event: Any, **_: Any) -> None:
         tell = self._feed.deleted if event["type"] == "DELETED" else self._feed.changed
-        self._main.call_soon_threadsafe(tell, event["object"])
+        with suppress(RuntimeError):  # the main loop is closed: the operator has ended
+            self._main.call_soon_threadsafe(tell, event["object"])
 
 
 def _settle(ended: "asyncio.Future[str]", reason: str) -> None:

@@ -336,3 +336,35 @@ async def test_the_heart_beats_while_nothing_happens(recorder: Recorder) -> None
     async with running(recorder) as loop:
         await recorder.clock.advance(100)
         assert recorder.clock.time - loop.last_beat <= 10
+
+
+async def test_who_rests_runs_once_for_all_marks_meanwhile(recorder: Recorder) -> None:
+    recorder.result = Result(rest=1.0)
+    async with running(recorder) as loop:
+        for _ in range(1000):
+            loop.mark(A)
+            await recorder.clock.advance(0.01)
+        await recorder.clock.advance(60)
+    assert recorder.times == pytest.approx([float(second) for second in range(11)])
+
+
+async def test_who_rests_keeps_nobody_else_waiting_and_runs_at_once_afterwards(
+    recorder: Recorder,
+) -> None:
+    recorder.result = Result(rest=1.0)
+    async with running(recorder) as loop:
+        loop.mark(A)
+        await recorder.clock.advance(0.5)
+        loop.mark(B)
+        await recorder.clock.advance(4.5)
+        loop.mark(A)
+        await settle()
+    assert recorder.runs == [("a", 0.0), ("b", 0.5), ("a", 5.0)]
+
+
+async def test_what_is_wanted_again_at_once_waits_for_the_rest(recorder: Recorder) -> None:
+    recorder.result = Result(0.0, rest=1.0)
+    async with running(recorder) as loop:
+        loop.mark(A)
+        await recorder.clock.advance(2.5)
+    assert recorder.times == [0.0, 1.0, 2.0]
