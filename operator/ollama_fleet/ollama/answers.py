@@ -20,11 +20,14 @@ class TooMuch(Exception):  # noqa: N818
     which."""
 
 
-async def followed(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+async def followed(
+    http: httpx.AsyncClient, request: httpx.Request, *, secure: bool = False
+) -> httpx.Response:
     """Send a request, go where its answer points to, and open what is found there; raises
     httpx.RequestError.
 
-    From HTTPS it goes to HTTPS alone: a service of the cluster answers whoever asks from within.
+    Where it is to stay `secure`, it goes from HTTPS to HTTPS alone: a service of the cluster
+    answers whoever asks from within. Of blobs nothing is told, and their digests are known.
     """
     for _ in range(_MOST_REDIRECTS):
         response = await http.send(request, stream=True, follow_redirects=False)
@@ -32,8 +35,8 @@ async def followed(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Res
             return response
         # what a redirect says besides is not read
         await response.aclose()
-        secure, request = request.url.scheme == "https", response.next_request
-        if secure and request.url.scheme != "https":
+        before, request = request.url.scheme, response.next_request
+        if secure and before == "https" != request.url.scheme:
             raise httpx.UnsupportedProtocol(f"it points to {request.url.host} without TLS")
     raise httpx.TooManyRedirects("it points from one place to the next")
 

@@ -116,9 +116,8 @@ class RegistryClient:
         name = ModelName.parse(name) if isinstance(name, str) else name
         base, asked = self._where(name)
         with _translated(base):
-            async with self._open(
-                base + asked.manifest_path, {"Accept": MANIFEST_TYPE}
-            ) as response:
+            wanted = {"Accept": MANIFEST_TYPE}
+            async with self._open(base + asked.manifest_path, wanted, secure=True) as response:
                 content = await whole(response, _LARGEST_MANIFEST)
         if response.status_code == httpx.codes.NOT_FOUND:
             raise ModelNotFound(name.canonical, f"{base} has no {name.canonical}")
@@ -177,8 +176,11 @@ class RegistryClient:
         return header.values
 
     @asynccontextmanager
-    async def _open(self, url: str, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
-        response = await followed(self._http, self._http.build_request("GET", url, headers=headers))
+    async def _open(
+        self, url: str, headers: dict[str, str], *, secure: bool = False
+    ) -> AsyncIterator[httpx.Response]:
+        request = self._http.build_request("GET", url, headers=headers)
+        response = await followed(self._http, request, secure=secure)
         try:
             yield response
         finally:
