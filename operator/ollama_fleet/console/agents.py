@@ -9,6 +9,8 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from ollama_fleet.api.model import LABEL_PREFIX
 from ollama_fleet.api.ollamanode import PORT, OllamaNodeSpec
 from ollama_fleet.api.quantity import bytes_of
@@ -70,8 +72,12 @@ class Server:
 
 
 def servers_of(node: Object) -> list[Server]:
-    """The servers an OllamaNode tells of; one elsewhere is there before it is looked at."""
-    spec = OllamaNodeSpec.model_validate(node["spec"])
+    """The servers an OllamaNode tells of; one elsewhere is there before it is looked at. A spec
+    that an older definition let through has none, as for the operator."""
+    try:
+        spec = OllamaNodeSpec.model_validate(node["spec"])
+    except ValidationError:
+        return []
     told = {one["name"]: one for one in (node.get("status") or {}).get("servers") or ()}
     if spec.external is not None:
         name = node["metadata"]["name"]

@@ -1,10 +1,14 @@
-"""Resources as people see them: what their status tells, in a few fields."""
+"""Resources as people see them: what their status tells, in a few fields.
+
+A spec that an older definition let through is shown, too: its status says what is wrong with it.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec
-from ollama_fleet.api.ollamanode import OllamaNodeSpec
 from ollama_fleet.console.wire import Distribution, Node, Router
 from ollama_fleet.kube import Object
 from ollama_fleet.plan.distribution import models_named
@@ -15,7 +19,7 @@ def node(obj: Object) -> Node:
     status = obj.get("status") or {}
     return Node(
         **_standing(obj),
-        cordoned=OllamaNodeSpec.model_validate(obj["spec"]).cordoned,
+        cordoned=_spec(obj).get("cordoned") is True,
         replicas=status.get("replicas", 0),
         ready_replicas=status.get("readyReplicas", 0),
         servers_omitted=status.get("serversOmitted", 0),
@@ -24,15 +28,14 @@ def node(obj: Object) -> Node:
 
 def distribution(obj: Object) -> Distribution:
     """A ModelDistribution."""
-    spec = ModelDistributionSpec.model_validate(obj["spec"])
     status = obj.get("status") or {}
     summary: Mapping[str, int] = status.get("summary") or {}
     counts = ("desired", "installed", "pulling", "waiting", "failed", "misfit", "drifted")
     return Distribution(
         **_standing(obj),
         **{name: summary.get(name, 0) for name in counts},
-        models=sorted(models_named(spec)),
-        suspended=spec.suspend,
+        models=_models(_spec(obj)),
+        suspended=_spec(obj).get("suspend") is True,
         tasks_omitted=status.get("tasksOmitted", 0),
         next_window=status.get("nextWindow"),
     )
@@ -51,6 +54,17 @@ def router(obj: Object) -> Router:
         servers=servers.get("total", 0),
         models=list(status.get("models") or ()),
     )
+
+
+def _spec(obj: Object) -> Mapping[str, Any]:
+    return obj.get("spec") or {}
+
+
+def _models(spec: Mapping[str, Any]) -> list[str]:
+    try:
+        return sorted(models_named(ModelDistributionSpec.model_validate(spec)))
+    except ValidationError:
+        return []
 
 
 def _standing(obj: Object) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
+from pydantic import ValidationError
+
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec
 from ollama_fleet.api.names import InvalidModelName, canonical
 from ollama_fleet.api.servers import is_meant
@@ -54,7 +56,10 @@ def promised(distribution: Object, servers: Iterable[Server]) -> list[Task]:
     current = status.get("observedGeneration") == meta.get("generation", 1)
     if current and not status.get("tasksOmitted"):
         return []
-    spec = ModelDistributionSpec.model_validate(distribution["spec"])
+    try:
+        spec = ModelDistributionSpec.model_validate(distribution["spec"])
+    except ValidationError:
+        return []
     told = {one["id"] for one in status.get("tasks") or ()}
     summary = status.get("summary") or {}
     done = current and summary.get("installed") == summary.get("desired")

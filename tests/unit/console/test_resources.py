@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from ollama_fleet.console import resources, wire
+from ollama_fleet.console import agents, resources, tasks, wire
 from ollama_fleet.console.fleet import Settings, View
 from ollama_fleet.console.identity import Identity, Person
 from ollama_fleet.console.recent import Recent
@@ -108,6 +108,18 @@ def test_all_is_told_before_anybody_has_looked() -> None:
     assert resources.distribution(new).desired == 0
     assert not resources.node(resource("new", {})).ready
     assert resources.router(resource("new", {})).url is None
+
+
+def test_a_spec_of_an_older_definition_is_shown_with_what_is_wrong() -> None:
+    wrong = {"conditions": [condition("Stalled", "True")]}
+    node = resource("a", {"replicas": "many", "cordoned": True}, wrong)
+    made = resource("m", {"models": [{"name": 1}], "suspend": True}, wrong)
+    assert resources.node(node).stalled
+    assert resources.node(node).cordoned
+    told = resources.distribution(made)
+    assert (told.stalled, told.models, told.suspended) == (True, [], True)
+    assert agents.servers_of(node) == []
+    assert tasks.promised(made, []) == []
 
 
 def test_a_node_is_found_by_its_id() -> None:
