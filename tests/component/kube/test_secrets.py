@@ -247,7 +247,7 @@ async def test_probes_pulls_and_chats_show_the_key_and_trust_the_authority(
         assert front.refused == 0
 
         front.key = SECOND
-        await node("Unreachable", "spec.external.headersSecretRef")
+        await node("Unreachable", "Correct the headers in Secret box,")
         assert await chat(port) != 200
         await fleet.secret("box", Authorization=SECOND)
         await node("Ready")
