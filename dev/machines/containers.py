@@ -178,7 +178,10 @@ class Container:
             self._ends(_NOT_STARTED, "StartError", message, now())
             self.event("Warning", "Failed", f"Error: {message}")
             return False
-        (self.folder / f"{self.name}.pid").write_text(str(self.process.pid))
+        # whole as soon as it is there
+        noted = self.folder / f"{self.name}.pid.new"
+        noted.write_text(str(self.process.pid))
+        noted.rename(self.folder / f"{self.name}.pid")
         self.event("Normal", "Started", f"Container started: {self.name}")
         return True
 

@@ -70,6 +70,12 @@ def all_ready(fleet: Fleet) -> None:
     # the models are known to all, and no more is on its way
     fleet.until(ROUTER, "chat", lambda obj: obj["status"]["models"] == [LARGE, SMALL])
     fleet.until(OLLAMA_NODE, "a", lambda obj: obj["status"]["models"] == 2)
+    # routers have been asked what is under way
+    fleet.until(
+        OLLAMA_NODE,
+        "a",
+        lambda obj: all("activeRequests" in one for one in obj["status"]["servers"]),
+    )
 
 
 def versions(fleet: Fleet) -> dict[str, str]:

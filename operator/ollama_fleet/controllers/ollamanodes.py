@@ -86,6 +86,7 @@ class OllamaNodes:
         self._probes.follow(group, urls, _secrets_of(node), lambda: self._changed(namespace, name))
         self._probes.lives(group, _lives(pods))
         await self._probes.settled(group, FIRST_PROBE)
+        await self._traffic.meet(namespace)
         routers = await self._last_words(group, pods)
         await find_workload(self._context, node, pods)
         events = await events_about(self._context.kube, workload_of(self._context, node), pods)

@@ -34,6 +34,8 @@ class Traffic:
         self._changed = changed
         self._active: dict[str, Counter[str]] = {}
         self._wedged: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._met: set[str] = set()
+        self._meeting = asyncio.Lock()
 
     def active(self, namespace: str) -> Mapping[str, int] | None:
         """Requests under way by URL, as last told; None where no router told anything."""
@@ -53,19 +55,32 @@ class Traffic:
             await self._clock.wait(asyncio.Event(), self._interval)
             await self.look()
 
-    async def look(self) -> None:
-        """Ask every router once."""
-        routers = self._routers()
-        before, self._active = self._active, {}
-        found, self._wedged = self._wedged, {}
-        for namespace, pods in routers.items():
-            told = [report for report in await reports_of(pods) if report is not None]
-            if told:
+    async def meet(self, namespace: str) -> None:
+        """Ask the routers of a namespace that were not asked since this operator started.
+
+        Before that, what was told of its servers would be taken back.
+        """
+        async with self._meeting:
+            if namespace in self._met:
+                return
+            self._met.add(namespace)
+            if told := _heard(await self.reports(namespace)):
                 self._active[namespace] = _sum(told)
                 self._wedged[namespace] = wedged_in(told)
-        for namespace in before.keys() | self._active.keys():
+
+    async def look(self) -> None:
+        """Ask every router once."""
+        active: dict[str, Counter[str]] = {}
+        wedged: dict[str, dict[str, tuple[str, ...]]] = {}
+        for namespace, pods in self._routers().items():
+            if told := _heard(await reports_of(pods)):
+                active[namespace] = _sum(told)
+                wedged[namespace] = wedged_in(told)
+        before, self._active = self._active, active
+        found, self._wedged = self._wedged, wedged
+        for namespace in before.keys() | active.keys():
             # that nothing is under way is news where it was not known
-            same = before.get(namespace) == self._active.get(namespace)
+            same = before.get(namespace) == active.get(namespace)
             if not same or (found.get(namespace) or {}) != self.wedged(namespace):
                 self._changed(namespace)
 
@@ -75,6 +90,10 @@ class Traffic:
             if ROUTER_LABEL in (pod["metadata"].get("labels") or {}):
                 found[pod["metadata"]["namespace"]].append(pod)
         return found
+
+
+def _heard(reports: Iterable[Report | None]) -> list[Report]:
+    return [report for report in reports if report is not None]
 
 
 def _sum(reports: Iterable[Report]) -> Counter[str]:

@@ -133,6 +133,28 @@ async def test_who_listens_no_longer_sends_nothing(monkeypatch: pytest.MonkeyPat
     assert await made.reports("llm") == ({},)
 
 
+async def test_a_fresh_operator_asks_before_it_tells_and_once(router: FakeRouter) -> None:
+    made, heard = watching(pod())
+    router.says(Ready=2)
+    await asyncio.gather(made.meet("llm"), made.meet("llm"))
+    assert made.active("llm") == {URL: 2}
+    router.says(Ready=3)
+    await made.meet("llm")
+    assert made.active("llm") == {URL: 2}
+    assert heard == []
+
+
+async def test_what_was_told_stands_until_all_have_answered(router: FakeRouter) -> None:
+    made, heard = watching(pod())
+    router.says(Ready=1)
+    await made.look()
+    looking = asyncio.create_task(made.look())
+    await asyncio.sleep(0)
+    assert made.active("llm") == {URL: 1}
+    await looking
+    assert heard == ["llm"]
+
+
 async def test_only_changes_are_told(router: FakeRouter) -> None:
     made, heard = watching(pod())
     await made.look()
