@@ -220,7 +220,7 @@ def test_a_policy_is_written_and_what_it_did_is_told(
     following(cluster, fleet, url)
 
     def completed(*words: str) -> list[str]:
-        """As kubectl has it, which asks the plugin."""
+        """As kubectl has it, which asks the plugin: nothing where Kubernetes is slow to answer."""
         command = [str(cluster.kubectl), "__complete", "ollama", *words]
         done = subprocess.run(
             command, env=environment(cluster), capture_output=True, text=True, timeout=60
@@ -229,13 +229,16 @@ def test_a_policy_is_written_and_what_it_did_is_told(
         assert directive == ":4", done.stdout + done.stderr
         return [line.split("\t")[0] for line in found]
 
+    def completes(wanted: list[str], *words: str) -> None:
+        eventually(f"{words} is completed by {wanted}", lambda: completed(*words) == wanted)
+
     here = ("-n", fleet.namespace)
     assert completed("st") == ["status"]
-    assert completed("pull", *here, "llama3.2:") == ["llama3.2:1b", "llama3.2:3b"]
-    assert completed("pull", SMALL, *here, "--to", "a") == ["a", "a-0", "a-1", "a-2"]
-    assert completed("logs", *here, "c") == ["console", "chat"]
-    assert completed("suspend", *here, "") == ["both", "other"]
-    assert completed("status", "-n", fleet.namespace) == [fleet.namespace]
+    completes(["llama3.2:1b", "llama3.2:3b"], "pull", *here, "llama3.2:")
+    completes(["a", "a-0", "a-1", "a-2"], "pull", SMALL, *here, "--to", "a")
+    completes(["console", "chat"], "logs", *here, "c")
+    completes(["both", "other"], "suspend", *here, "")
+    completes([fleet.namespace], "status", "-n", fleet.namespace)
 
 
 def following(cluster: Cluster, fleet: Fleet, url: str) -> None:

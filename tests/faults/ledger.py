@@ -31,6 +31,8 @@ _LEFT_OUT = {
     "deployment.kubernetes.io/revision", "id",
     "deprecated.daemonset.template.generation", "pod-template-generation",
     "ollamafleet.dev/template", "volumeName",
+    # Kubernetes notes these where a claim was not bound at its first look
+    "volume.beta.kubernetes.io/storage-provisioner", "volume.kubernetes.io/storage-provisioner",
 }  # fmt: skip
 _ADDRESS = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b")
 _TIME = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")

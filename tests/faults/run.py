@@ -27,7 +27,7 @@ WITHIN = 60.0
 """Seconds for a step of a run with a fault, which a clean run takes a few for."""
 QUIET = 1.5
 """Seconds without a write, which is rest."""
-OPTIONS = ("--no-leader-elect", "--resync-interval=2s")
+OPTIONS = ("--no-leader-elect", "--resync-interval=2s", "--probe-interval=2s")
 _PLURALS = {kind.plural: kind for kind in KINDS.values()}
 
 Arm = Callable[[Callable[[], None]], Fault]

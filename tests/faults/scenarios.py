@@ -54,9 +54,20 @@ def ready(*names: tuple[str, str]) -> Callable[[Ledger, str], bool]:
                 now = standing(obj) if obj else None
                 if now is None or not now.ready:
                     return False
-        return all(_settled(pod) for pod in ledger.objects(namespace, POD))
+        pods = ledger.objects(namespace, POD)
+        return all(_settled(pod) for pod in pods) and _counted(ledger, namespace)
 
     return check
+
+
+def _counted(ledger: Ledger, namespace: str) -> bool:
+    """Whether OllamaNodes tell what is under way where there are routers to ask, and only there."""
+    routed = bool(ledger.objects(namespace, ROUTER))
+    return all(
+        ("activeRequests" in server) == routed
+        for node in ledger.objects(namespace, OLLAMA_NODE)
+        for server in (node.get("status") or {}).get("servers") or ()
+    )
 
 
 def _settled(pod: Object) -> bool:
@@ -81,7 +92,8 @@ def gone(kind: Kind, name: str) -> Callable[[Ledger, str], bool]:
     def check(ledger: Ledger, namespace: str) -> bool:
         made = () if kind == MODEL_DISTRIBUTION else ledger.labelled(namespace, label)
         left = ledger.get(namespace, kind, name) or [one for one in made if _goes(one)]
-        return not left and all(_settled(pod) for pod in ledger.objects(namespace, POD))
+        pods = ledger.objects(namespace, POD)
+        return not left and all(_settled(pod) for pod in pods) and _counted(ledger, namespace)
 
     return check
 
