@@ -14,7 +14,8 @@ _SERVICES = "10.96.0.0/16"
 
 # Who asked for what, and was it denied: of pods' service accounts, Kubernetes' own left out; with
 # the bodies that ask for more than their verb, as an owner's finalizers. A watch is written down as
-# it begins, since it may never end. And every role that is granted, by whomever.
+# it begins, since it may never end. And by whomever: every role that is granted, and every Router
+# and namespace that comes or goes, for with it roles may go before their pods.
 _AUDIT_POLICY = """\
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -32,6 +33,12 @@ rules:
   userGroups: ["system:serviceaccounts"]
   verbs: [create, update, patch]
   resources: [{group: apps}]
+  omitStages: [ResponseStarted]
+- level: Metadata
+  verbs: [create, patch, delete, deletecollection]
+  resources:
+  - {group: ollamafleet.dev, resources: [routers]}
+  - {group: "", resources: [namespaces]}
   omitStages: [ResponseStarted]
 - level: Metadata
   userGroups: ["system:serviceaccounts"]

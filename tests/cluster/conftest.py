@@ -15,7 +15,7 @@ import pytest
 from dev.chart import find_helm
 from dev.cluster import Cluster
 from dev.fleet import install
-from ollama_fleet.kube.kinds import DEPLOYMENT, POD, SERVICE_ACCOUNT
+from ollama_fleet.kube.kinds import CONFIG_MAP, DEPLOYMENT, OLLAMA_NODE, POD, SERVICE_ACCOUNT
 from tests.cluster.fleet import OPERATOR, Api, Fleet, Registry
 from tests.cluster.grants import Ledger
 from tests.cluster.waiting import eventually
@@ -134,9 +134,25 @@ def registry(cluster: Cluster) -> Registry:
 
 
 @pytest.fixture(scope="session")
-def operator(cluster: Cluster, kubectl: Kubectl) -> None:
+def operator(cluster: Cluster, kubectl: Kubectl, api: Api) -> None:
     """The operator, installed by the chart with helm as a user would."""
     install(cluster, find_helm(print))
+    # The API server learns of new kinds within half a minute, and refuses their owned until then.
+    owner = {"apiVersion": OLLAMA_NODE.api_version, "kind": OLLAMA_NODE.kind, "name": "a"}
+    owned = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": "owned",
+            "ownerReferences": [{**owner, "uid": "a", "blockOwnerDeletion": True}],
+        },
+    }
+    path = f"{CONFIG_MAP.path('default')}?dryRun=All"
+    eventually(
+        "the API server knows our kinds",
+        lambda: api.http.post(path, json=owned).is_success,
+        within=60,
+    )
 
 
 @contextmanager

@@ -42,6 +42,8 @@ class Ledger:
     by_programs: set[Grant] = field(default_factory=set)
     """By the operator, routers and whatever else the chart runs."""
     _refused: dict[tuple[str, ...], Call] = field(default_factory=dict)
+    _deleted: set[tuple[str, str]] = field(default_factory=set)
+    """Routers, by namespace and name; all of a namespace have no name."""
 
     def read(self, entries: Iterable[Object]) -> None:
         """Add what an audit log tells."""
@@ -49,16 +51,39 @@ class Ledger:
             self.granted.update(_granted(entry))
             used = set(_used(entry))
             self.used |= used
+            self._follow(entry)
             if _PROGRAMS.fullmatch(entry["user"]["username"]):
                 self.by_programs |= used
-                if _refused(entry):
+                if _refused(entry) and not self._is_leaving(entry["user"]["username"]):
                     self._refused[_asked(entry)] = read_call(entry)
                 else:
                     self._refused.pop(_asked(entry), None)
 
+    def _follow(self, entry: Object) -> None:
+        """Note which Routers are deleted, and which are made again."""
+        target = entry.get("objectRef") or {}
+        answer = entry["responseStatus"]["code"]
+        if target.get("subresource") or not 200 <= answer < 300:
+            return
+        match target.get("resource"), entry["verb"]:
+            case "namespaces", "delete":
+                self._deleted.add((target["name"], ""))
+            case "routers", "delete" | "deletecollection":
+                self._deleted.add((target["namespace"], target.get("name", "")))
+            case "routers", "create" | "patch" if answer == 201:
+                self._deleted -= {
+                    (target["namespace"], name) for name in (target.get("name", ""), "")
+                }
+
+    def _is_leaving(self, user: str) -> bool:
+        """Whether it is a deleted Router's pod: its Role may go before it does."""
+        _, _, namespace, account = user.split(":")
+        return bool({(namespace, account.removesuffix("-router")), (namespace, "")} & self._deleted)
+
     @property
     def refused(self) -> list[Call]:
-        """To programs, for good: a role that was just bound takes a moment to be known."""
+        """To programs, for good: a role that was just bound takes a moment to be known, and that
+        of a deleted Router may go before its pods."""
         return list(self._refused.values())
 
     @property

@@ -157,6 +157,40 @@ def test_what_is_allowed_a_moment_later_was_no_refusal() -> None:
     assert [one.verb for one in ledger.refused] == ["get"]
 
 
+def routers(verb: str, name: str, code: int = 200) -> Object:
+    """An entry of the log: something is done to the Routers of the namespace `a`."""
+    entry = call(verb, "routers", "ollamafleet.dev", code=code)
+    return {**entry, "objectRef": {**entry["objectRef"], "namespace": "a", "name": name}}
+
+
+def namespace_deleted(name: str) -> Object:
+    entry = call("delete", "namespaces")
+    return {**entry, "objectRef": {**entry["objectRef"], "name": name}}
+
+
+@pytest.mark.parametrize(
+    ("before", "counts"),
+    [
+        ([], True),
+        ([routers("delete", "chat")], False),
+        ([routers("delete", "other")], True),
+        ([routers("delete", "chat", code=403)], True),
+        ([routers("deletecollection", "")], False),
+        ([routers("delete", "chat"), routers("patch", "chat")], False),
+        ([routers("delete", "chat"), routers("patch", "chat", code=201)], True),
+        ([routers("deletecollection", ""), routers("create", "chat", code=201)], True),
+        ([namespace_deleted("a")], False),
+        ([namespace_deleted("b")], True),
+    ],
+)
+def test_a_deleted_routers_pods_may_outlive_its_role(before: list[Object], counts: bool) -> None:
+    late = call("get", "secrets", role="", code=403)
+    late["user"] = {"username": "system:serviceaccount:a:chat-router"}
+    ledger = Ledger()
+    ledger.read([*before, late])
+    assert bool(ledger.refused) is counts
+
+
 @pytest.mark.parametrize(
     ("account", "counts"),
     [(f"{OPERATOR}:{OPERATOR}", 1), ("test-1:chat-router", 1), ("test-1:reader", 0)],
