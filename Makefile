@@ -46,6 +46,7 @@ generate: .venv.stamp ## write crds/ and docs/reference from the models, manifes
 lock: ## pin every package again, with hashes (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade pyproject.toml -o requirements.txt
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade --group dev pyproject.toml -c requirements.txt -o requirements-dev.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --group fuzz -c requirements-dev.txt -o requirements-fuzz.txt
 	@printf 'hatchling\nmypy\nsetuptools\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -c requirements-dev.txt - -o requirements-build.txt
 
 SBOM ?= build/sbom.cdx.json
@@ -149,6 +150,12 @@ fuzz: .venv.stamp ## hostile input for all readers, other examples each time (MI
 	@end=$$((SECONDS + 60 * $(MINUTES))); while ((SECONDS < end)); do \
 		FUZZ_EXAMPLES=300 OLLAMA_FLEET_COMPILED=0 $(BIN)/pytest -q tests/unit/*/test_hostile.py || exit 1; \
 	done
+
+PROPERTY ?=
+.PHONY: fuzz-guided
+fuzz-guided: .venv.stamp ## the same led by coverage (MINUTES=10 PROPERTY=head; Linux on x86-64)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
+	@OLLAMA_FLEET_COMPILED=0 $(BIN)/python -m tests.guided $(MINUTES) $(PROPERTY)
 
 .PHONY: soak
 soak: MINUTES = 60

@@ -17,7 +17,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 _ROOT = Path(__file__).parent.parent
-RUNS, OTHERS = "requirements.txt", ("requirements-dev.txt", "requirements-build.txt")
+RUNS = "requirements.txt"
+OTHERS = ("requirements-dev.txt", "requirements-build.txt", "requirements-fuzz.txt")
 LICENCES = ("Apache", "BSD", "ISC", "MIT", "MPL", "Mozilla", "PSF", "Python Software Foundation")
 """Words of licences under which a package may be passed on in an image, as it is."""
 

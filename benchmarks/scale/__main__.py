@@ -441,7 +441,7 @@ def more(rows: list[Row]) -> dict[str, float]:
             (row.servers, float(getattr(row, name))) for row in rows[-3:]
         )
         before, after = (c1 - c0 + noise) / (n1 - n0), (c2 - c1) / (n2 - n1)
-        found[name] = after / before if before > 0 else float("inf")
+        found[name] = 0.0 if after <= 0 else after / before if before > 0 else float("inf")
     return found
 
 

@@ -72,7 +72,7 @@ def measure(world: World, fault: Fault) -> Outcome:
         result.wrong.append(str(error))
         if world.fleet.get(*MID):
             world.forget_pull()
-    _judge(fault, result)
+    judge(fault, result)
     return result
 
 
@@ -133,7 +133,8 @@ def lost(before: Digests, after: Digests) -> list[str]:
     ]
 
 
-def _judge(fault: Fault, result: Outcome) -> None:
+def judge(fault: Fault, result: Outcome) -> None:
+    """Note what is wrong with what was counted."""
     for told, count, allowed in (
         ("requests lost", result.lost, fault.may_lose),
         ("streams cut", result.cut, fault.may_cut),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ollama_fleet.router.choose import Decision
     from ollama_fleet.router.exchange import Exchange
     from ollama_fleet.router.relay import Relay
-    from ollama_fleet.router.snapshot import Server, Snapshot
+    from ollama_fleet.router.snapshot import Server
 
 OUTPUT_WEIGHT: Final = 2.0
 """What a token given out costs of one taken in, as the paper counts them."""
@@ -81,7 +81,7 @@ class Admission:
         self.waits: dict[str, Histogram] = {}
         self.held_back: Callable[[], None] = lambda: None
         """Called where only late news of other replicas keeps a request from a free slot."""
-        relay.fleet.on_change(self._changed)
+        relay.fleet.on_change(self.freed_any)
 
     def cap(self, server: "Server") -> int:
         """How many requests for one model the server is given at a time."""
@@ -198,9 +198,6 @@ class Admission:
         others = f" and {count} wait{'' if waiting > 1 else 's'} already" if waiting else ""
         sentence = f"every server with '{call.name}' is busy{others}; try again in {after} s"
         return Refusal(503, sentence, reason="QueueFull", retry_after=after)
-
-    def _changed(self, _: "Snapshot") -> None:
-        self.freed_any()
 
     def _wake(self, line: Line) -> None:
         line.woken = False

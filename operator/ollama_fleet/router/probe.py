@@ -39,7 +39,7 @@ class Prober:
         self._probes: dict[str, _Probe] = {}
         self._settled = False
         self._closed = False
-        fleet.on_change(self._follow)
+        fleet.on_want(self._follow)
         self._follow(fleet.snapshot)
 
     def poke(self, name: str) -> None:

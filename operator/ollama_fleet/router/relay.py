@@ -43,7 +43,7 @@ class Relay:
         self._turns: dict[str, int] = {}
         self._pools: dict[str, Pool] = {}
         self._connector = Connector(loop)
-        fleet.on_change(self._follow)
+        fleet.on_want(self._follow)
         self.admission = Admission(self, shares)
         self.on_over(self.admission.over)
 

@@ -1,6 +1,7 @@
 """What the router knows of its servers: immutable facts, replaced whole when one changes."""
 
 import ssl
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -241,9 +242,19 @@ def _hex(digest: str) -> str:
     return digest.removeprefix("sha256:")
 
 
+def _name(server: Server) -> str:
+    return server.name
+
+
+def _place(name: str, servers: Sequence[Server]) -> int:
+    """Where a server of that name is, or would be."""
+    return bisect_left(servers, name, key=_name)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Every server, by canonical name which of them offer a model, and what some withhold."""
+    """Every server, by canonical name which of them offer a model, and what some withhold; servers
+    are in the order of their names everywhere."""
 
     servers: tuple[Server, ...] = ()
     holders: Mapping[str, tuple[Server, ...]] = field(default_factory=dict)
@@ -263,6 +274,32 @@ class Snapshot:
             {name: tuple(found) for name, found in holders.items()},
             frozenset().union(*(server.withheld for server in ordered)),
         )
+
+    def having(self, server: Server) -> "Snapshot":
+        """The same with something else known of one of its servers, at the same endpoint.
+
+        It costs what that server's models do, as every probe of a large fleet may find something.
+        """
+        place = _place(server.name, self.servers)
+        known = self.servers[place]
+        before, after = known.offered, server.offered
+        holders = dict(self.holders)
+        for model in {**before, **after}:
+            found = holders.get(model, ())
+            at = _place(server.name, found)
+            here = (server,) if model in after else ()
+            found = (*found[:at], *here, *found[at + (model in before) :])
+            if found:
+                holders[model] = found
+            else:
+                del holders[model]
+        servers = (*self.servers[:place], server, *self.servers[place + 1 :])
+        withheld = self.withheld
+        if known.withheld != server.withheld:
+            withheld = frozenset().union(*(one.withheld for one in servers))
+        moved = before.keys() ^ after.keys()
+        rings = {model: ring for model, ring in self._rings.items() if model not in moved}
+        return Snapshot(servers, holders, withheld, rings)
 
     def ring(self, model: str) -> Ring:
         """The servers that offer a model, on a ring; made when first asked for."""
@@ -292,12 +329,17 @@ class Fleet:
         self._departed: dict[str, float] = {}
         self._left: list[tuple[str, Load]] = []
         self._servers: dict[str, Server] = {}
-        self._listeners: list[Callable[[Snapshot], None]] = []
+        self._following: list[Callable[[Snapshot], None]] = []
+        self._listening: list[Callable[[], None]] = []
         self.snapshot = Snapshot()
 
-    def on_change(self, listener: Callable[[Snapshot], None]) -> None:
-        """Call `listener` with every new snapshot."""
-        self._listeners.append(listener)
+    def on_want(self, listener: Callable[[Snapshot], None]) -> None:
+        """Call `listener` when other servers are wanted, or at other endpoints."""
+        self._following.append(listener)
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change, after those of `on_want`."""
+        self._listening.append(listener)
 
     def get(self, name: str) -> Server | None:
         """The server called `name`."""
@@ -331,7 +373,11 @@ class Fleet:
                 if name not in servers or servers[name].load is not known.load:
                     self._departed |= dict.fromkeys(known.installed, self._clock())
                     self._left = [*self.left, (known.endpoint.url, known.load)]
-            self._replace(servers)
+            self._servers = servers
+            self.snapshot = Snapshot.of(servers.values())
+            for listener in self._following:
+                listener(self.snapshot)
+            self._changed()
 
     def expects(self, model: str) -> bool:
         """Whether a server that had `model` has left within the last minutes."""
@@ -356,19 +402,20 @@ class Fleet:
         state = known.endpoint.held or server.state
         server = replace(server, endpoint=known.endpoint, state=state)
         if server != known:
-            self._replace(self._servers | {server.name: server})
+            self._replace(server)
 
     def learned_resident(self, name: str, model: str) -> None:
         """A server has just answered with `model`, so it is loaded there."""
         known = self._servers.get(name)
         if known is not None and model not in known.loaded:
-            server = replace(
-                known, loaded=known.loaded | {model}, resident=known.resident | {model}
-            )
-            self._replace(self._servers | {name: server})
+            loaded, resident = known.loaded | {model}, known.resident | {model}
+            self._replace(replace(known, loaded=loaded, resident=resident))
 
-    def _replace(self, servers: dict[str, Server]) -> None:
-        self._servers = servers
-        self.snapshot = Snapshot.of(servers.values())
-        for listener in self._listeners:
-            listener(self.snapshot)
+    def _replace(self, server: Server) -> None:
+        self._servers[server.name] = server
+        self.snapshot = self.snapshot.having(server)
+        self._changed()
+
+    def _changed(self) -> None:
+        for listener in self._listening:
+            listener()
