@@ -13,6 +13,7 @@ from ollama_fleet.api.quantity import gib
 _MIB = 2**20
 _LONGEST = 128
 _UNKNOWN = re.compile(r"\[?(n/a|not supported|unknown.*|gpu is lost.*|0x[0-9a-f]+|)\]?", re.I)
+_NUMBER = re.compile("[0-9]{1,15}")
 _AMD = re.compile(r"\b(amd|radeon|instinct)\b", re.I)
 
 
@@ -47,7 +48,7 @@ def nvidia(text: str) -> tuple[list[Gpu], bool]:
     """The GPUs in `nvidia-smi --query-gpu=name,memory.total[,mig.mode.current]
     --format=csv,noheader,nounits`, and whether any of them is divided (MIG)."""
     found, divided = [], False
-    for row in csv.reader(text.splitlines(), skipinitialspace=True):
+    for row in _rows(text):
         if not row or row == [""]:
             continue
         if len(row) < 2:
@@ -55,6 +56,13 @@ def nvidia(text: str) -> tuple[list[Gpu], bool]:
         found.append(Gpu(_named(row[0], "NVIDIA GPU"), _mebibytes(row[1])))
         divided |= row[2:3] == ["Enabled"]
     return found, divided
+
+
+def _rows(text: str) -> list[list[str]]:
+    try:
+        return list(csv.reader(text.splitlines(), skipinitialspace=True))
+    except csv.Error as error:
+        raise Unreadable(f"nvidia-smi printed no table: {error}") from None
 
 
 def mig(text: str) -> list[Gpu]:
@@ -81,7 +89,7 @@ def rocm(text: str) -> list[Gpu]:
         return []
     try:
         cards, _ = json.JSONDecoder().raw_decode(brace + rest)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Unreadable(f"rocm-smi printed {text.strip()[:80]!r}") from None
     found = []
     for name in sorted(cards):
@@ -110,8 +118,8 @@ def _named(text: str, default: str) -> str:
 
 
 def _mebibytes(text: str) -> int | None:
-    number = text.strip().removesuffix("MiB").strip()
-    return int(number) * _MIB if number.isascii() and number.isdigit() and int(number) else None
+    number = _number(text.strip().removesuffix("MiB"))
+    return number * _MIB if number else None
 
 
 def _total(element: ElementTree.Element) -> int | None:
@@ -128,5 +136,9 @@ def _product(card: dict[str, Any]) -> str:
 
 
 def _bytes(text: object) -> int | None:
-    number = str(text).strip()
-    return int(number) if number.isascii() and number.isdigit() and int(number) else None
+    return _number(str(text)) or None
+
+
+def _number(text: str) -> int:
+    """0 where it is none, or more than any memory has."""
+    return int(text) if _NUMBER.fullmatch(text.strip()) else 0

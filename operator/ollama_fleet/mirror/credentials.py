@@ -1,13 +1,18 @@
 """Who the mirror is to registries: docker's config.json, read again when it changes."""
 
 import base64
-import json
 import logging
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ollama_fleet.ollama.answers import value_of
+
 log = logging.getLogger(__name__)
+
+_TOKEN = re.compile(r"[!-~]{1,32768}")
+"""What can stand in a header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class Credentials:
             if self._seen == (stat.st_mtime_ns, stat.st_ino):
                 return
             self._seen = (stat.st_mtime_ns, stat.st_ino)
-            self._known = _parse(json.loads(self._path.read_bytes()))
+            self._known = _parse(value_of(self._path.read_bytes()))
         except OSError as error:
             raise CredentialsError(f"{self._path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -75,9 +80,13 @@ def _host(name: str) -> str:
 
 
 def _credential(entry: dict[str, str]) -> Credential:
-    if entry.get("registrytoken"):
-        return Credential(token=entry["registrytoken"])
+    if token := entry.get("registrytoken"):
+        if _TOKEN.fullmatch(token) is None:
+            raise ValueError("it is no token")
+        return Credential(token=token)
     if entry.get("auth"):
-        user, _, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
-        return Credential(user, password)
-    return Credential(entry.get("username", ""), entry.get("password", ""))
+        both = base64.b64decode(entry["auth"], validate=True).decode()
+    else:
+        both = entry.get("username", "") + ":" + entry.get("password", "")
+    user, _, password = both.partition(":")
+    return Credential(user, password)

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -180,8 +179,12 @@ class Upstream:
         realm = wanted.pop("realm", "")
         if kind.lower() != "bearer" or not realm:
             raise self._denied(name)
+        try:
+            scheme = httpx.URL(realm).scheme
+        except httpx.InvalidURL as error:
+            raise BadAnswerError(f"{name.host} sends for tokens to {realm!r}: {error}") from error
         secure = self._registries[name.host.lower()].startswith("https:")
-        if secure and urlsplit(realm).scheme != "https":
+        if secure and scheme != "https":
             raise DeniedError(f"{name.host} wants credentials to be sent in the clear to {realm}")
         asked = self._http.build_request(
             "GET",

@@ -71,12 +71,13 @@ async def lines(response: httpx.Response, longest: int) -> AsyncIterator[bytes]:
 def value_of(text: bytes | str) -> Any:
     """What a JSON text says; raises ValueError, also for what only Python takes for JSON, for half
     a character, which could not be passed on, and where it is nested too deeply."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8-sig")
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    escape = b"\\ud" if isinstance(text, bytes) else "\\ud"
-    if escape in text.lower():  # type: ignore[operator]
+    if "\\ud" in text.lower():
         json.dumps(value, ensure_ascii=False).encode()
     return value
 

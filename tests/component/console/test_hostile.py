@@ -167,6 +167,7 @@ FOREIGN = [
     {"Origin": "null"},
     {"Origin": "http://127.0.0.1"},
     {"Origin": ""},
+    {"Origin": "http://["},
     {"Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "same-site"},
     {"Sec-Fetch-Site": "cross-site", "Origin": "{url}"},

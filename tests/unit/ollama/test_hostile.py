@@ -192,9 +192,15 @@ def test_what_is_compressed_unasked_is_not_unpacked() -> None:
         assert ask(transport, OllamaClient.tags) is None
 
 
-@pytest.mark.parametrize("text", ['{"a":"\\ud800"}', "NaN", "-Infinity", "[" * 99999, "9" * 5000])
-def test_what_only_python_takes_for_json(text: str) -> None:
-    for told in (text, text.encode()):
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":"\\ud800"}', "NaN", "-Infinity", "[" * 99999, "9" * 5000,
+        b'{"a":"\xed\xa0\x80"}', '{"a":1}'.encode("utf-16"),
+    ],
+)  # fmt: skip
+def test_what_only_python_takes_for_json(text: str | bytes) -> None:
+    for told in (text, text.encode() if isinstance(text, str) else text):
         with pytest.raises(ValueError):  # noqa: PT011 - of several kinds
             value_of(told)
 
