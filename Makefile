@@ -155,7 +155,7 @@ PROPERTY ?=
 .PHONY: fuzz-guided
 fuzz-guided: .venv.stamp ## the same led by coverage (MINUTES=10 PROPERTY=head; Linux on x86-64)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
-	@OLLAMA_FLEET_COMPILED=0 $(BIN)/python -m tests.guided $(MINUTES) $(PROPERTY)
+	@OLLAMA_FLEET_COMPILED=0 $(BIN)/python -m tests.guided $(MINUTES) '$(PROPERTY)'
 
 .PHONY: soak
 soak: MINUTES = 60

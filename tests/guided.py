@@ -80,8 +80,9 @@ def main() -> None:
         )
         if done.returncode:
             bad.append(name)
-            told = [line for line in done.stderr.splitlines() if len(line) < 300]
-            print("\n".join(told[-40:]), file=sys.stderr)
+            said = (done.stdout + done.stderr).splitlines()
+            told = [line for line in said if len(line) < 300 and not re.match(r"#\d+\s", line)]
+            print("\n".join(told[-60:]), file=sys.stderr)
     if bad:
         sys.exit(f"bad: {', '.join(bad)}")
 

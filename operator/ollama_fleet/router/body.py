@@ -64,7 +64,7 @@ def read_body(body: bytes, *, may_use_name: bool = False) -> Body:
     if _may_repeat(body, value):
         _refuse_repeats(body)
     name = value.get("model")
-    if not name and may_use_name:
+    if may_use_name and (name is None or name == ""):
         name = value.get("name")
     if name is None or name == "":
         raise _refused("model is required")

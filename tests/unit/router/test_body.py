@@ -38,7 +38,11 @@ def test_every_field_is_handed_out() -> None:
 def test_show_may_use_name() -> None:
     assert read_body(b'{"model":"","name":"x"}', may_use_name=True).name == "x"
     assert read_body(b'{"name":"x"}', may_use_name=True).name == "x"
+    assert read_body(b'{"model":null,"name":"x"}', may_use_name=True).name == "x"
     assert read_body(b'{"model":"a","name":"x"}', may_use_name=True).name == "a"
+    for other in (b"[]", b"{}", b"0", b"false"):
+        with pytest.raises(Refusal, match="into the field model"):
+            read_body(b'{"model":%s,"name":"x"}' % other, may_use_name=True)
 
 
 @pytest.mark.parametrize(
