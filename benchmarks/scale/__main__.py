@@ -165,6 +165,11 @@ class Operator:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
 
+    def check(self) -> None:
+        """SystemExit where it has ended."""
+        if self._process is not None and self._process.poll() is not None:
+            raise SystemExit("the operator has ended")
+
     async def reconciled(self) -> tuple[int, int]:
         """How many reconciles have succeeded, and how many objects wait for one; SystemExit where
         it has ended."""
@@ -180,8 +185,7 @@ class Operator:
                 )
                 waiting = [float(v) for n, v in figures if n == "ollama_fleet_reconcile_queue"]
                 return int(done), int(waiting[0]) if waiting else 1
-        if self._process is not None and self._process.poll() is not None:
-            raise SystemExit("the operator has ended")
+        self.check()
         return 0, 1
 
 
@@ -237,7 +241,7 @@ class Ground:
 
     async def all_ready(self) -> bool:
         """Whether every resource says so; SystemExit where nobody is left to make it so."""
-        await self.operator.reconciled()
+        self.operator.check()
         for kind in OURS:
             with suppress(KubeError):
                 found = await self.kube.list(kind, NAMESPACE)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter as Counted
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -129,8 +129,11 @@ class Pulls:
     def places(self, owner: str, more: int, changed: Callable[[], None]) -> int:
         """How many of that many pulls an owner may start now, by the operator's limit; where it is
         not all of them, ``changed`` is called once there is room."""
-        running = Counted(pull.owner for pull in self._running.values())
-        return self._turns.places(owner, running, more, changed)
+        return self._turns.places(owner, self._counted(), more, changed)
+
+    def waits(self, owner: str) -> bool:
+        """Whether an owner wants to start more than it may."""
+        return self._turns.waits(owner)
 
     def failures(self, owner: str) -> dict[str, Failure]:
         """How the latest pulls of an owner's tasks failed, by task."""
@@ -162,7 +165,7 @@ class Pulls:
         """An owner is gone: its pulls stop, and nothing is remembered of it."""
         self.keep(owner, ())
         self.forgive(owner)
-        self._turns.forget(owner)
+        self._turns.forget(owner, self._counted())
 
     def start(
         self, owner: str, order: PullOrder, attempts: int, changed: Callable[[], None]
@@ -189,7 +192,7 @@ class Pulls:
             if pull.task is not None:
                 pull.task.cancel()
         if unwanted:
-            self._turns.wake()
+            self._turns.wake(self._counted())
 
     async def _run(self, pull: _Pull, attempts: int) -> None:
         order = pull.order
@@ -217,6 +220,10 @@ class Pulls:
             # one that is cancelled and still counts goes with the operator, which waits for nobody
             if result != "cancelled" and self._running.get(order.task) is pull:
                 await self._end(pull)
+
+    def _counted(self) -> Mapping[str, int]:
+        """How many pulls each owner has."""
+        return Counted(pull.owner for pull in self._running.values())
 
     def _fail(self, pull: _Pull, attempts: int, reason: Reason, message: str) -> None:
         order = pull.order
@@ -246,7 +253,7 @@ class Pulls:
         if self._running.get(pull.order.task) is pull:
             del self._running[pull.order.task]
         pull.changed()
-        self._turns.wake()
+        self._turns.wake(self._counted())
 
     async def _pull(self, pull: _Pull) -> None:
         order = pull.order

@@ -49,6 +49,10 @@ from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.shapes import holders
 from ollama_fleet.plan.tasks import RegistryFact, Seen, failures_from_status
 
+WAITING = 30.0
+"""Seconds after which one that waits for the operator's limit looks for itself whether it may go
+on; it is called when it may."""
+
 
 def build(context: Context) -> Reconcilers:
     """The reconcilers, sharing what is known of servers and pulls."""
@@ -168,13 +172,13 @@ class ModelDistributions:
             shared_urls(self._context),
             manifests_of(self._context, namespace, name),
         )
-        made = distribution.plan_distribution(wanted, servers, expected, seen, now, around)
+
+        def places(more: int) -> int:
+            return self._pulls.places(owner, more, lambda: self._context.loop.mark(own))
+
+        made = distribution.plan_distribution(wanted, servers, expected, seen, now, around, places)
         self._planned.add((namespace, name))
         self._pulls.keep(owner, made.keep)
-        places = self._pulls.places(owner, len(made.start), lambda: self._context.loop.mark(own))
-        if places < len(made.start):
-            seen = replace(seen, places=places)
-            made = distribution.plan_distribution(wanted, servers, expected, seen, now, around)
         again = bool(made.start)
         if made.compared and call is not None:
             self._comparisons.done(owner)
@@ -192,6 +196,7 @@ class ModelDistributions:
             self._facts.next_look(spec.source, models),
             undescribed,
             0.0 if again or removed else None,
+            WAITING if self._pulls.waits(owner) else None,
             prune.LOOK_AGAIN if made.delete else None,
         )
         notes = (*made.plan.notes, *prune.notes(removed))

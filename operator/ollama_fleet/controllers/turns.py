@@ -1,5 +1,6 @@
 """The operator's limit on pulls at once, shared among those who want them."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import count
 
@@ -19,35 +20,47 @@ class Turns:
         self, owner: str, running: Mapping[str, int], more: int, changed: Callable[[], None]
     ) -> int:
         """How many of the ``more`` pulls that an owner would start it may start now, beside those
-        ``running`` by owner. Where it is not all, ``changed`` is called once there is more room."""
+        ``running`` by owner. Where it is not all, ``changed`` is called once it may start more."""
         before, _ = self._waiting.pop(owner, (0, changed))
-        demands = dict(running)
-        for one, (wanted, _) in self._waiting.items():
-            demands[one] = demands.get(one, 0) + wanted
         mine = running.get(owner, 0)
-        demands[owner] = mine + more
-        order = sorted(demands, key=lambda one: (self._served.get(one, 0), one))
-        room = min(shares(self._limit, demands, order)[owner] - mine, self._room(running))
-        given = max(0, min(more, room))
+        part = self._parts(running, {owner: more})[owner] - mine
+        given = max(0, min(more, part, self._room(running)))
         if given:
             self._served[owner] = next(self._turn)
         if given < more:
             self._waiting[owner] = (more - given, changed)
         elif more < before:
             # it wants less than it did: others may have its part
-            self.wake()
+            self.wake(running)
         return given
 
-    def forget(self, owner: str) -> None:
+    def waits(self, owner: str) -> bool:
+        """Whether it wants more than it may start."""
+        return owner in self._waiting
+
+    def forget(self, owner: str, running: Mapping[str, int]) -> None:
         """It is gone."""
         self._served.pop(owner, None)
         if self._waiting.pop(owner, None):
-            self.wake()
+            self.wake(running)
 
-    def wake(self) -> None:
-        """There is more room: who waits looks again."""
-        for _, changed in list(self._waiting.values()):
-            changed()
+    def wake(self, running: Mapping[str, int]) -> None:
+        """There may be more room: whoever has a place now is called, and nobody else, as each that
+        is called plans anew."""
+        room = self._room(running)
+        for owner, part in self._parts(running, {}).items():
+            due = min(part - running.get(owner, 0), room)
+            if due > 0 and owner in self._waiting:
+                room -= due
+                self._waiting[owner][1]()
+
+    def _parts(self, running: Mapping[str, int], asked: Mapping[str, int]) -> dict[str, int]:
+        """How many pulls each may have at once, those first that have waited longest."""
+        demands = Counter(running)
+        demands.update({owner: wanted for owner, (wanted, _) in self._waiting.items()})
+        demands.update(asked)
+        order = sorted(demands, key=lambda one: (self._served.get(one, 0), one))
+        return shares(self._limit, demands, order)
 
     def _room(self, running: Mapping[str, int]) -> int:
         return self._limit - sum(running.values())

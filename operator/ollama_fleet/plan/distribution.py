@@ -1,6 +1,6 @@
 """Planning a ModelDistribution: tasks, the pulls to start and to stop, and the status."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -111,10 +111,12 @@ def plan_distribution(
     seen: Seen,
     now: datetime,
     around: Around | None = None,
+    places: Callable[[int], int] = lambda wanted: wanted,
 ) -> DistributionPlan:
     """What to pull where, and the status.
 
     ``expected``: whether an OllamaNode that the target means exists, even if without servers yet.
+    ``places`` tells how many of so many pulls may start now.
     """
     spec = ModelDistributionSpec.model_validate(distribution["spec"])
     meta = distribution["metadata"]
@@ -136,9 +138,9 @@ def plan_distribution(
         )
     tasks = [task if task.contradicted else plan_task(spec, task, seen, now) for task in wanted]
     starting = to_start(spec, tasks, len(chosen))
-    if seen.places is not None:
-        held = {task.id for task in starting[seen.places :]}
-        starting = starting[: seen.places]
+    free = places(len(starting))
+    if held := {task.id for task in starting[free:]}:
+        starting = starting[:free]
         tasks = [held_back(task) if task.id in held else task for task in tasks]
     idle = prune.unlisted(around.demands, chosen) if spec.prune == "Unlisted" else []
     verdict = refused or _verdict(spec, chosen, expected, tasks, seen.timetable)

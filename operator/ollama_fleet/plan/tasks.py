@@ -127,8 +127,6 @@ class Seen:
     outdated: frozenset[Pair] = frozenset()
     """What was found to be so."""
     timetable: Timetable = field(default_factory=Timetable)
-    places: int | None = None
-    """How many pulls the operator has room for; None: for all that may start."""
     mirror: Mirror | None = None
     """What servers in the cluster pull through; one elsewhere may not reach it."""
 

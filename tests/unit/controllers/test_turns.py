@@ -39,11 +39,11 @@ def test_who_comes_later_gets_what_comes_free() -> None:
     assert b.ask(9) == 0
     for _ in range(2):
         running["a"] -= 1
-        turns.wake()
+        turns.wake(running)
         assert (a.ask(6), b.ask(9)) == (0, 1)
     # an equal part each: from now on each has its own place again
     running["a"] -= 1
-    turns.wake()
+    turns.wake(running)
     assert (a.ask(6), b.ask(7)) == (1, 0)
 
 
@@ -52,11 +52,33 @@ def test_who_waits_is_called_when_there_is_room_and_nobody_else() -> None:
     a.ask(2)
     b.ask(1)
     running["a"] -= 1
-    turns.wake()
+    turns.wake(running)
     assert (a.called, b.called) == (0, 1)
     b.ask(1)
-    turns.wake()
+    turns.wake(running)
     assert b.called == 1
+
+
+def test_as_many_are_called_as_there_are_places() -> None:
+    """Each that is called plans anew, so a place for one must not cost a plan of everybody's."""
+    names = [f"o{number:02}" for number in range(50)]
+    turns, running, all_owners = owners(4, *names)
+    for one in all_owners:
+        one.ask(3)
+    assert running.total() == 4
+    running["o00"] -= 1
+    turns.wake(running)
+    (called,) = (one for one in all_owners if one.called)
+    assert called.ask(3) == 1
+    assert turns.waits(called.name)
+    running["o01"] -= 2
+    for one in all_owners:
+        one.called = 0
+    turns.wake(running)
+    assert sum(one.called for one in all_owners) == 2
+    for one in all_owners:
+        turns.forget(one.name, running)
+        assert not turns.waits(one.name)
 
 
 def test_who_wants_less_leaves_its_part_to_others() -> None:
@@ -69,7 +91,7 @@ def test_who_wants_less_leaves_its_part_to_others() -> None:
     assert a.called == 1
     assert a.ask(1) == 1
     b.ask(3)
-    turns.forget("b")
+    turns.forget("b", running)
     assert running["b"] == 0
 
 
@@ -82,7 +104,7 @@ def test_fewer_places_than_owners_go_round() -> None:
         (name,) = (name for name, count in running.items() if count)
         had.append(name)
         running[name] -= 1
-        turns.wake()
+        turns.wake(running)
         for one in (a, b, c):
             one.ask(10)
     assert Counter(had) == {"a": 3, "b": 3, "c": 3}
@@ -98,5 +120,5 @@ def test_by_chance_the_limit_holds_and_nobody_starves() -> None:
         assert sum(running.values()) <= 3
         if ended := [name for name, count in running.items() if count]:
             running[chance.choice(ended)] -= 1
-            turns.wake()
+            turns.wake(running)
     assert not any(left.values())

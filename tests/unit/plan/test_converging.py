@@ -50,10 +50,12 @@ class World:
             running={task: Running() for task in self.running},
             failures=dict(self.failures),
             compare=compare,
-            places=max(0, LIMIT - len(self.running)),
         )
         wanted = resource("ModelDistribution", "md", self.spec, status=self.status)
-        made = plan_distribution(wanted, servers, True, seen, self.now)
+        free = max(0, LIMIT - len(self.running))
+        made = plan_distribution(
+            wanted, servers, True, seen, self.now, places=lambda more: min(more, free)
+        )
         self.running = {task: one for task, one in self.running.items() if task in made.keep}
         for order in made.start:
             self.running[order.task] = order

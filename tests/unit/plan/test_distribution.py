@@ -370,7 +370,15 @@ def test_within_the_window_the_next_look_is_at_its_end() -> None:
 @pytest.mark.parametrize(("places", "starts"), [(None, 3), (3, 3), (1, 1), (0, 0)])
 def test_what_the_operator_has_no_place_for_says_so(places: int | None, starts: int) -> None:
     servers = [server(f"a-{index}") for index in range(4)]
-    made = plan({**WANT, "rollout": {"maxParallel": 3}}, *servers, places=places)
+    wanted = resource("ModelDistribution", "md", {**WANT, "rollout": {"maxParallel": 3}})
+    asked: list[int] = []
+
+    def granted(more: int) -> int:
+        asked.append(more)
+        return more if places is None else min(more, places)
+
+    made = plan_distribution(wanted, servers, True, seen(), NOW, places=granted)
+    assert asked == [3]
     assert len(made.start) == starts
     held = [t for t in made.plan.status["tasks"] if t["reason"] == "OperatorLimit"]
     assert len(held) == 3 - starts
