@@ -284,7 +284,7 @@ async def measure(size: Size, folder: Path, say: Callable[[str], None]) -> Row:
         place, used, began = ground.audit.now(), cpu(operator.pid), time.time()
         for obj in size.objects():
             await kube.apply(obj, field_manager="bench")
-        await _until("all are Ready", ground.all_ready)
+        await _until("all are Ready", ground.all_ready, pause=0.5 + size.servers / 500)
         row.converge_seconds = time.time() - began
         await ground.quiet(place)
         calls = ground.audit.since(place)

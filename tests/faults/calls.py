@@ -103,4 +103,4 @@ def plain_name(name: str) -> str:
     if not head or len(tail) != 5 or not set(tail) <= _MADE_UP:
         return name
     stem, _, template = head.rpartition("-")
-    return stem if stem and len(template) >= 8 and template.isalnum() else head
+    return stem if stem and len(template) >= 5 and set(template) <= _MADE_UP else head

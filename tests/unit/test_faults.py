@@ -37,6 +37,8 @@ def test_a_call_reads_the_same_in_every_run(method: str, path: str, body: str, s
     ("name", "plain"),
     [
         ("chat-router-7d9c8b5f6d-x2x4z", "chat-router"),
+        ("chat-router-bc8767c-jvlt2", "chat-router"),
+        ("gpu-large-x2x4z", "gpu-large"),
         ("a-x2x4z", "a"),
         ("a-0", "a-0"),
         ("chat-router", "chat-router"),
