@@ -150,7 +150,11 @@ class Run:
         except AssertionError:
             last = [str(call) for _, call in proxy.writes[-3:]]
             record.stuck.append(f"it goes on writing: {last}")
-        record.counts = self._grounds.ledger.counts[namespace] + await self._pulled(namespace)
+        record.counts = Counter(self._grounds.ledger.counts[namespace])
+        try:
+            record.counts += await self._pulled(namespace)
+        except httpx.HTTPError as error:
+            record.stuck.append(f"a server does not answer: {error!r}")
         record.writes = [str(call) for _, call in proxy.writes]
         record.events = [told(event) for _, _, event in proxy.events]
 
@@ -171,7 +175,10 @@ class Run:
             nonlocal differences
             differences = difference({**wanted, "models": None}, ledger.state(namespace))
             if not differences:
-                differences = difference(wanted, await self._state(namespace))
+                try:
+                    differences = difference(wanted, await self._state(namespace))
+                except httpx.HTTPError as error:
+                    differences = [f"a server does not answer: {error!r}"]
             return not differences
 
         try:
