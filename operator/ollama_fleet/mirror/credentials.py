@@ -11,7 +11,7 @@ from ollama_fleet.ollama.answers import value_of
 
 log = logging.getLogger(__name__)
 
-_TOKEN = re.compile(r"[!-~]{1,32768}")
+TOKEN = re.compile(r"[!-~]{1,32768}")
 """What can stand in a header."""
 
 
@@ -81,7 +81,7 @@ def _host(name: str) -> str:
 
 def _credential(entry: dict[str, str]) -> Credential:
     if token := entry.get("registrytoken"):
-        if _TOKEN.fullmatch(token) is None:
+        if TOKEN.fullmatch(token) is None:
             raise ValueError("it is no token")
         return Credential(token=token)
     if entry.get("auth"):

@@ -13,7 +13,7 @@ import httpx
 
 from ollama_fleet import __version__
 from ollama_fleet.api.names import ModelName
-from ollama_fleet.mirror.credentials import Credentials
+from ollama_fleet.mirror.credentials import TOKEN, Credentials
 from ollama_fleet.mirror.errors import (
     BadAnswerError,
     BeyondEndError,
@@ -39,7 +39,6 @@ _PAUSE, _LONGEST_PAUSE = 10.0, 600.0
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
 _LENGTH = re.compile(r"[0-9]{1,18}")
-_TOKEN = re.compile(r"[!-~]{1,32768}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +199,7 @@ class Upstream:
             given = value_of(await whole(answer, _LARGEST_TOKEN))
             token = given.get("token") or given["access_token"]
             seconds = float(given.get("expires_in") or _TOKEN_SECONDS)
-            if _TOKEN.fullmatch(token) is None:
+            if TOKEN.fullmatch(token) is None:
                 raise ValueError("it is no token")
         except (
             ValueError,
