@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +16,16 @@ import pytest
 from dev.chart import find_helm
 from dev.cluster import Cluster
 from dev.fleet import install
-from ollama_fleet.kube.kinds import CONFIG_MAP, DEPLOYMENT, OLLAMA_NODE, POD, SERVICE_ACCOUNT
+from ollama_fleet.kube.kinds import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    MODEL_DISTRIBUTION,
+    OLLAMA_NODE,
+    POD,
+    ROUTER,
+    SERVICE_ACCOUNT,
+    Kind,
+)
 from tests.cluster.fleet import OPERATOR, Api, Fleet, Registry
 from tests.cluster.grants import Ledger
 from tests.cluster.waiting import eventually
@@ -137,22 +147,19 @@ def registry(cluster: Cluster) -> Registry:
 def operator(cluster: Cluster, kubectl: Kubectl, api: Api) -> None:
     """The operator, installed by the chart with helm as a user would."""
     install(cluster, find_helm(print))
-    # The API server learns of new kinds within half a minute, and refuses their owned until then.
-    owner = {"apiVersion": OLLAMA_NODE.api_version, "kind": OLLAMA_NODE.kind, "name": "a"}
-    owned = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": "owned",
-            "ownerReferences": [{**owner, "uid": "a", "blockOwnerDeletion": True}],
-        },
-    }
+    # The API server learns of new kinds within half a minute, perhaps of one before the next, and
+    # refuses what they own until then.
+    for kind in (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER):
+        eventually(f"the API server knows {kind}s", partial(owns, api, kind), within=60)
+
+
+def owns(api: Api, kind: Kind) -> bool:
+    """Whether the API server lets objects of this kind own others; nothing is made."""
+    owner = {"apiVersion": kind.api_version, "kind": kind.kind, "name": "a", "uid": "a"}
+    metadata = {"name": "owned", "ownerReferences": [{**owner, "blockOwnerDeletion": True}]}
+    owned = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
     path = f"{CONFIG_MAP.path('default')}?dryRun=All"
-    eventually(
-        "the API server knows our kinds",
-        lambda: api.http.post(path, json=owned).is_success,
-        within=60,
-    )
+    return bool(api.http.post(path, json=owned).is_success)
 
 
 @contextmanager
