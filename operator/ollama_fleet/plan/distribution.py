@@ -150,7 +150,7 @@ def plan_distribution(
     status = status_of(tasks, previous, seen.timetable, sync, now)
     status["summary"]["unlisted"] = len(idle)
     kept: tuple[Object, ...] = ()
-    if chosen and not spec.dry_run:
+    if (chosen or around.manifests) and not refused and not spec.dry_run:
         kept = manifest(distribution, chosen, tasks, around.manifests, now)
     if parts := len(kept or around.manifests):
         status["manifestRef"] = {"name": name_of(meta["name"]), "parts": parts}

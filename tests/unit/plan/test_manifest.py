@@ -5,9 +5,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
+from ollama_fleet.plan.distribution import Around, plan_distribution
 from ollama_fleet.plan.manifest import PART_BYTES, entries_in, manifest
 from ollama_fleet.plan.servers import Installed, Probe, Server
-from ollama_fleet.plan.tasks import Task
+from ollama_fleet.plan.tasks import Seen, Task
 from tests.unit.plan.objects import DIGEST, GIB, NOW, OTHER, Object, resource, server
 
 MD = resource("ModelDistribution", "md", {})
@@ -136,3 +139,26 @@ def test_what_somebody_broke_is_written_again() -> None:
     first = manifest(MD, [a], [task(a)], (), NOW)
     for data in ({}, {"manifest.json": "{"}, {"manifest.json": "[]"}, {"manifest.json": "null"}):
         assert entries_in([{**first[0], "data": data}]) == {}
+
+
+@pytest.mark.parametrize(
+    ("more", "written"),
+    [
+        ({}, True),
+        ({"dryRun": True}, False),
+        ({"rollout": {"schedule": "61 * * * *"}}, False),
+    ],
+    ids=["gone", "dry run", "refused"],
+)
+def test_of_the_last_server_it_says_too_that_it_is_gone(more: Object, written: bool) -> None:
+    md = resource("ModelDistribution", "md", {"models": [{"name": "m:1b"}], "target": {}, **more})
+    a = server(probe=has())
+    first = manifest(MD, [a], [task(a)], (), NOW)
+    seen = Seen(registry={}, running={}, failures={})
+    made = plan_distribution(md, [], False, seen, NOW, Around(manifests=first)).plan.apply
+    assert [part["metadata"]["name"] for part in made] == ["md-manifest"] * written
+    if written:
+        assert one(made) == {**one(first), "absentSince": "2026-03-01T12:00:00Z"}
+        later = plan_distribution(md, [], False, seen, LATER, Around(manifests=made)).plan.apply
+        assert entries_in(later) == {}
+    assert not plan_distribution(md, [], False, seen, NOW).plan.apply
