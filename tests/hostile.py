@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -145,7 +145,7 @@ def ends(work: Callable[[], Awaitable[T]]) -> T:
     return asyncio.run(bounded())
 
 
-class Pieces(httpx.AsyncByteStream):
+class Pieces(httpx2.AsyncByteStream):
     """A body that comes in these pieces."""
 
     def __init__(self, pieces: list[bytes]) -> None:
@@ -158,9 +158,9 @@ class Pieces(httpx.AsyncByteStream):
 
 def answering(
     status: int, pieces: list[bytes], headers: list[tuple[str, str]] | None = None
-) -> httpx.MockTransport:
+) -> httpx2.MockTransport:
     """Whatever is asked, this is the answer."""
     told = [(name.encode(), value.encode()) for name, value in headers or []]
-    return httpx.MockTransport(
-        lambda _: httpx.Response(status, headers=told, stream=Pieces(pieces))
+    return httpx2.MockTransport(
+        lambda _: httpx2.Response(status, headers=told, stream=Pieces(pieces))
     )

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import httpx
+import httpx2
 
 from benchmarks.chaos.chatting import Client
 from benchmarks.router.__main__ import free_ports
@@ -79,7 +79,7 @@ class Server:
                 os.killpg(group, signal.SIGCONT)
         elif how == "wedge":
             fault = {"kind": "wedge", "model": random.choice(MODELS), "count": 1}
-            async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
+            async with httpx2.AsyncClient(base_url=self.url, trust_env=False) as client:
                 before = await _unloads(client)
                 await client.post("/_emulator/faults", json=fault)
                 end = time.monotonic() + MENDED_WITHIN
@@ -95,7 +95,7 @@ class Server:
             await asyncio.sleep(NOTICED)
 
 
-async def _unloads(client: httpx.AsyncClient) -> int:
+async def _unloads(client: httpx2.AsyncClient) -> int:
     return int((await client.get("/_emulator/stats")).json()["unloads"])
 
 
@@ -131,9 +131,9 @@ async def routing(directory: Path, urls: list[str]) -> AsyncIterator[str]:
     with (directory / "router.log").open("wb") as log:
         running = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: ASYNC220
     try:
-        async with httpx.AsyncClient(trust_env=False) as client, asyncio.timeout(30):
+        async with httpx2.AsyncClient(trust_env=False) as client, asyncio.timeout(30):
             while True:
-                with suppress(httpx.HTTPError):
+                with suppress(httpx2.HTTPError):
                     if (await client.get(f"http://127.0.0.1:{admin}/readyz")).status_code == 200:
                         break
                 await asyncio.sleep(0.1)
@@ -146,7 +146,7 @@ async def routing(directory: Path, urls: list[str]) -> AsyncIterator[str]:
 async def texts_of(url: str) -> dict[str, str]:
     """What each model says, from a server that nobody disturbs."""
     found = {}
-    async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
         for model in MODELS:
             asked = {"model": model, "messages": [{"role": "user", "content": "x"}]}
             answer = await client.post("/api/chat", json={**asked, "stream": False})

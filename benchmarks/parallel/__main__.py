@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from dev.ollama import process
 
@@ -71,13 +71,13 @@ def router(directory: Path, urls: list[str]) -> Iterator[str]:
 
 async def seconds(url: str, *models: str) -> float:
     """From the first question until the last answer is whole, all asked at once."""
-    async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=120, trust_env=False) as client:
         began = time.monotonic()
         await asyncio.gather(*(answer(client, model, JOBS[model]) for model in models))
         return time.monotonic() - began
 
 
-async def answer(client: httpx.AsyncClient, model: str, units: int) -> None:
+async def answer(client: httpx2.AsyncClient, model: str, units: int) -> None:
     """A streamed answer of so many units."""
     body = {"model": model, "prompt": "Go on.", "options": {"num_predict": units * TOKENS}}
     async with client.stream("POST", "/api/generate", json=body) as reply:

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from benchmarks.router.__main__ import free_ports, running
 from benchmarks.routing.trace import MODELS, Conversation, conversations
@@ -106,8 +106,8 @@ class Figure:
 async def play(url: str, trace: list[Conversation]) -> Figure:
     """Every conversation, each when it is due; one whose question fails goes on all the same."""
     figure = Figure()
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-    async with httpx.AsyncClient(
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=64)
+    async with httpx2.AsyncClient(
         base_url=url, timeout=REQUEST_SECONDS, limits=limits, trust_env=False
     ) as client:
 
@@ -125,7 +125,7 @@ async def play(url: str, trace: list[Conversation]) -> Figure:
 
 
 async def ask(
-    client: httpx.AsyncClient, model: str, said: list[dict[str, str]], figure: Figure
+    client: httpx2.AsyncClient, model: str, said: list[dict[str, str]], figure: Figure
 ) -> str:
     """One question; the answer as far as it came."""
     began = time.monotonic()
@@ -142,7 +142,7 @@ async def ask(
                 first = first or time.monotonic() - began
                 text.append(piece.get("message", {}).get("content", ""))
                 done = answer.is_success and bool(piece.get("done"))
-    except (httpx.HTTPError, TimeoutError, ValueError):
+    except (httpx2.HTTPError, TimeoutError, ValueError):
         done = False
     if done:
         figure.firsts.append(first)

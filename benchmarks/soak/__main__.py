@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import httpx
+import httpx2
 
 from benchmarks.chaos.chatting import ANSWER_SECONDS, Client
 from benchmarks.soak.fleet import CHAT, EMBED, NAMESPACE, Churn
@@ -78,7 +78,7 @@ async def embed(
     while not stop.is_set():
         counts["asked"] += 1
         headers = {"Authorization": f"Bearer {churn.key}"}
-        async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as client:
+        async with httpx2.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as client:
             try:
                 answer = await client.post(
                     f"{churn.url}/api/embed",
@@ -86,7 +86,7 @@ async def embed(
                     headers=headers,
                 )
                 found = answer.json()
-            except (httpx.HTTPError, ValueError) as error:
+            except (httpx2.HTTPError, ValueError) as error:
                 counts["lost"] += 1
                 complaints.append(f"embedding: {type(error).__name__}: {error}")
                 continue
@@ -105,7 +105,7 @@ async def _said(churn: Churn) -> tuple[str, Any]:
     """What an undisturbed server says to a chat, and to be embedded."""
     address = (await churn.pods())[0]["status"]["podIP"]
     url = f"http://{address}:11434"
-    async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+    async with httpx2.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
         asked = {"model": CHAT, "messages": [{"role": "user", "content": "x"}], "stream": False}
         chat = (await client.post("/api/chat", json=asked)).json()
         vector = (await client.post("/api/embed", json={"model": EMBED, "input": "x"})).json()

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
-import httpx
+import httpx2
 
 from dev.cluster import Cluster
 from ollama_fleet.kube import Kube, KubeError, Object
@@ -224,12 +224,12 @@ class Churn:
 
     async def _knows(self, key: str) -> bool:
         """Whether every replica takes a key: as many times in a row as chance cannot explain."""
-        async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=self.url, trust_env=False) as client:
             for _ in range(6):
                 headers = {"Authorization": f"Bearer {key}", "Connection": "close"}
                 try:
                     answer = await client.get("/api/tags", headers=headers)
-                except httpx.HTTPError:
+                except httpx2.HTTPError:
                     return False
                 if answer.status_code != 200:
                     return False

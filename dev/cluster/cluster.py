@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal, Self
 
-import httpx
+import httpx2
 
 from dev.cluster import binary
 from dev.cluster.errors import ClusterError
@@ -222,10 +222,10 @@ class Cluster:
     def _certificate(self, name: str) -> Path:
         return self.directory / "certificates" / name
 
-    def _client(self) -> httpx.Client:
+    def _client(self) -> httpx2.Client:
         context = ssl.create_default_context(cafile=str(self._certificate("ca.crt")))
         context.load_cert_chain(self._certificate("admin.crt"), self._certificate("admin.key"))
-        return httpx.Client(base_url=self.url, verify=context, timeout=20, trust_env=False)
+        return httpx2.Client(base_url=self.url, verify=context, timeout=20, trust_env=False)
 
     def _node(self, name: str) -> dict[str, Any] | None:
         with self._client() as client:

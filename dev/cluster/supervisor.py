@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from dev.cluster import programs
 from dev.cluster.binary import KUBERNETES, ControlPlane
@@ -164,14 +164,14 @@ class Supervisor:
 async def _answers(api: ApiServer) -> bool:
     try:
         return await api.text("/readyz") == "ok"
-    except (httpx.HTTPError, ApiError):
+    except (httpx2.HTTPError, ApiError):
         return False
 
 
 async def _exists(api: ApiServer, path: str) -> bool:
     try:
         await api.get(path)
-    except (httpx.HTTPError, ApiError):
+    except (httpx2.HTTPError, ApiError):
         return False
     return True
 
@@ -180,7 +180,7 @@ async def _schedulable(api: ApiServer, names: set[str]) -> bool:
     """Whether all these machines take pods, and claims find their storage class."""
     try:
         nodes = (await api.get("/api/v1/nodes"))["items"]
-    except (httpx.HTTPError, ApiError):
+    except (httpx2.HTTPError, ApiError):
         return False
     free = {node["metadata"]["name"] for node in nodes if not node["spec"].get("taints")}
     return names <= free and await _exists(api, "/apis/storage.k8s.io/v1/storageclasses/local")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import httpx2
 import orjson
 
 
@@ -28,7 +28,7 @@ class Answer:
 
 
 async def chat(
-    client: httpx.AsyncClient, model: str, question: str, answer: Answer
+    client: httpx2.AsyncClient, model: str, question: str, answer: Answer
 ) -> AsyncIterator[str]:
     """Ask, and give the pieces of the answer as they come; raises ChatFailed."""
     body = {"model": model, "messages": [{"role": "user", "content": question}]}
@@ -38,7 +38,7 @@ async def chat(
         async with client.stream(
             "POST", "/api/chat", json=body, headers={"X-Ollama-Fleet-Decision": "1"}
         ) as response:
-            if response.status_code != httpx.codes.OK:
+            if response.status_code != httpx2.codes.OK:
                 text = (await response.aread()).decode(errors="replace")
                 raise ChatFailed(f"{response.status_code}: {text.strip()[:200]}")
             answer.server = response.headers.get("X-Ollama-Fleet-Server", "")
@@ -55,7 +55,7 @@ async def chat(
                 text = piece.get("message", {}).get("content", "")
                 answer.text.append(text)
                 yield text
-    except (httpx.HTTPError, orjson.JSONDecodeError) as error:
+    except (httpx2.HTTPError, orjson.JSONDecodeError) as error:
         raise ChatFailed(f"{type(error).__name__}: {error}") from error
     if not done:
         raise ChatFailed("the stream ended without its last line")
@@ -83,9 +83,9 @@ class Load:
 async def load(url: str, model: str, streams: int, stop: asyncio.Event, limit: int) -> Load:
     """Keep that many chats going at once until ``stop``, at most ``limit`` in all."""
     result = Load()
-    limits = httpx.Limits(max_connections=streams, max_keepalive_connections=streams)
-    timeout = httpx.Timeout(60.0)
-    async with httpx.AsyncClient(
+    limits = httpx2.Limits(max_connections=streams, max_keepalive_connections=streams)
+    timeout = httpx2.Timeout(60.0)
+    async with httpx2.AsyncClient(
         base_url=url, limits=limits, timeout=timeout, trust_env=False
     ) as client:
 

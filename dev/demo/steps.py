@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
 from dev import chart, fleet
@@ -125,7 +125,7 @@ class Demo:
         self.screen.line("router", f"{self.url}  the fleet is ready", watch.seconds)
 
     async def _chat(self) -> None:
-        async with httpx.AsyncClient(base_url=self.url, timeout=60, trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=self.url, timeout=60, trust_env=False) as client:
             answer = Answer()
             console = self.screen.console
             self.screen.line("chat", "> Why is the sky blue?")
@@ -174,8 +174,8 @@ class Demo:
         ready = watch.seconds
         await self._until(f"{name} has not its models", lambda: self._all_installed(name), 120)
         installed = watch.seconds
-        async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
-            client.base_url = httpx.URL(self.url)
+        async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
+            client.base_url = httpx2.URL(self.url)
 
             async def answers() -> bool:
                 answers = [Answer() for _ in range(2 * (len(DEFAULT_MACHINES) + 1))]
@@ -189,7 +189,7 @@ class Demo:
             f"models installed {installed:.1f} s, first answer {watch.seconds:.1f} s",
         )
 
-    async def _ask(self, client: httpx.AsyncClient, answer: Answer) -> None:
+    async def _ask(self, client: httpx2.AsyncClient, answer: Answer) -> None:
         try:
             async for _ in chat(client, EVERYWHERE, "hi", answer):
                 pass
@@ -200,7 +200,7 @@ class Demo:
         """Whether the router lists these models."""
 
         async def check() -> bool:
-            async with httpx.AsyncClient(base_url=self.url, trust_env=False) as client:
+            async with httpx2.AsyncClient(base_url=self.url, trust_env=False) as client:
                 listed = (await client.get("/api/tags")).json()["models"]
             return models <= {model["name"] for model in listed}
 
@@ -233,7 +233,7 @@ class Demo:
     async def _samples(self, name: str) -> list[tuple[dict[str, str], float]]:
         """The samples of one metric, of all routers."""
         found: list[tuple[dict[str, str], float]] = []
-        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        async with httpx2.AsyncClient(timeout=10, trust_env=False) as client:
             for pod in await self.kube.list(
                 POD, NAMESPACE, label_selector="ollamafleet.dev/router=chat"
             ):

@@ -8,7 +8,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from dev.machines.agent import Agent
 from dev.machines.apiserver import ApiServer
@@ -27,8 +27,8 @@ async def run(directory: Path, url: str) -> None:
         key=certificates / "admin.key",
     )
     # Probes trust any certificate, as a kubelet's do.
-    limits = httpx.Limits(max_keepalive_connections=0)
-    async with httpx.AsyncClient(verify=False, limits=limits, trust_env=False) as client:
+    limits = httpx2.Limits(max_keepalive_connections=0)
+    async with httpx2.AsyncClient(verify=False, limits=limits, trust_env=False) as client:
         try:
             await Agent(api, url, directory, client).run()
         finally:

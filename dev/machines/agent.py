@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from dev.cluster.programs import AGENT_ADDRESSES
 from dev.machines import claims, devices, loadbalancers, logs, memory, nodes
@@ -32,7 +32,7 @@ class Agent:
     """Runs the machines described in `<directory>/machines` and the pods bound to them."""
 
     def __init__(
-        self, api: ApiServer, url: str, directory: Path, client: httpx.AsyncClient
+        self, api: ApiServer, url: str, directory: Path, client: httpx2.AsyncClient
     ) -> None:
         self._api = api
         self._directory = directory
@@ -123,11 +123,11 @@ class Agent:
         keeping.cancel()
         gone = [pod for pod in self._pods.values() if pod.machine.name == name]
         await asyncio.gather(*(pod.kill() for pod in gone))
-        with suppress(ApiError, httpx.HTTPError):
+        with suppress(ApiError, httpx2.HTTPError):
             await nodes.remove(self._api, machine)
         for pod in gone:
             self._pods.pop(pod.uid, None)
-            with suppress(ApiError, httpx.HTTPError):
+            with suppress(ApiError, httpx2.HTTPError):
                 await self._api.delete(pod.path, {"gracePeriodSeconds": 0})
 
     async def _follow_pods(self) -> None:

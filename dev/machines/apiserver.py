@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import orjson
 
 Object = dict[str, Any]
@@ -38,16 +38,16 @@ class Event:
 
 
 class ApiServer:
-    """A client that shows a certificate; all methods raise ApiError or httpx.TransportError."""
+    """A client that shows a certificate; all methods raise ApiError or httpx2.TransportError."""
 
     def __init__(self, url: str, *, authority: Path, certificate: Path, key: Path) -> None:
         context = ssl.create_default_context(cafile=str(authority))
         context.load_cert_chain(certificate, key)
-        self._client = httpx.AsyncClient(
+        self._client = httpx2.AsyncClient(
             base_url=url,
             verify=context,
-            timeout=httpx.Timeout(20, pool=60),
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
+            timeout=httpx2.Timeout(20, pool=60),
+            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=16),
             trust_env=False,
         )
 
@@ -109,7 +109,7 @@ class ApiServer:
                     else:
                         known[uid] = event.object
                     yield event
-            except (httpx.HTTPError, ApiError):
+            except (httpx2.HTTPError, ApiError):
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def _changes(self, path: str, version: str) -> AsyncIterator[Event]:
@@ -121,7 +121,7 @@ class ApiServer:
                 "allowWatchBookmarks": "true",
                 "timeoutSeconds": _WATCH_SECONDS,
             }
-            timeout = httpx.Timeout(20, read=_WATCH_SECONDS + 30, pool=60)
+            timeout = httpx2.Timeout(20, read=_WATCH_SECONDS + 30, pool=60)
             async with self._client.stream(
                 "GET", path, params=parameters, timeout=timeout
             ) as response:
@@ -155,7 +155,7 @@ def _uid(item: Object) -> str:
     return str(item["metadata"]["uid"])
 
 
-def _check(response: httpx.Response) -> None:
+def _check(response: httpx2.Response) -> None:
     if response.status_code < 400:
         return
     try:

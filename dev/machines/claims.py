@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from dev.machines.apiserver import ApiError, ApiServer, Object
 from dev.machines.quantity import parse
@@ -50,7 +50,7 @@ async def _provision(api: ApiServer, directory: Path) -> None:
     async for event in api.watch("/api/v1/persistentvolumeclaims"):
         if event.kind == "DELETED":
             continue
-        with suppress(ApiError, httpx.HTTPError):
+        with suppress(ApiError, httpx2.HTTPError):
             await _serve_claim(api, directory, event.object)
 
 
@@ -119,5 +119,5 @@ async def _reclaim(api: ApiServer, directory: Path) -> None:
         deleted = spec.get("persistentVolumeReclaimPolicy") == "Delete"
         if ours and deleted and (released or event.kind == "DELETED"):
             shutil.rmtree(directory / meta["name"], ignore_errors=True)
-            with suppress(ApiError, httpx.HTTPError):
+            with suppress(ApiError, httpx2.HTTPError):
                 await api.delete(f"{_VOLUMES}/{meta['name']}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-import httpx
+import httpx2
 
 from dev.machines.apiserver import ApiError, ApiServer, Object
 from dev.machines.containers import now
@@ -56,5 +56,5 @@ class Recorder:
                     await self._api.merge(f"{path}/{name}", change)
                 else:
                     await self._api.create(path, event)
-            except (ApiError, httpx.HTTPError):
+            except (ApiError, httpx2.HTTPError):
                 continue

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 
 from dev.machines.apiserver import ApiError, ApiServer, Object
 from dev.machines.pods import Pod
@@ -49,7 +49,7 @@ async def serve(api: ApiServer, pods: Pods) -> None:
             continue
         front = fronts.setdefault(uid, _Front(service))
         front.service = service
-        with suppress(ApiError, httpx.HTTPError):
+        with suppress(ApiError, httpx2.HTTPError):
             await _listen(api, front, pods)
 
 

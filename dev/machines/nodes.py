@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
-import httpx
+import httpx2
 
 from dev.machines import devices
 from dev.machines.apiserver import ApiError, ApiServer, Object
@@ -32,7 +32,7 @@ async def keep(api: ApiServer, machine: Machine, address: str, port: int) -> Non
                     status = _status(machine, address, port, version, since)
                     await api.patch(f"/api/v1/nodes/{machine.name}/status", {"status": status})
                 await asyncio.sleep(_RENEW_SECONDS)
-        except (ApiError, httpx.HTTPError):
+        except (ApiError, httpx2.HTTPError):
             await asyncio.sleep(1)
 
 

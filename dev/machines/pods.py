@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from dev.cluster.kubeconfig import write_kubeconfig
 from dev.machines import devices, podstatus
@@ -36,7 +36,7 @@ class Site:
     api: ApiServer
     url: str
     directory: Path
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
     recorder: Recorder
     backoff: Backoff
     address: str
@@ -182,7 +182,7 @@ class Pod:
             try:
                 await self.volumes.fill(self.object)
                 return
-            except (WaitingError, ApiError, httpx.HTTPError) as error:
+            except (WaitingError, ApiError, httpx2.HTTPError) as error:
                 if str(error) != complaint:
                     complaint = str(error)
                     self.site.recorder.record(
@@ -195,7 +195,7 @@ class Pod:
         while True:
             await asyncio.sleep(_REFRESH_SECONDS)
             # What cannot be read now keeps its last content, as on a real machine.
-            with suppress(WaitingError, ApiError, httpx.HTTPError):
+            with suppress(WaitingError, ApiError, httpx2.HTTPError):
                 await self.volumes.fill(self.object)
 
     async def _prepare(self, spec: Object) -> Program:
@@ -261,7 +261,7 @@ class Pod:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         options: dict[str, Any] = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
         while True:
-            with suppress(ApiError, httpx.HTTPError):
+            with suppress(ApiError, httpx2.HTTPError):
                 await self._send(self._status())
             try:
                 await self.site.api.delete(self.path, options)
@@ -270,7 +270,7 @@ class Pod:
                 if error.status == 409:
                     break
                 await asyncio.sleep(_RETRY_SECONDS)
-            except httpx.HTTPError:
+            except httpx2.HTTPError:
                 await asyncio.sleep(_RETRY_SECONDS)
         self._clean()
 
@@ -296,7 +296,7 @@ class Pod:
             try:
                 await self._send(status)
                 self._sent = status
-            except (ApiError, httpx.HTTPError) as error:
+            except (ApiError, httpx2.HTTPError) as error:
                 if isinstance(error, ApiError) and error.status in (404, 409):
                     continue
                 await asyncio.sleep(_RETRY_SECONDS)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 
 from dev.machines.apiserver import Object
 
@@ -21,7 +21,7 @@ class Target:
     address: str
     ports: dict[str, int]
     execute: Execute
-    client: httpx.AsyncClient
+    client: httpx2.AsyncClient
 
     async def attempt(self, handler: Object, timeout: float) -> tuple[bool, str]:
         """Carry out one httpGet, tcpSocket, exec or sleep: (succeeded, why not)."""
@@ -50,7 +50,7 @@ class Target:
         try:
             async with self.client.stream("GET", url, headers=headers) as response:
                 code = response.status_code
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             return False, f'Get "{url}": {error or type(error).__name__}'
         return 200 <= code < 400, f"HTTP probe failed with statuscode: {code}"
 

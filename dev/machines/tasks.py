@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Coroutine
 
-import httpx
+import httpx2
 
 from dev.machines.apiserver import ApiError
 
@@ -34,7 +34,7 @@ async def until_done(work: Callable[[], Coroutine[None, None, None]]) -> None:
     while True:
         try:
             return await work()
-        except (ApiError, httpx.HTTPError) as error:
+        except (ApiError, httpx2.HTTPError) as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         await asyncio.sleep(_RETRY_SECONDS)
 

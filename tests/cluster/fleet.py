@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import httpx
+import httpx2
 
 from dev.cluster import Cluster
 from ollama_fleet.kube.kinds import (
@@ -117,7 +117,7 @@ class Api:
         certificates = cluster.directory / "certificates"
         context = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
         context.load_cert_chain(certificates / "admin.crt", certificates / "admin.key")
-        self.http = httpx.Client(base_url=cluster.url, verify=context, timeout=20, trust_env=False)
+        self.http = httpx2.Client(base_url=cluster.url, verify=context, timeout=20, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -317,25 +317,25 @@ class Emulator:
     def fault(self, kind: str, **values: Any) -> None:
         """Put a fault in force."""
         body = {"kind": kind, **values}
-        httpx.post(f"{self.url}/_emulator/faults", json=body, trust_env=False).raise_for_status()
+        httpx2.post(f"{self.url}/_emulator/faults", json=body, trust_env=False).raise_for_status()
 
     def copy(self, source: str, destination: str) -> None:
         """Give a model a second name."""
         body = {"source": source, "destination": destination}
-        httpx.post(f"{self.url}/api/copy", json=body, trust_env=False).raise_for_status()
+        httpx2.post(f"{self.url}/api/copy", json=body, trust_env=False).raise_for_status()
 
     def mend(self) -> None:
         """Lift all faults."""
-        httpx.delete(f"{self.url}/_emulator/faults", trust_env=False).raise_for_status()
+        httpx2.delete(f"{self.url}/_emulator/faults", trust_env=False).raise_for_status()
 
     def installed(self) -> dict[str, str]:
         """Digests by model."""
-        answer = httpx.get(f"{self.url}/api/tags", trust_env=False).raise_for_status()
+        answer = httpx2.get(f"{self.url}/api/tags", trust_env=False).raise_for_status()
         return {one["name"]: one["digest"] for one in answer.json()["models"]}
 
     def chats(self) -> tuple[int, int]:
         """How many it answers now, and how many it was ever asked."""
-        answer = httpx.get(f"{self.url}/_emulator/stats", trust_env=False).raise_for_status()
+        answer = httpx2.get(f"{self.url}/_emulator/stats", trust_env=False).raise_for_status()
         stats = answer.json()
         return stats["generating"], stats["requests"].get("/api/chat", 0)
 
@@ -350,11 +350,11 @@ class Registry:
     def fault(self, kind: str, count: int, after: int = 0) -> None:
         """A fault of the next `count` downloads."""
         body = {"kind": kind, "count": count, "after": after}
-        httpx.post(f"{self.url}/_registry/faults", json=body, trust_env=False).raise_for_status()
+        httpx2.post(f"{self.url}/_registry/faults", json=body, trust_env=False).raise_for_status()
 
     def mend(self) -> None:
         """Lift all faults."""
-        httpx.delete(f"{self.url}/_registry/faults", trust_env=False).raise_for_status()
+        httpx2.delete(f"{self.url}/_registry/faults", trust_env=False).raise_for_status()
 
     @contextmanager
     def pace(self, rate: float) -> Iterator[None]:
@@ -368,22 +368,22 @@ class Registry:
     def _set(self, rate: float) -> None:
         body = {"bytesPerSecond": rate}
         url = f"{self.url}/_registry/rate"
-        httpx.put(url, json=body, trust_env=False).raise_for_status()
+        httpx2.put(url, json=body, trust_env=False).raise_for_status()
 
     def digest(self, model: str) -> str:
         """The digest of a model's manifest."""
         name, _, tag = model.partition(":")
         path = f"/v2/library/{name}/manifests/{tag}"
-        return httpx.get(self.url + path, trust_env=False).headers["Docker-Content-Digest"]
+        return httpx2.get(self.url + path, trust_env=False).headers["Docker-Content-Digest"]
 
     def renew(self, model: str, other: str) -> None:
         """From now on the name `model` stands for `other`."""
-        answer = httpx.post(f"{self.url}/_registry/newer", json={model: other}, trust_env=False)
+        answer = httpx2.post(f"{self.url}/_registry/newer", json={model: other}, trust_env=False)
         answer.raise_for_status()
 
     def served(self) -> int:
         """Bytes given so far."""
-        answer = httpx.get(f"{self.url}/_registry/stats", trust_env=False)
+        answer = httpx2.get(f"{self.url}/_registry/stats", trust_env=False)
         return int(answer.json()["served_bytes"])
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
+import httpx2
 import yaml
 
 from tests.cluster.conftest import Kubectl
@@ -37,11 +37,11 @@ class People:
         token = self._tokens[name]
         return {"Authorization": f"Bearer {token}"} if token else {}
 
-    def ask(self, name: str, url: str, call: str, body: Any) -> httpx.Response:
+    def ask(self, name: str, url: str, call: str, body: Any) -> httpx2.Response:
         """What a person is answered."""
         method, path = call.split(" ")
         headers = self.headers(name)
-        return httpx.request(
+        return httpx2.request(
             method, url + path, json=body, headers=headers, timeout=20, trust_env=False
         )
 
@@ -87,7 +87,7 @@ class Stream:
 
     async def _read(self) -> None:
         async with (
-            httpx.AsyncClient(headers=self._headers, timeout=None, trust_env=False) as http,
+            httpx2.AsyncClient(headers=self._headers, timeout=None, trust_env=False) as http,
             http.stream("GET", self._url) as answer,
         ):
             event = ""

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-import httpx
+import httpx2
 import yaml
 
 from dev.cluster import Cluster
@@ -37,7 +37,7 @@ def reaching_pods(cluster: Cluster, api: Api, kubeconfig: Path) -> Iterator[Path
             if found and answer.status_code not in _REFUSED:
                 pod = api.get(POD, found[2], found[1]) or {}
                 address = f"http://{pod['status']['podIP']}:{found[3]}/{found[4]}"
-                answer = httpx.get(address, trust_env=False)
+                answer = httpx2.get(address, trust_env=False)
             self.send_response(answer.status_code)
             self.send_header("Content-Type", answer.headers["content-type"])
             self.send_header("Content-Length", str(len(answer.content)))
@@ -48,7 +48,7 @@ def reaching_pods(cluster: Cluster, api: Api, kubeconfig: Path) -> Iterator[Path
             pass
 
     with (
-        httpx.Client(base_url=cluster.url, verify=authority, trust_env=False) as upstream,
+        httpx2.Client(base_url=cluster.url, verify=authority, trust_env=False) as upstream,
         ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server,
     ):
         thread = Thread(target=server.serve_forever)

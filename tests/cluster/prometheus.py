@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import httpx
+import httpx2
 import yaml
 
 from tests.cluster.waiting import eventually
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 class Prometheus:
     """One that runs."""
 
-    http: httpx.Client
+    http: httpx2.Client
 
     def ask(self, path: str, **query: str) -> Any:
         """What its API answers; AssertionError with its own words where it refuses."""
@@ -77,7 +77,7 @@ def prometheus(
             lambda: re.search(r'msg="Listening on" address=(\S+)', log.read_text()),
         )
         assert address
-        with httpx.Client(base_url=f"http://{address[1]}", timeout=20, trust_env=False) as http:
+        with httpx2.Client(base_url=f"http://{address[1]}", timeout=20, trust_env=False) as http:
             eventually("Prometheus is ready", lambda: http.get("/-/ready").is_success)
             yield Prometheus(http)
     finally:

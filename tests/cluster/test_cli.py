@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -252,7 +252,7 @@ def following(cluster: Cluster, fleet: Fleet, url: str) -> None:
     try:
         assert log.stdout
         assert log.stdout.readline()
-        httpx.get(f"{url}/api/nothing", trust_env=False)
+        httpx2.get(f"{url}/api/nothing", trust_env=False)
         assert any("/api/nothing" in line for line in log.stdout)
         log.send_signal(signal.SIGINT)
         assert log.wait(20) == 130
@@ -296,6 +296,7 @@ def test_a_client_gets_a_key_and_loses_it(ollama: Ollama, fleet: Fleet) -> None:
     eventually("the key is refused", lambda: not answered(ollama, key))
     assert answered(ollama, other)
     assert "OLLAMA_FLEET_KEY" in ollama("chat", SMALL, "hi", code=1)[1]
+    assert "on one line" in ollama("chat", SMALL, "hi", "--key", "one\ntwo", code=1)[1]
     assert "there are other" in ollama("keys", "revoke", "team", code=1)[1]
 
 

@@ -15,7 +15,7 @@ from threading import Event, Thread
 from types import MappingProxyType
 from typing import Any
 
-import httpx
+import httpx2
 import yaml
 
 from dev.cluster import Cluster
@@ -80,7 +80,7 @@ def test_what_passes_through_routers_is_told_to_those_who_may_ask(
         body: dict[str, Any] = {"model": SMALL, "messages": [{"role": "user", "content": "hi"}]}
         body["options"] = {"num_predict": 3}
         while not done.is_set():
-            httpx.post(f"{url}/api/chat", json=body, timeout=30, trust_env=False)
+            httpx2.post(f"{url}/api/chat", json=body, timeout=30, trust_env=False)
 
     asking = Thread(target=ask)
     with reaching_pods(cluster, api, me) as config:

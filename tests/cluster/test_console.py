@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, POD, ROUTER
@@ -114,7 +114,7 @@ def test_what_people_see_change_and_are_refused(
         stream.has("traffic", "chat", requests_per_second=0.0, first_token_p50_s=None)
         chat = {"model": SMALL, "messages": [{"role": "user", "content": "hi"}]}
         for _ in range(3):
-            httpx.post(f"{entrance}/api/chat", json=chat, trust_env=False).raise_for_status()
+            httpx2.post(f"{entrance}/api/chat", json=chat, trust_env=False).raise_for_status()
 
         def passing() -> Any:
             told = stream.has("traffic", "chat")

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from dev.ollama.certificates import server_pair
@@ -54,7 +54,7 @@ def entry(key: str, **limits: Any) -> str:
 
 def ask(url: str, key: str = "", verify: ssl.SSLContext | bool = False, **more: Any) -> Any:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    with httpx.Client(verify=verify, timeout=20, trust_env=False) as client:
+    with httpx2.Client(verify=verify, timeout=20, trust_env=False) as client:
         return client.post(f"{url}/api/chat", json={**BODY, **more}, headers=headers)
 
 
@@ -62,7 +62,7 @@ def status_of(url: str, key: str = "", **more: Any) -> int:
     """0 while nobody listens there."""
     try:
         return int(ask(url, key, **more).status_code)
-    except httpx.ConnectError:
+    except httpx2.ConnectError:
         return 0
 
 
@@ -79,9 +79,9 @@ def test_keys_are_asked_for_followed_and_their_faults_told(fleet: Fleet) -> None
     url = fleet.url()
     eventually("the model is there", lambda: status_of(url, "one") == 200)
     assert [status_of(url, key) for key in ("", "three", "two")] == [401, 401, 403]
-    tags = httpx.get(f"{url}/api/tags", headers={"x-api-key": "two"}, trust_env=False)
+    tags = httpx2.get(f"{url}/api/tags", headers={"x-api-key": "two"}, trust_env=False)
     assert tags.json() == {"models": []}
-    assert httpx.get(url, trust_env=False).status_code == 200
+    assert httpx2.get(url, trust_env=False).status_code == 200
 
     put_secret(fleet, "keys", c=entry("four", requestsPerMinute=2))
     eventually("the key taken away is refused", lambda: status_of(url, "one") == 401, within=5)
@@ -111,11 +111,11 @@ def test_https_with_a_certificate_that_changes(fleet: Fleet, tmp_path: Path) -> 
         return trust((tmp_path / "ca.pem").read_text())
 
     def served(trusted: ssl.SSLContext) -> bool:
-        with httpx.Client(verify=trusted, trust_env=False) as client:
+        with httpx2.Client(verify=trusted, trust_env=False) as client:
             try:
                 named = {"sni_hostname": "127.0.0.1.nip.io"}
                 return client.get(f"{url}/api/tags", extensions=named).status_code == 200
-            except httpx.ConnectError:
+            except httpx2.ConnectError:
                 return False
 
     fleet.apply(ollama_node(), router(tls={"secretName": "cert"}))
@@ -157,8 +157,8 @@ def _key_in(fleet: Fleet, name: str) -> str:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, trust_env=False).status_code == 200
-    except httpx.HTTPError:
+        return httpx2.get(url, trust_env=False).status_code == 200
+    except httpx2.HTTPError:
         return False
 
 

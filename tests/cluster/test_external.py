@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from dev.cluster import Cluster
@@ -60,7 +60,7 @@ def environment(cluster: Cluster) -> dict[str, str]:
 
 def status_of_chat(url: str) -> int:
     body = {"model": SMALL, "messages": [{"role": "user", "content": "hi"}], "stream": False}
-    return httpx.post(f"{url}/api/chat", json=body, timeout=20, trust_env=False).status_code
+    return httpx2.post(f"{url}/api/chat", json=body, timeout=20, trust_env=False).status_code
 
 
 def routed(fleet: Fleet, url: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-import httpx
+import httpx2
 
 from ollama_fleet.kube.kinds import CONFIG_MAP, MODEL_DISTRIBUTION, OLLAMA_NODE, Object
 from tests.cluster.fleet import SMALL, Fleet, Registry, distribution, ollama_node, router, told
@@ -13,9 +13,9 @@ from tests.cluster.waiting import eventually
 TINY = "qwen3:0.6b"
 
 
-def ask(url: str, path: str, **body: object) -> httpx.Response:
+def ask(url: str, path: str, **body: object) -> httpx2.Response:
     """One request that is not streamed."""
-    return httpx.post(url + path, json={"stream": False, **body}, timeout=30, trust_env=False)
+    return httpx2.post(url + path, json={"stream": False, **body}, timeout=30, trust_env=False)
 
 
 def chat(url: str, model: str) -> int:
@@ -136,7 +136,7 @@ def test_the_manifest_says_what_servers_say(fleet: Fleet, registry: Registry) ->
     entries = eventually("both servers are there", written)
     for name, pod in pods.items():
         entry = entries[name]
-        tags = httpx.get(f"{fleet.emulator(pod).url}/api/tags", trust_env=False).json()["models"]
+        tags = httpx2.get(f"{fleet.emulator(pod).url}/api/tags", trust_env=False).json()["models"]
         assert entry["host"] == pod["status"]["podIP"]
         assert entry["kubernetesNode"] == pod["spec"]["nodeName"]
         assert (entry["required"], entry["present"], entry["missing"]) == ([SMALL], [SMALL], [])
@@ -166,8 +166,8 @@ def test_a_preloaded_model_is_back_after_a_crash_and_let_go_in_the_end(fleet: Fl
     def lasting() -> set[str]:
         (pod,) = fleet.pods("a")
         try:
-            answer = httpx.get(f"{fleet.emulator(pod).url}/api/ps", trust_env=False)
-        except httpx.HTTPError:
+            answer = httpx2.get(f"{fleet.emulator(pod).url}/api/ps", trust_env=False)
+        except httpx2.HTTPError:
             return set()
         return {one["name"] for one in answer.json()["models"] if one["expires_at"] > "2200"}
 

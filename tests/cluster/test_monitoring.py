@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from dev import promtool
@@ -69,7 +69,7 @@ def at_work(fleet: Fleet) -> str:
     fleet.ready(MODEL_DISTRIBUTION, "a")
     fleet.stalls(MODEL_DISTRIBUTION, "absent", "ModelNotFound")
     url = fleet.url("a")
-    with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+    with httpx2.Client(base_url=url, timeout=30, trust_env=False) as client:
         eventually("the router knows the model", lambda: client.get("/api/tags").json()["models"])
     return url
 
@@ -102,14 +102,14 @@ def ask_the_console(api: Api) -> Object:
     """Whoever has no token is refused, and counted; its pod."""
     console = api.all(POD, OPERATOR, "app.kubernetes.io/component=console")[0]
     url = f"http://{console['status']['podIP']}:8080/api/agents"
-    assert httpx.get(url, trust_env=False).status_code == 401
+    assert httpx2.get(url, trust_env=False).status_code == 401
     return console
 
 
 def ask_of_everything(fleet: Fleet, url: str, mirror: str) -> None:
     """Requests that end well, badly and not at all, and a pull through the mirror."""
     first, second = fleet.pods("a")
-    with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
+    with httpx2.Client(base_url=url, timeout=30, trust_env=False) as client:
         for headers in ({"Authorization": f"Bearer {KEY}"}, {}):
             body = {"model": SMALL, "messages": MESSAGES}
             assert client.post("/api/chat", json=body, headers=headers).status_code == 200
@@ -120,7 +120,7 @@ def ask_of_everything(fleet: Fleet, url: str, mirror: str) -> None:
     with chatting(url, SMALL, 12):
         eventually("requests wait", lambda: _waits(fleet), within=30)
     name, _, tag = SMALL.partition(":")
-    with httpx.Client(base_url=f"http://{mirror}", timeout=30, trust_env=False) as client:
+    with httpx2.Client(base_url=f"http://{mirror}", timeout=30, trust_env=False) as client:
         manifest = client.get(f"/v2/library/{name}/manifests/{tag}").raise_for_status().json()
         digest = manifest["config"]["digest"]
         client.get(f"/v2/library/{name}/blobs/{digest}").raise_for_status()
@@ -128,7 +128,7 @@ def ask_of_everything(fleet: Fleet, url: str, mirror: str) -> None:
 
 def _waits(fleet: Fleet) -> bool:
     (pod,) = fleet.all(POD, "ollamafleet.dev/router=a")
-    text = httpx.get(f"http://{pod['status']['podIP']}:9090/metrics", trust_env=False).text
+    text = httpx2.get(f"http://{pod['status']['podIP']}:9090/metrics", trust_env=False).text
     return "ollama_fleet_router_queue_wait_seconds_count" in text
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
+import httpx2
 import pytest
 
 from dev.cluster import Cluster, Machine
@@ -53,7 +53,9 @@ def answering(url: str) -> set[str]:
     def ask(_: int) -> str:
         body = {"model": SMALL, "messages": [{"role": "user", "content": "hi"}], "stream": False}
         told = {"X-Ollama-Fleet-Decision": "1"}
-        answer = httpx.post(f"{url}/api/chat", json=body, headers=told, timeout=20, trust_env=False)
+        answer = httpx2.post(
+            f"{url}/api/chat", json=body, headers=told, timeout=20, trust_env=False
+        )
         return str(answer.headers.get("X-Ollama-Fleet-Server", "")) if answer.is_success else ""
 
     with ThreadPoolExecutor(4) as threads:
@@ -63,7 +65,7 @@ def answering(url: str) -> set[str]:
 def known_to_router(fleet: Fleet) -> set[str]:
     """The servers that the router's metrics speak of."""
     (pod,) = fleet.all(POD, "ollamafleet.dev/router=chat")
-    text = httpx.get(f"http://{pod['status']['podIP']}:9090/metrics", trust_env=False).text
+    text = httpx2.get(f"http://{pod['status']['podIP']}:9090/metrics", trust_env=False).text
     return {
         line.split('server="')[1].partition('"')[0]
         for line in text.splitlines()
@@ -124,7 +126,7 @@ def test_an_update_goes_from_machine_to_machine_with_the_models_in_memory(
     names = ["every-amd-a", f"every-{second}"]
     for pod in fleet.pods("every"):
         url = f"http://{pod['status']['podIP']}:11434/api/generate"
-        httpx.post(url, json={"model": SMALL}, timeout=20, trust_env=False).raise_for_status()
+        httpx2.post(url, json={"model": SMALL}, timeout=20, trust_env=False).raise_for_status()
     resident = [(name, [SMALL]) for name in names]
 
     def everywhere() -> bool:

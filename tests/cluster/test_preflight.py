@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+import httpx2
 
 from ollama_fleet.kube.kinds import (
     MODEL_DISTRIBUTION,
@@ -48,7 +48,7 @@ def test_an_unfit_server_gets_no_more_models_and_serves_those_it_has(fleet: Flee
     fleet.stalls(MODEL_DISTRIBUTION, "m", "RequirementsUnmet")
     assert told(fleet.tasks("m"), "model", "state") == [(SMALL, "Installed"), (QWEN, "Misfit")]
     body = {"model": SMALL, "messages": [{"role": "user", "content": "hi"}], "stream": False}
-    answer = httpx.post(f"{fleet.url()}/api/chat", json=body, timeout=20, trust_env=False)
+    answer = httpx2.post(f"{fleet.url()}/api/chat", json=body, timeout=20, trust_env=False)
     assert answer.json()["done"]
     assert fleet.status(ROUTER, "chat")["servers"] == {"ready": 1, "total": 1, "summary": "1/1"}
 

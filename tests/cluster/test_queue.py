@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import httpx
+import httpx2
 
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, POD, Object
 from tests.cluster.fleet import SMALL, Fleet, distribution, ollama_node, router
@@ -23,9 +23,9 @@ def fleet_with(fleet: Fleet, answer: int, **spec: Any) -> str:
     return fleet.url()
 
 
-def ask(url: str) -> httpx.Response:
+def ask(url: str) -> httpx2.Response:
     body = {"model": SMALL, "messages": MESSAGES, "stream": False}
-    return httpx.post(f"{url}/api/chat", json=body, timeout=60, trust_env=False)
+    return httpx2.post(f"{url}/api/chat", json=body, timeout=60, trust_env=False)
 
 
 def routers(fleet: Fleet) -> list[Object]:
@@ -35,7 +35,7 @@ def routers(fleet: Fleet) -> list[Object]:
 def told(pod: Object) -> Object:
     """What a router tells the other replicas."""
     url = f"http://{pod['status']['podIP']}:9090/inflight"
-    found: Object = httpx.get(url, trust_env=False).json()
+    found: Object = httpx2.get(url, trust_env=False).json()
     return found
 
 
@@ -44,7 +44,7 @@ def in_flight(pod: Object) -> int:
 
 
 def knows_the_model(url: str) -> Callable[[], bool]:
-    return lambda: bool(httpx.get(f"{url}/api/tags", trust_env=False).json()["models"])
+    return lambda: bool(httpx2.get(f"{url}/api/tags", trust_env=False).json()["models"])
 
 
 def test_one_is_served_one_waits_and_the_third_is_told_when_to_come_back(fleet: Fleet) -> None:
@@ -53,7 +53,7 @@ def test_one_is_served_one_waits_and_the_third_is_told_when_to_come_back(fleet: 
     (pod,) = routers(fleet)
     ended: list[int] = []
 
-    def one(number: int) -> httpx.Response:
+    def one(number: int) -> httpx2.Response:
         answer = ask(url)
         ended.append(number)
         return answer
@@ -81,7 +81,7 @@ def test_two_replicas_share_one_slot(fleet: Fleet) -> None:
         eventually("it knows the model", knows_the_model(one))
     over = looks = 0
     with ThreadPoolExecutor(12) as pool:
-        asked: list[Future[httpx.Response]] = [pool.submit(ask, urls[n % 2]) for n in range(12)]
+        asked: list[Future[httpx2.Response]] = [pool.submit(ask, urls[n % 2]) for n in range(12)]
         while not all(one.done() for one in asked):
             loads = [in_flight(pod) for pod in pods]
             looks += 1

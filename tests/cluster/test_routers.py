@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from threading import Event
 
-import httpx
+import httpx2
 import pytest
 
 from ollama_fleet.kube.kinds import (
@@ -33,13 +33,13 @@ STREAMS = 24
 
 
 @contextmanager
-def serving(fleet: Fleet, *, replicas: int = 1, **server_env: str) -> Iterator[httpx.Client]:
+def serving(fleet: Fleet, *, replicas: int = 1, **server_env: str) -> Iterator[httpx2.Client]:
     """A fleet that answers chats, and a client of its router."""
     fleet.apply(
         ollama_node(replicas=replicas, server_env=server_env), distribution("m", SMALL), router()
     )
     fleet.ready(MODEL_DISTRIBUTION, "m")
-    with httpx.Client(base_url=fleet.url(), timeout=30, trust_env=False) as client:
+    with httpx2.Client(base_url=fleet.url(), timeout=30, trust_env=False) as client:
         eventually(
             "the router knows the model and every server",
             lambda: _ready(fleet) == replicas and client.get("/api/tags").json()["models"],
@@ -50,14 +50,14 @@ def serving(fleet: Fleet, *, replicas: int = 1, **server_env: str) -> Iterator[h
 def _ready(fleet: Fleet) -> int:
     """How many servers the router's own metrics say are Ready."""
     (pod, *_) = fleet.all(POD, "ollamafleet.dev/router=chat")
-    text = httpx.get(f"http://{pod['status']['podIP']}:9090/metrics", trust_env=False).text
+    text = httpx2.get(f"http://{pod['status']['podIP']}:9090/metrics", trust_env=False).text
     return sum(
         line.startswith("ollama_fleet_router_server_ready{") and line.endswith(" 1.0")
         for line in text.splitlines()
     )
 
 
-def ask(client: httpx.Client, **body: object) -> httpx.Response:
+def ask(client: httpx2.Client, **body: object) -> httpx2.Response:
     return client.post("/api/chat", json={"model": SMALL, "messages": MESSAGES, **body})
 
 
@@ -102,7 +102,7 @@ def _owned(fleet: Fleet, url: str) -> None:
         assert [owner["kind"] for owner in owners] == ["Router"]
 
 
-def _chats(client: httpx.Client) -> None:
+def _chats(client: httpx2.Client) -> None:
     whole = ask(client, stream=False).json()
     assert whole["done"] is True
     assert whole["message"]["content"]
@@ -120,7 +120,7 @@ def _chats(client: httpx.Client) -> None:
     assert "".join(told) == whole["message"]["content"]
 
 
-def _refusals(client: httpx.Client) -> None:
+def _refusals(client: httpx2.Client) -> None:
     body = {"model": SMALL, "messages": MESSAGES}
     unknown = ask(client, model="no-such-model")
     assert unknown.status_code == 404
@@ -160,11 +160,11 @@ class Streams:
             task.result()
 
     def _run(self) -> None:
-        with httpx.Client(base_url=self.url, timeout=30, trust_env=False) as client:
+        with httpx2.Client(base_url=self.url, timeout=30, trust_env=False) as client:
             while not self.stop.is_set():
                 self._one(client)
 
-    def _one(self, client: httpx.Client) -> None:
+    def _one(self, client: httpx2.Client) -> None:
         seen, done = 0, False
         body = {"model": SMALL, "messages": MESSAGES}
         try:
@@ -176,7 +176,7 @@ class Streams:
                     piece = json.loads(line)
                     seen += "message" in piece
                     done = piece.get("done", False)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             (self.cut if seen else self.refused).append(repr(error))
             return
         if done:

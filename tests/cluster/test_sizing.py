@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from dev.ollama import process
@@ -109,7 +109,7 @@ def test_what_the_registry_does_not_say_of_a_model_the_server_that_has_it_does(
 ) -> None:
     with process.registry("--form", "sized") as (url, _):
         fault = {"kind": "error", "count": 10**6}  # of all bytes, and so of the model's header
-        httpx.post(f"{url}/_registry/faults", json=fault, trust_env=False).raise_for_status()
+        httpx2.post(f"{url}/_registry/faults", json=fault, trust_env=False).raise_for_status()
         closed = {"registry": url.removeprefix("http://"), "insecure": True}
         fleet.apply(ollama_node(), distribution("m", UNREAD, source=closed, dryRun=True))
         guessed = eventually("it is planned", lambda: _planned(fleet, UNREAD))
@@ -122,7 +122,7 @@ def test_what_the_registry_does_not_say_of_a_model_the_server_that_has_it_does(
         pulled = {"model": other, "insecure": True, "stream": False}
         copied = {"source": other, "destination": UNREAD}
         for path, body in (("/api/pull", pulled), ("/api/copy", copied)):
-            answer = httpx.post(there + path, json=body, timeout=60, trust_env=False)
+            answer = httpx2.post(there + path, json=body, timeout=60, trust_env=False)
             assert answer.status_code == 200, answer.text
         computed = "needs 5.0 GiB, has 8.0 GiB (context 8192 × 1, f16); listed"
         assert task(fleet, UNREAD, "Installed")["message"] == computed

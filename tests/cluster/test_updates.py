@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, POD, Object
@@ -32,7 +32,7 @@ def serving(fleet: Fleet, **spec: Any) -> str:
     for pod in fleet.pods("a"):
         body = {"model": SMALL}
         url = f"http://{pod['status']['podIP']}:11434/api/generate"
-        httpx.post(url, json=body, timeout=60, trust_env=False).raise_for_status()
+        httpx2.post(url, json=body, timeout=60, trust_env=False).raise_for_status()
     return fleet.url()
 
 
@@ -41,7 +41,7 @@ def resident(fleet: Fleet) -> dict[str, int]:
     counts: dict[str, int] = {}
     for pod in fleet.pods("a"):
         url = f"http://{pod['status']['podIP']}:11434/api/ps"
-        for model in httpx.get(url, trust_env=False).json()["models"]:
+        for model in httpx2.get(url, trust_env=False).json()["models"]:
             counts[model["name"]] = counts.get(model["name"], 0) + 1
     return counts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-import httpx
+import httpx2
 
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
 from tests.cluster.fleet import LARGE, SMALL, Fleet, distribution, ollama_node, router
@@ -22,14 +22,14 @@ SLOW = {
 def ask(url: str, model: str, seconds: float = 120) -> tuple[int, str]:
     """A streamed chat's status, and its last line."""
     body = {"model": model, "messages": MESSAGES}
-    answer = httpx.post(f"{url}/api/chat", json=body, timeout=seconds, trust_env=False)
+    answer = httpx2.post(f"{url}/api/chat", json=body, timeout=seconds, trust_env=False)
     return answer.status_code, answer.text.splitlines()[-1]
 
 
 def leave_early(url: str, model: str) -> None:
     try:
         ask(url, model, seconds=1)
-    except httpx.ReadTimeout:
+    except httpx2.ReadTimeout:
         return
     raise AssertionError("it was answered")
 
@@ -44,7 +44,7 @@ def test_a_wedged_server_is_replaced_when_its_other_streams_are_done(fleet: Flee
     (before,) = fleet.pods("a")
     body = {"model": SMALL, "messages": MESSAGES, "options": {"num_predict": 1}}
     chat = {"url": f"{url}/api/chat", "json": body, "timeout": 60, "trust_env": False}
-    eventually("it answers", lambda: httpx.post(**chat).status_code == 200)  # type: ignore[arg-type]
+    eventually("it answers", lambda: httpx2.post(**chat).status_code == 200)  # type: ignore[arg-type]
     fleet.emulator(before).fault("stuck", model=SMALL)
     leave_early(url, SMALL)
 
@@ -72,7 +72,7 @@ def test_a_wedged_server_is_replaced_when_its_other_streams_are_done(fleet: Flee
     assert set(resident) == {SMALL, LARGE}
     assert not fleet.servers("a")["a-0"].get("wedged")
     assert "Wedged" in fleet.reasons(OLLAMA_NODE, "a")
-    assert httpx.post(**chat).status_code == 200  # type: ignore[arg-type]
+    assert httpx2.post(**chat).status_code == 200  # type: ignore[arg-type]
 
 
 def _uid(fleet: Fleet) -> str:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
+import httpx2
 
 from ollama_fleet.kube.kinds import KINDS, POD
 from tests.faults.calls import plain_name
@@ -153,7 +153,7 @@ class Run:
         record.counts = Counter(self._grounds.ledger.counts[namespace])
         try:
             record.counts += await self._pulled(namespace)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             record.stuck.append(f"a server does not answer: {error!r}")
         record.writes = [str(call) for _, call in proxy.writes]
         record.events = [told(event) for _, _, event in proxy.events]
@@ -177,7 +177,7 @@ class Run:
             if not differences:
                 try:
                     differences = difference(wanted, await self._state(namespace))
-                except httpx.HTTPError as error:
+                except httpx2.HTTPError as error:
                     differences = [f"a server does not answer: {error!r}"]
             return not differences
 
@@ -215,7 +215,7 @@ class Run:
 
 
 async def _ask(url: str, path: str) -> Any:
-    async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+    async with httpx2.AsyncClient(timeout=10, trust_env=False) as client:
         return (await client.get(url + path)).raise_for_status().json()
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import httpx
+import httpx2
 import pytest
 
 from ollama_fleet.kube.kinds import LEASE, MODEL_DISTRIBUTION, OLLAMA_NODE, POD
@@ -116,6 +116,6 @@ async def keep_changing(there: Grounds, namespace: str) -> None:
 async def pulled(there: Grounds, namespace: str) -> int:
     """Bytes, to the one server."""
     (pod,) = there.ledger.objects(namespace, POD)
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False) as client:
         answer = await client.get(f"http://{pod['status']['podIP']}:11434/_emulator/stats")
     return int(answer.json()["pulled_bytes"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import httpx
+import httpx2
 
 from dev.cluster.programs import free_ports
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, POD
@@ -33,7 +33,7 @@ async def test_a_model_is_kept_for_a_distribution_that_was_not_heard_of(there: G
         other = ready((MODEL_DISTRIBUTION.plural, "other"))
         await until(lambda: other(there.ledger, namespace), "it is known of all the same")
         (pod,) = there.ledger.objects(namespace, POD)
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx2.AsyncClient(trust_env=False) as client:
             url = f"http://{pod['status']['podIP']}:11434/_emulator/stats"
             stats = (await client.get(url)).json()
         assert "/api/delete" not in stats["requests"]
@@ -45,7 +45,7 @@ async def test_watches_that_tell_nothing_are_reported_dead(there: Grounds) -> No
         options = ("--no-leader-elect", "--resync-interval=1s", f"--port={port}")
         async with (
             operating(there, namespace, proxy, *options),
-            httpx.AsyncClient(trust_env=False) as client,
+            httpx2.AsyncClient(trust_env=False) as client,
         ):
             weight = 1
 
@@ -56,7 +56,7 @@ async def test_watches_that_tell_nothing_are_reported_dead(there: Grounds) -> No
                 await asyncio.sleep(0.2)
                 try:
                     answer = await client.get(f"http://127.0.0.1:{port}/healthz")
-                except httpx.TransportError:
+                except httpx2.TransportError:
                     return False
                 return answer.status_code != 200 and OLLAMA_NODE.plural in answer.text
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.scale.__main__ import GROWING, MOST, SIZES, Row, more, report
+from benchmarks.scale.__main__ import SIZES
+from benchmarks.scale.growth import GROWING, MOST, Row, more, report
 from benchmarks.soak.__main__ import KILLED, LONG, Outcome
 from benchmarks.soak.memory import PROGRAMS, Memory
 from dev.cluster import Cluster
@@ -49,7 +50,7 @@ def test_what_grows_faster_than_the_fleet_is_too_much(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("benchmarks.scale.__main__.RESULT", tmp_path / "scale.json")
+    monkeypatch.setattr("benchmarks.scale.growth.RESULT", tmp_path / "scale.json")
     assert report(found) is held
     assert f'"held": {str(held).lower()}' in (tmp_path / "scale.json").read_text()
     assert "CPU s" in capsys.readouterr().out

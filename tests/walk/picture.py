@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import httpx
+import httpx2
 
 from ollama_fleet.kube.kinds import POD, Object
 from tests.faults.ledger import Ledger, difference, plain
@@ -17,7 +17,7 @@ _NO_SIGN = re.compile(r"observedGeneration|ollamafleet.dev/applied|ollamafleet.d
 
 async def picture(ledger: Ledger, namespace: str) -> dict[str, Any]:
     """All objects as they are, what routers have in force, and the models that servers have."""
-    async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+    async with httpx2.AsyncClient(timeout=10, trust_env=False) as client:
         found: dict[str, Any] = dict(ledger.raw(namespace))
         found["routers"] = [
             _router((await client.get(f"http://{_address(pod)}:9090/debug/state")).json())

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from dev.cluster.processes import alive, die_with_parent
 from ollama_fleet.kube.kinds import (
@@ -43,7 +43,7 @@ def _arguments(pid: int) -> list[str]:
 def _answers(world: World) -> bool:
     try:
         return world.api.http.get("/readyz").text == "ok"
-    except httpx.HTTPError:
+    except httpx2.HTTPError:
         return False
 
 
@@ -88,7 +88,7 @@ def compacted(world: World) -> Iterator[None]:
     """Whatever the watches have seen last is forgotten: the API server can only say 410."""
     arguments = _arguments(_pid(world, "etcd"))
     (url,) = [one.partition("=")[2] for one in arguments if "listen-client-urls" in one]
-    with killed(world), httpx.Client(base_url=url, trust_env=False, timeout=20) as etcd:
+    with killed(world), httpx2.Client(base_url=url, trust_env=False, timeout=20) as etcd:
         seen = {"key": "AA==", "range_end": "AA==", "count_only": True}
         head = etcd.post("/v3/kv/range", json=seen).raise_for_status().json()
         # another write, so that what was seen last is older than the oldest that is kept
@@ -177,7 +177,7 @@ def model_removed(world: World) -> Iterator[None]:
     with no_operator(world):
         server = world.servers()["a-0"]
         body = {"model": SMALL}
-        httpx.request("DELETE", f"{server}/api/delete", json=body, trust_env=False)
+        httpx2.request("DELETE", f"{server}/api/delete", json=body, trust_env=False)
         time.sleep(3)
         yield
 

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from dev import chart
 from dev.cluster import DEFAULT_MACHINES, Cluster, Machine
@@ -197,7 +197,7 @@ class World:
         for name, url in self.servers().items():
             if name.startswith("a-"):
                 body = {"model": LARGE}
-                httpx.request("DELETE", f"{url}/api/delete", json=body, trust_env=False)
+                httpx2.request("DELETE", f"{url}/api/delete", json=body, trust_env=False)
 
     def servers(self) -> dict[str, str]:
         """Where each server answers, by its pod's machine for those of every machine."""
@@ -255,7 +255,7 @@ class World:
             nonlocal last
             try:
                 last = self.unsettled(names, *models)
-            except (httpx.HTTPError, AssertionError) as error:
+            except (httpx2.HTTPError, AssertionError) as error:
                 last = repr(error)
             return not last
 

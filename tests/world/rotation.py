@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from tests.cluster.waiting import eventually
 from tests.world.ground import World
@@ -70,7 +70,7 @@ def authority(world: World) -> Iterator[None]:
 def _taken(world: World, key: str) -> list[int]:
     """What each router answers to a client with that key."""
     headers = {"Authorization": f"Bearer {key}"}
-    with httpx.Client(verify=False, trust_env=False, headers=headers) as client:
+    with httpx2.Client(verify=False, trust_env=False, headers=headers) as client:
         return [client.get(f"{url}/api/tags").status_code for url in world.routers()]
 
 

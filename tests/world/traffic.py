@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 
 from tests.cluster.waiting import eventually
 
@@ -57,7 +57,7 @@ class Traffic:
     async def _one_by_one(self, stop: threading.Event) -> None:
         while not stop.is_set() and self.asked < MOST:
             # a connection lasts for a few chats, as those of people do
-            async with httpx.AsyncClient(
+            async with httpx2.AsyncClient(
                 base_url=self.url, verify=self.trust, timeout=60, trust_env=False
             ) as client:
                 for _ in range(5):
@@ -67,7 +67,7 @@ class Traffic:
                         await asyncio.sleep(_PAUSE)
                         break
 
-    async def _chat(self, client: httpx.AsyncClient) -> bool:
+    async def _chat(self, client: httpx2.AsyncClient) -> bool:
         self.asked += 1
         body = {"model": self.model, "messages": [{"role": "user", "content": "Why?"}]}
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
@@ -82,7 +82,7 @@ class Traffic:
                         told = json.loads(line)
                         begun, done = True, bool(told.get("done"))
                         why = told.get("error", why)
-        except (httpx.HTTPError, ValueError) as error:
+        except (httpx2.HTTPError, ValueError) as error:
             why = f"{type(error).__name__}: {error}"
         if done:
             self.whole += 1

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
+import httpx2
 
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
 from tests.cluster.fleet import Api
@@ -61,7 +61,7 @@ class Witness:
             while not stop.is_set():
                 try:
                     self._look()
-                except (httpx.HTTPError, AssertionError):
+                except (httpx2.HTTPError, AssertionError):
                     time.sleep(_PAUSE)
                 stop.wait(_PAUSE)
 

@@ -170,7 +170,7 @@ class Emulator:
 
     @cached_property
     def _pull_api(self) -> PullApi:
-        from dev.ollama.emulator.pull import PullApi  # late: httpx is half of the start-up
+        from dev.ollama.emulator.pull import PullApi  # late: httpx2 is half of the start-up
 
         return PullApi(self.settings, self.store, self.faults, self.stats)
 

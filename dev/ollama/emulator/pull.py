@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from dev.ollama import gguf_header, library
 from dev.ollama.emulator.bodies import read_body
@@ -109,7 +109,7 @@ class PullApi:
         registry = f"{'http' if insecure else 'https'}://{name.host}"
         fault = self._fault(name)
         previous = self._store.get(name)
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx2.AsyncClient(timeout=30) as http:
             manifest = await _manifest(http, registry + name.manifest_path)
             layers = [*manifest["layers"], manifest["config"]]
             fresh = []
@@ -143,7 +143,7 @@ class PullApi:
         return next((fault for fault in struck if fault), None)
 
     async def _download(
-        self, http: httpx.AsyncClient, url: str, digest: str, fault: Fault | None
+        self, http: httpx2.AsyncClient, url: str, digest: str, fault: Fault | None
     ) -> AsyncIterator[dict[str, Any]]:
         """Fetch one blob, with a line of progress every 60 ms. Leaving it early stops the
         download and keeps what is there."""
@@ -162,7 +162,7 @@ class PullApi:
 
     async def _fetch(
         self,
-        http: httpx.AsyncClient,
+        http: httpx2.AsyncClient,
         url: str,
         digest: str,
         download: _Download,
@@ -186,7 +186,7 @@ class PullApi:
         self._downloads.pop(digest, None)
 
     async def _prepare(
-        self, http: httpx.AsyncClient, url: str, blob: Path, download: _Download
+        self, http: httpx2.AsyncClient, url: str, blob: Path, download: _Download
     ) -> int:
         """Find the blob's size and make its partial files; gives the number of real bytes."""
         head = await _request(http, "HEAD", url)
@@ -203,7 +203,7 @@ class PullApi:
 
     async def _receive_real(
         self,
-        http: httpx.AsyncClient,
+        http: httpx2.AsyncClient,
         url: str,
         file: int,
         part: _Part,
@@ -217,14 +217,14 @@ class PullApi:
                 return
             try:
                 await self._receive_range(http, url, file, part, real, download, fault)
-            except httpx.HTTPError as error:
+            except httpx2.HTTPError as error:
                 if attempt == _TRIES - 1:
                     raise PullError(f"max retries exceeded: {error}") from error
                 await asyncio.sleep(2**attempt)
 
     async def _receive_range(
         self,
-        http: httpx.AsyncClient,
+        http: httpx2.AsyncClient,
         url: str,
         file: int,
         part: _Part,
@@ -296,14 +296,14 @@ class PullApi:
             )
 
 
-async def _manifest(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
+async def _manifest(http: httpx2.AsyncClient, url: str) -> dict[str, Any]:
     try:
         response = await http.get(url, headers={"Accept": library.MANIFEST_TYPE})
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         raise PullError(f'pull model manifest: Get "{url}": {error}') from error
-    if response.status_code == httpx.codes.NOT_FOUND:
+    if response.status_code == httpx2.codes.NOT_FOUND:
         raise PullError("pull model manifest: file does not exist")
-    if response.status_code != httpx.codes.OK:
+    if response.status_code != httpx2.codes.OK:
         raise PullError(f"pull model manifest: {response.status_code}: {response.text}")
     try:
         manifest = response.json()
@@ -312,7 +312,7 @@ async def _manifest(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
         raise PullError(f"pull model manifest: {error}") from error
 
 
-async def _direct_url(http: httpx.AsyncClient, url: str) -> str:
+async def _direct_url(http: httpx2.AsyncClient, url: str) -> str:
     response = await _request(http, "GET", url, follow=False)
     location = response.headers.get("location")
     if location is None:
@@ -321,10 +321,10 @@ async def _direct_url(http: httpx.AsyncClient, url: str) -> str:
 
 
 async def _request(
-    http: httpx.AsyncClient, method: str, url: str, follow: bool = True
-) -> httpx.Response:
+    http: httpx2.AsyncClient, method: str, url: str, follow: bool = True
+) -> httpx2.Response:
     async with http.stream(method, url, follow_redirects=follow) as response:
-        if response.status_code >= httpx.codes.BAD_REQUEST:
+        if response.status_code >= httpx2.codes.BAD_REQUEST:
             text = (await response.aread()).decode(errors="replace")
             raise PullError(f"{response.status_code}: {text}")
         return response

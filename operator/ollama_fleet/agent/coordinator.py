@@ -1,4 +1,4 @@
-"""The fleet API, as an agent calls it. Nothing of httpx leaves this module."""
+"""The fleet API, as an agent calls it. Nothing of httpx2 leaves this module."""
 
 import asyncio
 import ssl
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from ollama_fleet.agent.gpus import Gpus
 from ollama_fleet.api.tls import trust
@@ -93,26 +93,26 @@ class Coordinator:
         url = self._url + path
         token = self._token()
         headers = {**PLAIN, **({"Authorization": f"Bearer {token}"} if token else {})}
-        timeout = httpx.Timeout(_CONNECT)
+        timeout = httpx2.Timeout(_CONNECT)
         try:
             async with (
                 asyncio.timeout(_ANSWER),
-                httpx.AsyncClient(
+                httpx2.AsyncClient(
                     headers=headers, verify=self._trust(), timeout=timeout, trust_env=False
                 ) as client,
                 client.stream("POST", url, json=body) as response,
             ):
                 content = await whole(response, _LONGEST_ANSWER)
-        except (TimeoutError, httpx.TimeoutException):
+        except (TimeoutError, httpx2.TimeoutException):
             raise CoordinatorError(f"{url} did not answer in time") from None
-        except (httpx.HTTPError, httpx.InvalidURL, TooMuch) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, TooMuch) as error:
             reason = str(error) or type(error).__name__
             raise CoordinatorError(f"{url} cannot be reached: {_hidden(reason, token)}") from None
         if response.status_code in good:
             return content
         told = _told(response, content, token)
         kind = CoordinatorError
-        if response.status_code == httpx.codes.NOT_FOUND and path == "/api/health":
+        if response.status_code == httpx2.codes.NOT_FOUND and path == "/api/health":
             kind = UnknownAgent
         raise kind(f"{url} answers {response.status_code}{told}")
 
@@ -142,7 +142,7 @@ def _text(path: Path) -> str:
         raise CoordinatorError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _told(response: httpx.Response, content: bytes, token: str) -> str:
+def _told(response: httpx2.Response, content: bytes, token: str) -> str:
     """What an answer says of why, as one line."""
     if response.is_redirect:
         place = _hidden(response.headers.get("location", ""), token)
@@ -152,7 +152,7 @@ def _told(response: httpx.Response, content: bytes, token: str) -> str:
     except (ValueError, KeyError, TypeError):
         return ""
     more = ""
-    if response.status_code == httpx.codes.UNAUTHORIZED:
+    if response.status_code == httpx2.codes.UNAUTHORIZED:
         more = " (COORDINATOR_TOKEN_FILE names the file with the token)"
     return f": {_hidden(str(said), token)}{more}"
 

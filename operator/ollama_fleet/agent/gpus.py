@@ -136,9 +136,9 @@ def _product(card: dict[str, Any]) -> str:
 
 
 def _bytes(text: object) -> int | None:
-    return _number(str(text)) or None
+    return _number(str(text))
 
 
-def _number(text: str) -> int:
-    """0 where it is none, or more than any memory has."""
-    return int(text) if _NUMBER.fullmatch(text.strip()) else 0
+def _number(text: str) -> int | None:
+    """None for 0, for what is no number, and for more than any memory has."""
+    return int(text) or None if _NUMBER.fullmatch(text.strip()) else None

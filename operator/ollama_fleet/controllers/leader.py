@@ -44,7 +44,8 @@ class Leader:
         name: str = "ollama-fleet-operator",
         deployment: str = "",
     ) -> None:
-        self._kube = kube
+        # the lease counts from when it was asked for: waiting inside a call would use it up
+        self._kube = kube.hurried()
         self._clock = clock
         self._random = random
         self._identity = identity
@@ -86,7 +87,7 @@ class Leader:
 
         With a ``kube`` of its own it may run on another event loop than `acquire`.
         """
-        self._kube, before = kube or self._kube, self._kube
+        self._kube, before = kube.hurried() if kube else self._kube, self._kube
         try:
             await self._renew()
         finally:

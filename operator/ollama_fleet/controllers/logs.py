@@ -10,7 +10,7 @@ from typing import Literal, TextIO
 LogFormat = Literal["auto", "text", "json"]
 
 _SECRET = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
-_LOUD = ("kopf", "aiohttp.access", "httpx", "httpcore", "asyncio", "kubernetes")
+_LOUD = ("kopf", "aiohttp.access", "httpx2", "httpcore2", "asyncio", "kubernetes")
 
 
 def set_up(style: LogFormat = "auto", level: str = "info", stream: TextIO = sys.stderr) -> None:

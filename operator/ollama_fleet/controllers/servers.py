@@ -22,7 +22,7 @@ Means = Callable[[str, Mapping[str, str]], bool]
 LASTING = timedelta(seconds=1)
 """For how long they stand though nothing has changed: silence is counted in many seconds."""
 
-PER_SERVER = 0.005
+PER_SERVER = 0.002
 """Seconds that whoever plans with servers rests for each of them: a plan for a thousand takes some
 tenths of a second, and while they start they change a thousand times."""
 

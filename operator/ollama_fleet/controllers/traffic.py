@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
-import httpx
+import httpx2
 
 from ollama_fleet.api.servers import ROUTER_LABEL
 from ollama_fleet.controllers.clock import Clock
@@ -112,11 +112,11 @@ async def reports_of(router_pods: Iterable[Object]) -> tuple[Report | None, ...]
     """
     hosts = [pod.get("status", {}).get("podIP") for pod in router_pods]
     # without TLS there is nothing to verify, and reading the authorities takes time
-    async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, verify=False) as client:  # noqa: S501
+    async with httpx2.AsyncClient(timeout=TIMEOUT, trust_env=False, verify=False) as client:
         return tuple(await asyncio.gather(*(_report(client, host) for host in hosts if host)))
 
 
-async def _report(client: httpx.AsyncClient, host: str) -> Report | None:
+async def _report(client: httpx2.AsyncClient, host: str) -> Report | None:
     address = f"[{host}]" if ":" in host else host
     try:
         answer = await client.get(f"http://{address}:{ADMIN_PORT}/servers")
@@ -131,8 +131,8 @@ async def _report(client: httpx.AsyncClient, host: str) -> Report | None:
             heard = before.heard.union(one.get("heard") or ()) - wedged
             count = before.in_flight + int(one["inFlight"])
             found[one["url"]] = Use(taking, count, models, wedged, heard)
-    except httpx.ConnectError:
+    except httpx2.ConnectError:
         return {}
-    except (httpx.HTTPError, KeyError, TypeError, ValueError):
+    except (httpx2.HTTPError, KeyError, TypeError, ValueError):
         return None
     return found

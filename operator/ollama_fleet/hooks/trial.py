@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 
 from ollama_fleet.hooks.waiting import HookFailed, until
 from ollama_fleet.kube import Kind, Kube, Object
@@ -93,7 +93,7 @@ async def chat(url: str, model: str) -> str:
     done: Mapping[str, Any] = {}
     try:
         async with (
-            httpx.AsyncClient(timeout=_ANSWER_WITHIN) as client,
+            httpx2.AsyncClient(timeout=_ANSWER_WITHIN) as client,
             client.stream("POST", f"{url}/api/chat", json=body) as answer,
         ):
             if answer.status_code != 200:
@@ -102,7 +102,7 @@ async def chat(url: str, model: str) -> str:
             async for line in answer.aiter_lines():
                 done = json.loads(line) if line else done
                 pieces.append(str((done.get("message") or {}).get("content") or ""))
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         raise HookFailed(f"{url}/api/chat: {error or type(error).__name__}") from None
     if not done.get("done") or not done.get("eval_count"):
         raise HookFailed(f"{url}/api/chat: the answer ended early, after {''.join(pieces)!r}")

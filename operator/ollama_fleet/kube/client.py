@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import uuid4
@@ -12,6 +13,7 @@ from ollama_fleet.kube.credentials import Credentials
 from ollama_fleet.kube.errors import Conflict, Fenced, KubeError, NotFound
 from ollama_fleet.kube.kinds import EVENT, POD, SERVICE_ACCOUNT, Kind, Object, kind_of
 from ollama_fleet.kube.listing import PAGE, ObjectList, list_all, list_page
+from ollama_fleet.kube.patience import PATIENCE, patiently
 from ollama_fleet.kube.watch import INACTIVITY, Watch, WatchEvent
 
 if TYPE_CHECKING:
@@ -27,13 +29,21 @@ Propagation = Literal["Background", "Foreground", "Orphan"]
 
 
 class Kube:
-    """Calls to one API server. Every failure is a `KubeError`."""
+    """Calls to one API server. Every failure is a `KubeError`.
+
+    A call that is told to come again later (429) does so, for `patience` seconds at most; so does
+    one that is safe to repeat after a 5xx.
+    """
 
     def __init__(
-        self, transport: "Transport", may_write: Callable[[], bool] = lambda: True
+        self,
+        transport: "Transport",
+        may_write: Callable[[], bool] = lambda: True,
+        patience: float = PATIENCE,
     ) -> None:
         self._transport = transport
         self._may_write = may_write
+        self._patience = patience
 
     @classmethod
     async def connect(cls, kubeconfig: str | None = None, context: str | None = None) -> Self:
@@ -74,7 +84,11 @@ class Kube:
 
     def fenced(self, may_write: Callable[[], bool]) -> "Kube":
         """The same connections; a write is refused at once (Fenced) where `may_write` says no."""
-        return Kube(self._transport, may_write)
+        return Kube(self._transport, may_write, self._patience)
+
+    def hurried(self) -> "Kube":
+        """The same connections; a call that would be made again fails at once."""
+        return Kube(self._transport, self._may_write, 0.0)
 
     async def credentials(self) -> Credentials:
         """What another client needs to reach the same API server, read anew."""
@@ -132,9 +146,19 @@ class Kube:
         body: Any = None,
         content_type: str = "application/json",
     ) -> Object:
-        if not self._may_write():
-            raise Fenced
-        return await self._transport.request(method, path, params, body, content_type)
+        async def once() -> Object:
+            if not self._may_write():
+                raise Fenced
+            return await self._transport.request(method, path, params, body, content_type)
+
+        return await patiently(once, self._patience, idempotent=method == "PATCH")
+
+    async def _ask(
+        self, method: str, path: str, params: "Params | None" = None, body: Any = None
+    ) -> Object:
+        """What changes no object."""
+        call = partial(self._transport.request, method, path, params, body)
+        return await patiently(call, self._patience, idempotent=method == "GET")
 
     async def create(self, obj: Object) -> Object:
         """Create; Conflict (`exists`) where the name is taken."""
@@ -167,7 +191,7 @@ class Kube:
     async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object | None:
         """The object, or None; NotFound only where the kind itself is unknown to the server."""
         try:
-            return await self._transport.request("GET", kind.path(namespace, name))
+            return await self._ask("GET", kind.path(namespace, name))
         except NotFound as error:
             if error.details.get("name") == name:
                 return None
@@ -191,7 +215,7 @@ class Kube:
         field_selector: str | None = None,
     ) -> ObjectList:
         """As `list`, with the resourceVersion of the moment it shows."""
-        return await list_all(self._transport, kind, namespace, label_selector, field_selector)
+        return await list_all(self._ask, kind, namespace, label_selector, field_selector)
 
     async def list_page(
         self,
@@ -205,7 +229,7 @@ class Kube:
     ) -> ObjectList:
         """One page of at most `limit` objects; Gone where `continue_token` is too old."""
         return await list_page(
-            self._transport, kind, namespace, label_selector, field_selector, limit, continue_token
+            self._ask, kind, namespace, label_selector, field_selector, limit, continue_token
         )
 
     async def watch(
@@ -269,7 +293,7 @@ class Kube:
             "spec": {"expirationSeconds": seconds},
         }
         path = SERVICE_ACCOUNT.path(namespace, account, "token")
-        answer = await self._transport.request("POST", path, body=asked)
+        answer = await self._ask("POST", path, body=asked)
         return str(answer["status"]["token"])
 
     async def delete(

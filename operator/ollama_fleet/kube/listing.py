@@ -1,15 +1,19 @@
 """Reading every object of a kind, in pages."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ollama_fleet.kube.errors import Gone
 from ollama_fleet.kube.kinds import Kind, Object
 
 if TYPE_CHECKING:
-    from ollama_fleet.kube.transport import Transport
+    from ollama_fleet.kube.transport import Params
 
 PAGE = 500
+
+Ask: TypeAlias = "Callable[[str, str, Params], Awaitable[Object]]"
+"""Of a method, a path and parameters: the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class ObjectList:
 
 
 async def list_page(
-    transport: "Transport",
+    ask: Ask,
     kind: Kind,
     namespace: str | None,
     label_selector: str | None,
@@ -31,7 +35,7 @@ async def list_page(
     continue_token: str | None = None,
 ) -> ObjectList:
     """One page of at most `limit` objects."""
-    answer = await transport.request(
+    answer = await ask(
         "GET",
         kind.path(namespace),
         {
@@ -52,7 +56,7 @@ async def list_page(
 
 
 async def list_all(
-    transport: "Transport",
+    ask: Ask,
     kind: Kind,
     namespace: str | None = None,
     label_selector: str | None = None,
@@ -61,11 +65,11 @@ async def list_all(
     """Every object, page by page; in one go where the pages grow too old meanwhile."""
     selectors = (kind, namespace, label_selector, field_selector)
     try:
-        page = await list_page(transport, *selectors)
+        page = await list_page(ask, *selectors)
         items = page.items
         while page.continue_token:
-            page = await list_page(transport, *selectors, continue_token=page.continue_token)
+            page = await list_page(ask, *selectors, continue_token=page.continue_token)
             items += page.items
     except Gone:
-        return await list_page(transport, *selectors, limit=None)
+        return await list_page(ask, *selectors, limit=None)
     return ObjectList(items, page.resource_version)

@@ -69,7 +69,7 @@ class Watch:
             try:
                 if not self._version:
                     found = await list_all(
-                        self._transport,
+                        self._transport.request,
                         self._kind,
                         self._namespace,
                         self._label_selector,

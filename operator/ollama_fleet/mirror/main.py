@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         level=logging.DEBUG if given.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
     )
-    for name in ("httpx", "httpcore", "asyncio"):
+    for name in ("httpx2", "httpcore2", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # an answer that ends early is told in our own words
     logging.getLogger("uvicorn.error").addFilter(

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
-import httpx
+import httpx2
 
 from ollama_fleet import __version__
 from ollama_fleet.api.names import ModelName
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 CHUNK = 256 * 1024
 """Bytes of a download that are handled at once."""
-_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+_TIMEOUT = httpx2.Timeout(30.0, connect=10.0)
 _LARGEST_MANIFEST = 1 << 20
 _LARGEST_TOKEN = 256 << 10
 _TOKEN_SECONDS = 60.0
@@ -67,10 +67,10 @@ class Upstream:
         self._credentials = credentials
         self._tokens: dict[tuple[str, str], _Token] = {}
         self._paused: dict[str, float] = {}
-        self._http = httpx.AsyncClient(
+        self._http = httpx2.AsyncClient(
             timeout=_TIMEOUT,
             headers={"User-Agent": f"ollama-fleet-mirror/{__version__}"},
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
+            limits=httpx2.Limits(max_connections=64, max_keepalive_connections=16),
         )
 
     async def __aenter__(self) -> Self:
@@ -83,9 +83,9 @@ class Upstream:
         """A model's manifest as the registry has it; raises MirrorError."""
         headers = {"Accept": MANIFEST_TYPE, **PLAIN}
         async with self._request("GET", name, name.manifest_path, headers) as response:
-            if response.status_code == httpx.codes.NOT_FOUND:
+            if response.status_code == httpx2.codes.NOT_FOUND:
                 raise ManifestUnknownError(f"{name.host} has no {name.canonical}")
-            _demand(response, name, httpx.codes.OK)
+            _demand(response, name, httpx2.codes.OK)
             try:
                 return await whole(response, _LARGEST_MANIFEST)
             except TooMuch as error:
@@ -96,7 +96,7 @@ class Upstream:
     async def size(self, name: ModelName, digest: str) -> int:
         """A blob's bytes; raises MirrorError."""
         async with self._request("HEAD", name, name.blob_path(digest), {}) as response:
-            _demand_blob(response, name, digest, httpx.codes.OK)
+            _demand_blob(response, name, digest, httpx2.codes.OK)
             return _length(response, name)
 
     @asynccontextmanager
@@ -109,9 +109,9 @@ class Upstream:
         if offset or end is not None:
             headers["Range"] = f"bytes={offset}-{'' if end is None else end - 1}"
         async with self._request("GET", name, name.blob_path(digest), headers) as response:
-            if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if response.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
                 raise BeyondEndError(f"{name.host} has no byte {offset} of {digest}")
-            ok, partial = httpx.codes.OK, httpx.codes.PARTIAL_CONTENT
+            ok, partial = httpx2.codes.OK, httpx2.codes.PARTIAL_CONTENT
             _demand_blob(response, name, digest, ok, partial)
             chunks = response.aiter_raw(CHUNK)
             if response.status_code == ok:
@@ -125,13 +125,13 @@ class Upstream:
     @asynccontextmanager
     async def _request(
         self, method: str, name: ModelName, path: str, headers: dict[str, str]
-    ) -> AsyncIterator[httpx.Response]:
+    ) -> AsyncIterator[httpx2.Response]:
         base = self._base(name)
         self._heed_pause(name.host)
         scope = f"repository:{repository(name)}:pull"
         try:
             response = await self._send(method, base + path, headers, name.host, scope)
-            if response.status_code == httpx.codes.UNAUTHORIZED:
+            if response.status_code == httpx2.codes.UNAUTHORIZED:
                 await response.aclose()
                 await self._authenticate(response, name, scope)
                 response = await self._send(method, base + path, headers, name.host, scope)
@@ -140,9 +140,9 @@ class Upstream:
                 yield response
             finally:
                 await response.aclose()
-        except httpx.TimeoutException as error:
+        except httpx2.TimeoutException as error:
             raise UnavailableError(f"{name.host} did not answer in time") from error
-        except (httpx.RequestError, httpx.InvalidURL) as error:
+        except (httpx2.RequestError, httpx2.InvalidURL) as error:
             reason = str(error) or type(error).__name__
             raise UnavailableError(f"{name.host} cannot be reached: {reason}") from error
 
@@ -157,7 +157,7 @@ class Upstream:
 
     async def _send(
         self, method: str, url: str, headers: dict[str, str], host: str, scope: str
-    ) -> httpx.Response:
+    ) -> httpx2.Response:
         token = self._tokens.get((host, scope))
         if token and token.until > time.monotonic():
             headers = {**headers, "Authorization": token.value}
@@ -165,7 +165,7 @@ class Upstream:
             headers = {**headers, "Authorization": f"Bearer {credential.token}"}
         return await followed(self._http, self._http.build_request(method, url, headers=headers))
 
-    async def _authenticate(self, refusal: httpx.Response, name: ModelName, scope: str) -> None:
+    async def _authenticate(self, refusal: httpx2.Response, name: ModelName, scope: str) -> None:
         """Have a token for the next request, as the refusal says it is got."""
         challenge = refusal.headers.get("www-authenticate", "")
         kind, _, rest = challenge.partition(" ")
@@ -179,8 +179,8 @@ class Upstream:
         if kind.lower() != "bearer" or not realm:
             raise self._denied(name)
         try:
-            scheme = httpx.URL(realm).scheme
-        except httpx.InvalidURL as error:
+            scheme = httpx2.URL(realm).scheme
+        except httpx2.InvalidURL as error:
             raise BadAnswerError(f"{name.host} sends for tokens to {realm!r}: {error}") from error
         secure = self._registries[name.host.lower()].startswith("https:")
         if secure and scheme != "https":
@@ -194,7 +194,7 @@ class Upstream:
         answer = await self._http.send(asked, stream=True)
         try:
             self._learn_pause(answer, name.host)
-            if answer.status_code != httpx.codes.OK:
+            if answer.status_code != httpx2.codes.OK:
                 raise self._denied(name)
             given = value_of(await whole(answer, _LARGEST_TOKEN))
             token = given.get("token") or given["access_token"]
@@ -233,11 +233,11 @@ class Upstream:
         if left > 0:
             raise BusyError(f"{host} asked for {left:.0f} s without requests", left)
 
-    def _learn_pause(self, response: httpx.Response, host: str) -> None:
+    def _learn_pause(self, response: httpx2.Response, host: str) -> None:
         """Obey a 429, and a 503 that says for how long."""
         asked = response.headers.get("retry-after")
-        busy = response.status_code == httpx.codes.TOO_MANY_REQUESTS
-        if not busy and not (asked and response.status_code == httpx.codes.SERVICE_UNAVAILABLE):
+        busy = response.status_code == httpx2.codes.TOO_MANY_REQUESTS
+        if not busy and not (asked and response.status_code == httpx2.codes.SERVICE_UNAVAILABLE):
             return
         told = retry_after_seconds(asked, response.headers.get("date"))
         seconds = min(_PAUSE if told is None else told, _LONGEST_PAUSE)
@@ -251,25 +251,25 @@ def repository(name: ModelName) -> str:
     return f"{name.namespace}/{name.model}"
 
 
-def _demand_blob(response: httpx.Response, name: ModelName, digest: str, *wanted: int) -> None:
-    if response.status_code == httpx.codes.NOT_FOUND:
+def _demand_blob(response: httpx2.Response, name: ModelName, digest: str, *wanted: int) -> None:
+    if response.status_code == httpx2.codes.NOT_FOUND:
         raise BlobUnknownError(f"{name.host} has no {digest} of {repository(name)}")
     _demand(response, name, *wanted)
 
 
-def _demand(response: httpx.Response, name: ModelName, *wanted: int) -> None:
+def _demand(response: httpx2.Response, name: ModelName, *wanted: int) -> None:
     status = response.status_code
     if status in wanted:
         return
     kind: type[MirrorError] = BadAnswerError
-    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+    if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
         kind = DeniedError
-    elif status >= httpx.codes.INTERNAL_SERVER_ERROR:
+    elif status >= httpx2.codes.INTERNAL_SERVER_ERROR:
         kind = UnavailableError
     raise kind(f"{response.url.host} answered {status} for {repository(name)}")
 
 
-def _length(response: httpx.Response, name: ModelName) -> int:
+def _length(response: httpx2.Response, name: ModelName) -> int:
     told = response.headers.get("content-length", "")
     if _LENGTH.fullmatch(told) is None:
         raise BadAnswerError(f"{name.host} does not say how large a blob is")

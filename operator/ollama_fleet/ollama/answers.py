@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-import httpx
+import httpx2
+
+if TYPE_CHECKING:
+    import aiohttp
+
+Answer: TypeAlias = "httpx2.Response | aiohttp.ClientResponse"
 
 PLAIN: Final = {"Accept-Encoding": "identity"}
 """Asks for answers as they are: a few bytes of a compressed one may stand for gigabytes."""
@@ -21,10 +26,10 @@ class TooMuch(Exception):  # noqa: N818
 
 
 async def followed(
-    http: httpx.AsyncClient, request: httpx.Request, *, secure: bool = False
-) -> httpx.Response:
+    http: httpx2.AsyncClient, request: httpx2.Request, *, secure: bool = False
+) -> httpx2.Response:
     """Send a request, go where its answer points to, and open what is found there; raises
-    httpx.RequestError.
+    httpx2.RequestError.
 
     Where it is to stay `secure`, it goes from HTTPS to HTTPS alone: a service of the cluster
     answers whoever asks from within. Of blobs nothing is told, and their digests are known.
@@ -37,11 +42,11 @@ async def followed(
         await response.aclose()
         before, request = request.url.scheme, response.next_request
         if secure and before == "https" != request.url.scheme:
-            raise httpx.UnsupportedProtocol(f"it points to {request.url.host} without TLS")
-    raise httpx.TooManyRedirects("it points from one place to the next")
+            raise httpx2.UnsupportedProtocol(f"it points to {request.url.host} without TLS")
+    raise httpx2.TooManyRedirects("it points from one place to the next")
 
 
-async def whole(response: httpx.Response, most: int) -> bytes:
+async def whole(response: Answer, most: int) -> bytes:
     """The body of an opened answer, of `most` bytes; raises TooMuch."""
     found = bytearray()
     async for piece in _pieces(response):
@@ -51,7 +56,7 @@ async def whole(response: httpx.Response, most: int) -> bytes:
     return bytes(found)
 
 
-async def lines(response: httpx.Response, longest: int) -> AsyncIterator[bytes]:
+async def lines(response: Answer, longest: int) -> AsyncIterator[bytes]:
     """The lines of an opened answer, each of `longest` bytes, without the empty ones; raises
     TooMuch."""
     kept = bytearray()
@@ -86,9 +91,13 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _pieces(response: Answer) -> AsyncIterator[bytes]:
     coding = response.headers.get("content-encoding", "identity").lower()
     if coding not in ("", "identity"):
         raise TooMuch(f"its answer is compressed ({coding[:20]!r}), which it was not asked for")
-    async for piece in response.aiter_raw():
-        yield piece
+    if isinstance(response, httpx2.Response):
+        async for piece in response.aiter_raw():
+            yield piece
+    else:
+        async for piece in response.content.iter_any():
+            yield piece

@@ -1,20 +1,21 @@
-"""An HTTP client for one Ollama server. Nothing of httpx leaves this module."""
+"""An HTTP client for one Ollama server. Nothing of aiohttp leaves this module."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from functools import cache
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-import httpx
+import aiohttp
 from pydantic import ValidationError
 
 from ollama_fleet.api.access import Access
 from ollama_fleet.api.tls import trust
-from ollama_fleet.ollama.answers import PLAIN, TooMuch, lines, value_of, whole
+from ollama_fleet.ollama.answers import TooMuch, lines, value_of, whole
 from ollama_fleet.ollama.errors import (
     Busy,
     ModelNotFound,
@@ -23,6 +24,7 @@ from ollama_fleet.ollama.errors import (
     Silent,
     Unreachable,
 )
+from ollama_fleet.ollama.session import reason_of, session
 from ollama_fleet.ollama.wire import (
     InstalledModel,
     ModelDetail,
@@ -33,6 +35,7 @@ from ollama_fleet.ollama.wire import (
 
 T = TypeVar("T", bound=Wire)
 
+_CONNECTIONS = 100
 _LOAD_TIMEOUT = 600.0
 _PULL_IDLE_TIMEOUT = 600.0
 _LARGEST = 64 << 20
@@ -59,18 +62,12 @@ class OllamaClient:
         self.base_url = base_url.rstrip("/")
         self._access = access or Access()
         self._timeout = timeout
-        verify: ssl.SSLContext | bool = False
+        tls = None
         if self._access.ca is not None:
-            verify = trust(self._access.ca)
+            tls = trust(self._access.ca)
         elif self.base_url.startswith("https:"):
-            # httpx would read all root certificates for each client (40 ms), even for http.
-            verify = _roots()
-        self._http = httpx.AsyncClient(
-            headers={**PLAIN, **dict(self._access.headers)},
-            verify=verify,
-            timeout=timeout,
-            trust_env=False,
-        )
+            tls = _roots()
+        self._http = session(self._access.headers, tls, _CONNECTIONS)
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,7 +82,7 @@ class OllamaClient:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._http.close()
 
     async def version(self) -> str:
         """The server's version, like `0.17.4`."""
@@ -182,14 +179,12 @@ class OllamaClient:
     ) -> dict[str, Any]:
         """One request and its JSON object; an empty answer is an empty object."""
         with self._translated():
-            async with self._http.stream(
-                method, self.base_url + path, json=body, timeout=self._bounds(timeout)
-            ) as response:
-                good = response.status_code == httpx.codes.OK
+            async with self._request(method, path, body, timeout) as response:
+                good = response.status == HTTPStatus.OK
                 content = await whole(response, _LARGEST if good else _LONGEST_REFUSAL)
         if not good:
-            raise self._refusal(response.status_code, content, model)
-        return _object(response.status_code, content) if content else {}
+            raise self._refusal(response.status, content, model)
+        return _object(response.status, content) if content else {}
 
     @asynccontextmanager
     async def _open(
@@ -197,27 +192,36 @@ class OllamaClient:
     ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
         """A streamed request; gives the objects of its lines."""
         with self._translated():
-            async with self._http.stream(
-                "POST", self.base_url + path, json=body, timeout=self._bounds(timeout)
-            ) as response:
-                if response.status_code != httpx.codes.OK:
+            async with self._request("POST", path, body, timeout) as response:
+                if response.status != HTTPStatus.OK:
                     content = await whole(response, _LONGEST_REFUSAL)
-                    raise self._refusal(response.status_code, content, model)
+                    raise self._refusal(response.status, content, model)
                 yield _lines(response)
 
-    def _bounds(self, read: float | None) -> httpx.Timeout:
-        return httpx.Timeout(self._timeout, read=self._timeout if read is None else read)
+    def _request(
+        self, method: str, path: str, body: Mapping[str, Any] | None, read: float | None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._http.request(
+            method,
+            self.base_url + path,
+            json=body,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(
+                connect=self._timeout,
+                sock_read=self._timeout if read is None else read,
+            ),
+        )
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except httpx.ReadTimeout as error:
+        except aiohttp.SocketTimeoutError as error:
             raise Silent(f"{self.base_url} did not answer in time") from error
-        except httpx.TimeoutException as error:
+        except aiohttp.ServerTimeoutError as error:
             raise Unreachable(f"{self.base_url} did not answer in time") from error
-        except (httpx.RequestError, httpx.InvalidURL, httpx.StreamError) as error:
-            reason = self._access.hide(str(error)) or type(error).__name__
+        except aiohttp.ClientError as error:
+            reason = self._access.hide(reason_of(error))
             raise Unreachable(f"{self.base_url} cannot be reached: {reason}") from error
         except TooMuch as error:
             raise OllamaResponseError(200, f"{error}; is this Ollama?") from error
@@ -230,9 +234,9 @@ class OllamaClient:
         except (ValueError, KeyError, TypeError):
             # hidden before it is cut: the beginning of a key would not be found
             message = self._access.hide(text)[:200] or "no reason given"
-        if status == httpx.codes.NOT_FOUND and model and "not found" in message:
+        if status == HTTPStatus.NOT_FOUND and model and "not found" in message:
             return ModelNotFound(model, message)
-        if status == httpx.codes.SERVICE_UNAVAILABLE:
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
             return Busy(status, message)
         return OllamaResponseError(status, message)
 
@@ -255,9 +259,9 @@ def _roots() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-async def _lines(response: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
     async for line in lines(response, _LONGEST_LINE):
-        yield _object(response.status_code, line)
+        yield _object(response.status, line)
 
 
 def _object(status: int, text: bytes) -> dict[str, Any]:

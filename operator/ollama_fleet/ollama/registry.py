@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
+import httpx2
 
 from ollama_fleet.api.mirror import Mirror
 from ollama_fleet.api.names import DEFAULT_HOST, ModelName
@@ -93,7 +93,7 @@ class RegistryClient:
         self._host = self._base.partition("://")[2]
         self._scheme = "http" if insecure else "https"
         self._mirror = mirror
-        self._http = httpx.AsyncClient(timeout=timeout, trust_env=True, headers=PLAIN)
+        self._http = httpx2.AsyncClient(timeout=timeout, trust_env=True, headers=PLAIN)
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,21 +119,21 @@ class RegistryClient:
             wanted = {"Accept": MANIFEST_TYPE}
             async with self._open(base + asked.manifest_path, wanted, secure=True) as response:
                 content = await whole(response, _LARGEST_MANIFEST)
-        if response.status_code == httpx.codes.NOT_FOUND:
+        if response.status_code == httpx2.codes.NOT_FOUND:
             raise ModelNotFound(name.canonical, f"{base} has no {name.canonical}")
-        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        if response.status_code in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN):
             # a mirror says itself what it lacks
             raise Unauthorized(
                 (asked is not name and _said(base, response, content))
                 or f"{base} does not give {name.canonical} without credentials "
                 f"({response.status_code})"
             )
-        if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        if response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
             wait = retry_after_seconds(
                 response.headers.get("Retry-After"), response.headers.get("Date")
             )
             raise RateLimited(f"{base} has had too many requests (429)", wait)
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != httpx2.codes.OK:
             said = _said(base, response, content)
             raise RegistryError(
                 f"{base} answered {response.status_code} for {name.canonical}: {said}"
@@ -178,7 +178,7 @@ class RegistryClient:
     @asynccontextmanager
     async def _open(
         self, url: str, headers: dict[str, str], *, secure: bool = False
-    ) -> AsyncIterator[httpx.Response]:
+    ) -> AsyncIterator[httpx2.Response]:
         request = self._http.build_request("GET", url, headers=headers)
         response = await followed(self._http, request, secure=secure)
         try:
@@ -196,9 +196,9 @@ class RegistryClient:
         return (self._base if own else f"{self._scheme}://{name.host}"), name
 
 
-def _said(base: str, response: httpx.Response, content: bytes) -> str:
+def _said(base: str, response: httpx2.Response, content: bytes) -> str:
     """A registry's own words about an error; those of whoever it points to are not its own."""
-    if response.url.host != httpx.URL(base).host:
+    if response.url.host != httpx2.URL(base).host:
         return f"asked at {response.url.host}, where it points to"
     try:
         return str(value_of(content)["errors"][0]["message"])[:500]
@@ -210,21 +210,21 @@ def _said(base: str, response: httpx.Response, content: bytes) -> str:
 def _translated(base: str) -> Iterator[None]:
     try:
         yield
-    except httpx.TimeoutException as error:
+    except httpx2.TimeoutException as error:
         raise Unreachable(f"{base} did not answer in time") from error
-    except (httpx.RequestError, httpx.InvalidURL) as error:
+    except (httpx2.RequestError, httpx2.InvalidURL) as error:
         reason = str(error) or type(error).__name__
         raise Unreachable(f"{base} cannot be reached: {reason}") from error
     except TooMuch as error:
         raise RegistryError(f"{base}: {error}") from error
 
 
-def _from(response: httpx.Response, begin: int) -> bool:
+def _from(response: httpx2.Response, begin: int) -> bool:
     """Whether an answer's bytes are those from `begin` on; who knows no ranges sends all."""
-    if response.status_code == httpx.codes.PARTIAL_CONTENT:
+    if response.status_code == httpx2.codes.PARTIAL_CONTENT:
         told: str = response.headers.get("Content-Range", "")
         return told.startswith(f"bytes {begin}-")
-    return response.status_code == httpx.codes.OK and begin == 0
+    return response.status_code == httpx2.codes.OK and begin == 0
 
 
 def parse_manifest(content: bytes) -> Manifest:

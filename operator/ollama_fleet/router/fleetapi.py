@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Final
 
-import httpx
+import httpx2
 
 from ollama_fleet.router.errors import Api, Refusal, envelope
 from ollama_fleet.router.fields import Field
@@ -50,7 +50,7 @@ class FleetApi:
     def __init__(self, console: str, loop: asyncio.AbstractEventLoop) -> None:
         self._console = console.rstrip("/")
         self._loop = loop
-        self._http = httpx.AsyncClient(timeout=SECONDS, trust_env=False)
+        self._http = httpx2.AsyncClient(timeout=SECONDS, trust_env=False)
         self._calls: set[asyncio.Task[None]] = set()
 
     def hand_on(self, front: Front, request: Request) -> None:
@@ -73,7 +73,7 @@ class FleetApi:
         try:
             async with asyncio.timeout(SECONDS):
                 status, body, kind, fields = await self._ask(request)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, TimeoutError) as error:
             log.warning("the console does not answer: %s", str(error) or type(error).__name__)
             told = "the console does not answer; try again in a few seconds"
             status, kind, fields = 503, JSON, ((b"retry-after", b"5"),)

@@ -32,7 +32,7 @@ def main() -> None:
         level=logging.DEBUG if arguments.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
     )
-    for name in ("httpx", "httpcore", "kubernetes"):  # the last shows whole answers: Secrets too
+    for name in ("httpx2", "httpcore2", "kubernetes"):  # the last shows whole answers: Secrets too
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         files = Files(arguments.keys, arguments.tls_cert, arguments.tls_key)

@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import httpx
+import aiohttp
 import orjson
 
-from ollama_fleet.ollama.answers import TooMuch, whole
+from ollama_fleet.router.caller import ProbeError, answer_of, session_of
 from ollama_fleet.router.names import lookup_key
 from ollama_fleet.router.settings import Settings
 from ollama_fleet.router.snapshot import Endpoint, Fleet, Loaded, Model, Server, Snapshot, State
@@ -17,17 +18,9 @@ from ollama_fleet.router.snapshot import Endpoint, Fleet, Loaded, Model, Server,
 log = logging.getLogger(__name__)
 
 MAX_MODELS = 2000
-MAX_BYTES = 8 << 20
-"""Of an answer."""
 
-
-class ProbeError(Exception):
-    """A server that did not answer as an Ollama does. `refused`: nobody listens there, or whoever
-    does wants other headers."""
-
-    def __init__(self, message: str, *, refused: bool = False) -> None:
-        super().__init__(message)
-        self.refused = refused
+Ask = Callable[[str], Awaitable[bytes]]
+"""What a path answers; raises `ProbeError`."""
 
 
 class Prober:
@@ -87,12 +80,10 @@ class _Probe:
         self.task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
-        settings = self._prober.settings
-        async with client_of(self.endpoint, settings.probe_timeout) as client:
+        async with session_of(self.endpoint) as http:
             while True:
                 self.now.clear()
-                client.timeout = httpx.Timeout(self._prober.settings.probe_timeout)
-                await self._round(client)
+                await self._round(http)
                 self.rounds += 1
                 try:
                     async with asyncio.timeout(self._prober.settings.interval):
@@ -100,14 +91,17 @@ class _Probe:
                 except TimeoutError:
                     continue
 
-    async def _round(self, client: httpx.AsyncClient) -> None:
+    async def _round(self, http: aiohttp.ClientSession) -> None:
         known = self._fleet.get(self.endpoint.name)
         if known is None:
             return
         clock = asyncio.get_running_loop().time
+        seconds = self._prober.settings.probe_timeout
         try:
-            async with asyncio.timeout(self._prober.settings.probe_timeout):
-                seen = await observe(client, known)
+            async with asyncio.timeout(seconds):
+                seen = await observe(
+                    lambda path: answer_of(http, self.endpoint, path, seconds), known
+                )
         except (ProbeError, TimeoutError) as error:
             current = self._fleet.get(self.endpoint.name)
             if current is None:
@@ -130,11 +124,11 @@ class _Probe:
         self._fleet.observe(seen)
 
 
-async def observe(client: httpx.AsyncClient, known: Server) -> Server:
+async def observe(ask: Ask, known: Server) -> Server:
     """Ask a server for what it is and has; raises `ProbeError`."""
-    version = await _get(client, "/api/version")
-    tags = await _get(client, "/api/tags")
-    resident = await _get(client, "/api/ps")
+    version = await _object(ask, "/api/version")
+    tags = await _object(ask, "/api/tags")
+    resident = await _object(ask, "/api/ps")
     installed = {}
     for entry in _models(tags):
         model = Model(str(entry["name"]), str(entry.get("digest", "")), entry)
@@ -177,35 +171,12 @@ def _loaded(entry: dict[str, Any]) -> Loaded:
     return Loaded(size if isinstance(size, int) else 0, leaves)
 
 
-async def _get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
+async def _object(ask: Ask, path: str) -> dict[str, Any]:
     try:
-        async with client.stream("GET", path) as answer:
-            if answer.status_code != 200:
-                refused = answer.status_code in (401, 403)
-                raise ProbeError(f"GET {path} gave {answer.status_code}", refused=refused)
-            content = await whole(answer, MAX_BYTES)
-    except httpx.ConnectError as error:
-        raise ProbeError(str(error) or "cannot connect", refused=True) from None
-    except (httpx.HTTPError, TooMuch) as error:
-        raise ProbeError(str(error) or type(error).__name__) from None
-    try:
-        body = orjson.loads(content)
+        body = orjson.loads(await ask(path))
         orjson.dumps(body)  # clients are told of it, and more can be read than written
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         body = None
     if not isinstance(body, dict):
         raise ProbeError(f"GET {path} gave something other than a JSON object")
     return body
-
-
-def client_of(endpoint: Endpoint, seconds: float) -> httpx.AsyncClient:
-    """A client that shows the server what it asks for, and waits so long for any answer."""
-    verify = endpoint.trust() if endpoint.tls else False
-    return httpx.AsyncClient(
-        base_url=endpoint.url,
-        headers=[(b"accept-encoding", b"identity"), *endpoint.headers],
-        timeout=seconds,
-        verify=verify,
-        trust_env=False,
-        limits=httpx.Limits(max_connections=1, keepalive_expiry=60),
-    )

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-import httpx
+import httpx2
 import orjson
 
 from ollama_fleet.router import wedge
@@ -15,8 +15,7 @@ from ollama_fleet.router.errors import Api
 from ollama_fleet.router.exchange import Exchange
 from ollama_fleet.router.names import lookup_key
 from ollama_fleet.router.places import FIRST_PAUSE, Place, Places
-from ollama_fleet.router.probe import client_of
-from ollama_fleet.router.snapshot import MEND_SECONDS, Fleet, Load, Server
+from ollama_fleet.router.snapshot import MEND_SECONDS, Endpoint, Fleet, Load, Server
 from ollama_fleet.router.wedge import Sight, Stage, Waiting
 
 log = logging.getLogger(__name__)
@@ -168,7 +167,7 @@ class Wedges:
         this router is there for it; then those that found no other server begin anew."""
         gone = False
         try:
-            with suppress(httpx.HTTPError, OSError, ValueError, TimeoutError):
+            with suppress(httpx2.HTTPError, OSError, ValueError, TimeoutError):
                 async with asyncio.timeout(MEND_SECONDS * 2 / 3):
                     await unload(place.server, place.model, place.embeds)
                     gone = True
@@ -201,7 +200,7 @@ class Wedges:
     async def _ask(self, place: Place) -> None:
         """The smallest request there is; whatever it is answered, the model is not wedged."""
         answered = False
-        with suppress(httpx.HTTPError, OSError, ValueError):
+        with suppress(httpx2.HTTPError, OSError, ValueError):
             answered = await asks(place.server, place.model, place.embeds)
         place.check = None
         if answered:
@@ -213,31 +212,31 @@ async def asks(server: Server, model: str, embeds: bool) -> bool:
     """Have a model in a server's memory work a little; returns when it answers, if ever.
 
     False where the model is out of memory, so that this never starts a load. Raises
-    httpx.HTTPError and ValueError.
+    httpx2.HTTPError and ValueError.
     """
     body: dict[str, object]
     name = _name(server, model)
-    async with client_of(server.endpoint, wedge.CHECK) as client:
+    async with _client(server.endpoint, wedge.CHECK) as client:
         if not await _listed(client, model):
             return False
         path, body = "/api/embed", {"model": name, "input": "a"}
         if not embeds:
             path = "/api/generate"
             body = {"model": name, "prompt": "a", "raw": True, **_ONE_TOKEN}
-        await client.post(path, json=body, timeout=httpx.Timeout(wedge.CHECK, read=None))
+        await client.post(path, json=body, timeout=httpx2.Timeout(wedge.CHECK, read=None))
     return True
 
 
 async def unload(server: Server, model: str, embeds: bool) -> None:
     """Have a model taken out of memory; returns when it is.
 
-    That waits for requests of others there. Raises httpx.HTTPError and ValueError.
+    That waits for requests of others there. Raises httpx2.HTTPError and ValueError.
     """
     body: dict[str, object] = {"model": _name(server, model), "keep_alive": 0}
     path = "/api/generate"
     if embeds:
         path, body = "/api/embed", {**body, "input": []}
-    async with client_of(server.endpoint, MEND_SECONDS) as client:
+    async with _client(server.endpoint, MEND_SECONDS) as client:
         await client.post(path, json=body)
         while await _listed(client, model):  # noqa: ASYNC110 - it is another process
             await asyncio.sleep(_AGAIN)
@@ -248,7 +247,18 @@ def _name(server: Server, model: str) -> str:
     return model if installed is None else installed.name
 
 
-async def _listed(client: httpx.AsyncClient, model: str) -> bool:
+def _client(endpoint: Endpoint, seconds: float) -> httpx2.AsyncClient:
+    """Shows the server what it asks for, and waits so long for any answer."""
+    return httpx2.AsyncClient(
+        base_url=endpoint.url,
+        headers=[(b"accept-encoding", b"identity"), *endpoint.headers],
+        timeout=seconds,
+        verify=endpoint.trust() if endpoint.tls else False,
+        trust_env=False,
+    )
+
+
+async def _listed(client: httpx2.AsyncClient, model: str) -> bool:
     listed = (await client.get("/api/ps")).json().get("models") or ()
     return any(lookup_key(str(one.get("name"))) == model for one in listed)
 

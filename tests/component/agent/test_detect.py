@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from dev.ollama import process
@@ -80,7 +80,7 @@ async def test_a_program_that_cannot_be_started(path: Path) -> None:
 
 
 @pytest.fixture
-async def ollama(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def ollama(tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
     env = {
         "EMULATOR_MODELS": MODEL,
         "EMULATOR_TOKENS_PER_SECOND": "10",
@@ -89,12 +89,12 @@ async def ollama(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
         "OLLAMA_NUM_PARALLEL": "4",
     }
     with process.server("emulator", tmp_path, env) as server:
-        async with httpx.AsyncClient(base_url=server.url, timeout=30, trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=server.url, timeout=30, trust_env=False) as client:
             yield client
 
 
 async def test_requests_under_way_are_counted_and_kept_connections_are_not(
-    ollama: httpx.AsyncClient,
+    ollama: httpx2.AsyncClient,
 ) -> None:
     port = ollama.base_url.port
     assert port is not None

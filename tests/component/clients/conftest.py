@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -52,7 +52,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         process.registry() as (_, environment),
         process.server("real", directory / "server", {**environment, **env}) as server,
     ):
-        with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as http:
+        with httpx2.Client(base_url=server.url, timeout=60, trust_env=False) as http:
             for name in (CHAT, EMBED):
                 pulled = http.post("/api/pull", json={"model": name, "stream": False})
                 assert pulled.json() == {"status": "success"}
@@ -61,7 +61,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             yield Fleet(url, operators_url, server)
 
 
-def _create_caller(http: httpx.Client) -> None:
+def _create_caller(http: httpx2.Client) -> None:
     """A model that answers everything by calling a tool."""
     content = model.speaker("caller", _CALL, 64)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"

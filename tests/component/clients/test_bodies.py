@@ -1,12 +1,12 @@
 """Bodies that a real Ollama reads in a way of its own never reach it."""
 
-import httpx
+import httpx2
 import pytest
 
 from tests.component.clients.conftest import CHAT, Fleet
 
 
-def resident_context(server: httpx.Client) -> list[int]:
+def resident_context(server: httpx2.Client) -> list[int]:
     models = server.get("/api/ps").json()["models"]
     return [one["context_length"] for one in models if one["name"] == CHAT]
 
@@ -24,8 +24,8 @@ def test_options_in_disguise(fleet: Fleet, more: str) -> None:
     body = f'{{"model":"{CHAT}","prompt":"hi","stream":false,{more}}}'.encode()
     plain = {"model": CHAT, "prompt": "hi", "stream": False, "options": {"num_predict": 1}}
     with (
-        httpx.Client(base_url=fleet.server.url, timeout=30, trust_env=False) as server,
-        httpx.Client(base_url=fleet.url, timeout=30, trust_env=False) as router,
+        httpx2.Client(base_url=fleet.server.url, timeout=30, trust_env=False) as server,
+        httpx2.Client(base_url=fleet.url, timeout=30, trust_env=False) as router,
     ):
         assert router.post("/api/generate", json=plain).status_code == 200
         assert resident_context(server) == [4096]
@@ -41,7 +41,7 @@ def test_options_in_disguise(fleet: Fleet, more: str) -> None:
 
 def test_a_second_model_in_disguise(fleet: Fleet) -> None:
     body = f'{{"model":"{CHAT}","MODEL":"no-such","prompt":"hi"}}'.encode()
-    direct = httpx.post(f"{fleet.server.url}/api/generate", content=body, trust_env=False)
+    direct = httpx2.post(f"{fleet.server.url}/api/generate", content=body, trust_env=False)
     assert direct.json() == {"error": "model 'no-such' not found"}
-    refused = httpx.post(f"{fleet.url}/api/generate", content=body, trust_env=False)
+    refused = httpx2.post(f"{fleet.url}/api/generate", content=body, trust_env=False)
     assert refused.json() == {"error": "the key 'MODEL' is ambiguous: write it in lower case"}

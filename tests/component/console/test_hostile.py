@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 import pytest
 
 from ollama_fleet.console import asked, patience
@@ -34,9 +34,9 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture
-def client(url: str) -> Iterator[httpx.Client]:
+def client(url: str) -> Iterator[httpx2.Client]:
     bearer = {"Authorization": "Bearer good"}
-    with httpx.Client(base_url=url, headers=bearer, trust_env=False, timeout=10) as client:
+    with httpx2.Client(base_url=url, headers=bearer, trust_env=False, timeout=10) as client:
         yield client
 
 
@@ -80,14 +80,14 @@ BODIES: dict[str, str | bytes] = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_odd_bodies_are_refused(client: httpx.Client, name: str) -> None:
+def test_odd_bodies_are_refused(client: httpx2.Client, name: str) -> None:
     answer = client.post("/api/agents", content=BODIES[name])
     assert answer.status_code == 400, answer.text
     assert "\n" not in answer.json()["error"]
     assert len(answer.json()["error"]) < 400
 
 
-def test_of_keys_that_are_there_twice_the_last_counts(client: httpx.Client) -> None:
+def test_of_keys_that_are_there_twice_the_last_counts(client: httpx2.Client) -> None:
     body = register()[:-1] + ', "machine_name": "other"}'
     assert client.post("/api/agents", content=body).json()["agent_id"] == "fleet.other"
 
@@ -154,7 +154,7 @@ def test_paths_lead_nowhere_else(url: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("identity", ["%00", "a%0d%0ab", "%ff", "%F0%9F%A6%99", "a" * 9000, "'\""])
-def test_odd_ids_are_of_nothing(client: httpx.Client, identity: str) -> None:
+def test_odd_ids_are_of_nothing(client: httpx2.Client, identity: str) -> None:
     for path in ("/api/agents/{}", "/api/tasks/{}", "/api/agents/{}/models"):
         answer = client.get(path.format(identity))
         assert answer.status_code == 404, answer.text
@@ -181,7 +181,7 @@ OURS: list[dict[str, str]] = [
 
 
 @pytest.mark.parametrize("call", CHANGES, ids=lambda call: call.handler)
-def test_changes_come_from_no_other_sites_page(client: httpx.Client, url: str, call: Any) -> None:
+def test_changes_come_from_no_other_sites_page(client: httpx2.Client, url: str, call: Any) -> None:
     path = call.path.format(id="fleet.nothing")
     for headers, foreign in [*((one, True) for one in FOREIGN), *((one, False) for one in OURS)]:
         told = {name: value.format(url=url) for name, value in headers.items()}
@@ -206,7 +206,7 @@ def test_who_sends_slowly_is_left(url: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert time.monotonic() - begun < 8
 
 
-def test_nobody_holds_more_streams_than_their_share(url: str, client: httpx.Client) -> None:
+def test_nobody_holds_more_streams_than_their_share(url: str, client: httpx2.Client) -> None:
     with ExitStack() as stack:
         for _ in range(patience.STREAMS):
             stream = stack.enter_context(client.stream("GET", "/api/events"))

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import yaml
 
 from dev.cluster import Cluster
@@ -88,7 +88,7 @@ async def console(
             lambda: re.search(r"serving on 127.0.0.1 port (\d+)", log.read_text()), 30
         )
         url = f"http://127.0.0.1:{found[1]}"
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=url, trust_env=False) as client:
 
             async def ready() -> bool:
                 return (await client.get("/readyz")).status_code == 200
@@ -112,13 +112,13 @@ def _start(log: Path, arguments: Iterable[str], env: Mapping[str, str]) -> subpr
         )
 
 
-def person(url: str, bearer: str | None) -> httpx.AsyncClient:
+def person(url: str, bearer: str | None) -> httpx2.AsyncClient:
     """A client that sends this token."""
     headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-    return httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=20)
+    return httpx2.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=20)
 
 
-def told(answer: httpx.Response) -> tuple[int, str]:
+def told(answer: httpx2.Response) -> tuple[int, str]:
     """The sentence of a refusal; AssertionError where it is none."""
     body = answer.json()
     assert isinstance(body["error"], str), body

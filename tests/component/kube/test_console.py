@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from dev.cluster import Cluster
@@ -29,7 +29,7 @@ class Place:
         self.log = log
         self.tokens = tokens
 
-    def as_(self, name: str | None) -> httpx.AsyncClient:
+    def as_(self, name: str | None) -> httpx2.AsyncClient:
         return person(self.url, self.tokens[name] if name else None)
 
 
@@ -379,7 +379,7 @@ async def test_changes_are_streamed(place: Place) -> None:
                 break
 
 
-async def _events(stream: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
+async def _events(stream: httpx2.Response) -> AsyncIterator[tuple[str, Any]]:
     name = ""
     async for line in stream.aiter_lines():
         if line.startswith("event: "):
@@ -388,15 +388,15 @@ async def _events(stream: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
             yield name, json.loads(line.removeprefix("data: "))
 
 
-async def _count(client: httpx.AsyncClient, count: int) -> bool:
+async def _count(client: httpx2.AsyncClient, count: int) -> bool:
     found = (await client.get("/api/agents")).json()
     return isinstance(found, list) and len(found) == count
 
 
-async def _online(client: httpx.AsyncClient, agent: str) -> bool:
+async def _online(client: httpx2.AsyncClient, agent: str) -> bool:
     return (await client.get(f"/api/agents/{agent}")).status_code == 200
 
 
-async def _task(client: httpx.AsyncClient, task: str, status: str) -> Any:
+async def _task(client: httpx2.AsyncClient, task: str, status: str) -> Any:
     found = (await client.get(f"/api/tasks/{task}")).json()
     return found if found["status"] == status else None

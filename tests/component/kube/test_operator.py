@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from dev.cluster import Cluster
@@ -249,10 +249,10 @@ def rights_in(namespace: str) -> list[Object]:
 
 
 async def ask(port: int, path: str) -> tuple[int, str]:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False) as client:
         try:
             answer = await client.get(f"http://127.0.0.1:{port}{path}")
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             return 0, str(error)
         return answer.status_code, answer.text
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from dev.cluster import Cluster
@@ -201,7 +201,7 @@ def operator_rights(namespace: str) -> list[Object]:
 async def chat(port: int, key: str = "Bearer of-a-tenant") -> int:
     """The status of a chat; one that is answered says something."""
     body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": False}
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+    async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
         answer = await client.post(
             f"http://127.0.0.1:{port}/api/chat", json=body, headers={"Authorization": key}
         )

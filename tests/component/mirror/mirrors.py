@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from dev.ollama import process
 from dev.ollama.registry import Registry
@@ -54,7 +54,7 @@ class Mirror:
         found = parse_manifest(answer.content)
         return sorted((found.config, *found.layers), key=lambda layer: -layer.size)
 
-    async def get(self, path: str, method: str = "GET", **headers: str) -> httpx.Response:
+    async def get(self, path: str, method: str = "GET", **headers: str) -> httpx2.Response:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         async with client(self.url) as http:
             return await http.request(method, path, headers=given)
@@ -66,9 +66,9 @@ class Mirror:
         return sum(map(float, found))
 
 
-def client(url: str) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=None)
-    return httpx.AsyncClient(base_url=url, timeout=20, limits=limits, trust_env=False)
+def client(url: str) -> httpx2.AsyncClient:
+    limits = httpx2.Limits(max_connections=None)
+    return httpx2.AsyncClient(base_url=url, timeout=20, limits=limits, trust_env=False)
 
 
 def blob(digest: str, namespace: str = "library") -> str:

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from dev.ollama.registry import Fault, Registry
@@ -176,7 +176,7 @@ async def test_wrong_bytes_reach_nobody_whole(registry: Registry, tmp_path: Path
             running.get(blob(big.digest), Range=f"bytes={big.size - 5}-"),
             return_exceptions=True,
         )
-        assert [type(one) for one in results] == [httpx.RemoteProtocolError] * 2
+        assert [type(one) for one in results] == [httpx2.RemoteProtocolError] * 2
         assert big.digest not in running.blobs
         assert not list((tmp_path / "partial").iterdir())
         again = await running.get(blob(big.digest))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from dev.ollama import process
@@ -30,13 +30,13 @@ class RegistryAt:
     environment: dict[str, str]
 
     def stats(self) -> dict[str, int]:
-        return dict(httpx.get(f"{self.url}/_registry/stats", trust_env=False).json())
+        return dict(httpx2.get(f"{self.url}/_registry/stats", trust_env=False).json())
 
     def fault(self, **values: object) -> None:
-        httpx.post(f"{self.url}/_registry/faults", json=values, trust_env=False)
+        httpx2.post(f"{self.url}/_registry/faults", json=values, trust_env=False)
 
     def clear(self) -> None:
-        httpx.delete(f"{self.url}/_registry/faults", trust_env=False)
+        httpx2.delete(f"{self.url}/_registry/faults", trust_env=False)
 
 
 @pytest.fixture(scope="session")
@@ -66,13 +66,13 @@ def server(
 
 def pull(url: str, model: str) -> bool:
     body = {"model": model, "stream": False}
-    answer = httpx.post(f"{url}/api/pull", json=body, timeout=30, trust_env=False)
+    answer = httpx2.post(f"{url}/api/pull", json=body, timeout=30, trust_env=False)
     return bool(answer.json() == {"status": "success"})
 
 
 @pytest.fixture
-async def http(server: process.Server) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(
+async def http(server: process.Server) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(
         base_url=server.url, timeout=20, verify=False, trust_env=False
     ) as client:
         yield client

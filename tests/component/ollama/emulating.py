@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import httpx
+import httpx2
 
 from ollama_fleet.ollama.client import OllamaClient
 
@@ -24,19 +24,19 @@ class Start(Protocol):
 
 
 async def stats(client: OllamaClient) -> dict[str, Any]:
-    async with httpx.AsyncClient(verify=False, trust_env=False) as http:
+    async with httpx2.AsyncClient(verify=False, trust_env=False) as http:
         return dict((await http.get(f"{client.base_url}/_emulator/stats")).json())
 
 
 async def fault(client: OllamaClient, **values: Any) -> int:
-    async with httpx.AsyncClient(verify=False, trust_env=False) as http:
+    async with httpx2.AsyncClient(verify=False, trust_env=False) as http:
         answer = await http.post(f"{client.base_url}/_emulator/faults", json=values)
         assert answer.status_code == 201, answer.text
         return int(answer.json()["id"])
 
 
-async def chat(client: OllamaClient, model: str, **body: Any) -> httpx.Response:
-    async with httpx.AsyncClient(verify=False, trust_env=False, timeout=10) as http:
+async def chat(client: OllamaClient, model: str, **body: Any) -> httpx2.Response:
+    async with httpx2.AsyncClient(verify=False, trust_env=False, timeout=10) as http:
         whole = {"model": model, "messages": HELLO, "stream": False, **body}
         return await http.post(f"{client.base_url}/api/chat", json=whole)
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from dev.ollama.library import ENDLESS
@@ -53,7 +53,7 @@ async def unloaded(client: OllamaClient) -> None:
 )
 @pytest.mark.usefixtures("idle")
 async def test_leaving_a_stream_ends_it(
-    http: httpx.AsyncClient, client: OllamaClient, path: str, body: dict[str, Any]
+    http: httpx2.AsyncClient, client: OllamaClient, path: str, body: dict[str, Any]
 ) -> None:
     async with http.stream("POST", path, json={"model": ENDLESS, **body}) as response:
         lines = response.aiter_lines()
@@ -65,25 +65,25 @@ async def test_leaving_a_stream_ends_it(
 
 @pytest.mark.usefixtures("idle")
 async def test_leaving_before_an_unstreamed_answer_ends_it(
-    http: httpx.AsyncClient, client: OllamaClient
+    http: httpx2.AsyncClient, client: OllamaClient
 ) -> None:
     body = {"model": ENDLESS, "messages": HELLO, "stream": False}
-    with pytest.raises(httpx.ReadTimeout):
-        await http.post("/api/chat", json=body, timeout=httpx.Timeout(5, read=0.4))
+    with pytest.raises(httpx2.ReadTimeout):
+        await http.post("/api/chat", json=body, timeout=httpx2.Timeout(5, read=0.4))
     await unloaded(client)
 
 
 @pytest.mark.usefixtures("idle")
 async def test_a_model_in_use_stays_and_its_slot_is_taken(
-    http: httpx.AsyncClient, client: OllamaClient
+    http: httpx2.AsyncClient, client: OllamaClient
 ) -> None:
     body = {"model": ENDLESS, "prompt": "hello"}
     async with http.stream("POST", "/api/generate", json=body) as response:
         lines = response.aiter_lines()
         assert json.loads(await anext(lines))["done"] is False
         one = {**body, "options": {"num_predict": 1}, "stream": False}
-        with pytest.raises(httpx.ReadTimeout):
-            await http.post("/api/generate", json=one, timeout=httpx.Timeout(5, read=0.3))
+        with pytest.raises(httpx2.ReadTimeout):
+            await http.post("/api/generate", json=one, timeout=httpx2.Timeout(5, read=0.3))
         await client.unload(ENDLESS)
         assert await is_resident(client)
         assert json.loads(await anext(lines))["done"] is False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-import httpx
+import httpx2
 import pytest
 
 from dev.ollama.library import answer
@@ -155,9 +155,9 @@ async def test_a_load_takes_its_time_and_ends_with_its_client(start: Start) -> N
 
 async def test_leaving_frees_the_slot(start: Start) -> None:
     client = start(EMULATOR_TOKENS_PER_SECOND="10")
-    async with httpx.AsyncClient(verify=False, trust_env=False, timeout=0.5) as http:
+    async with httpx2.AsyncClient(verify=False, trust_env=False, timeout=0.5) as http:
         body = {"model": "llama3.2:1b", "messages": HELLO, "stream": False}
-        with pytest.raises(httpx.ReadTimeout):
+        with pytest.raises(httpx2.ReadTimeout):
             await http.post(f"{client.base_url}/api/chat", json=body)
     response = await chat(client, "llama3.2:1b", options={"num_predict": 1})
     assert response.json()["eval_count"] == 1

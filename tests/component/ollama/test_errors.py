@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import httpx
+import httpx2
 import pytest
 
 from tests.component.ollama.conftest import CHAT
@@ -57,7 +57,7 @@ HELLO = [{"role": "user", "content": "hello"}]
     ],
 )
 async def test_native_errors(
-    http: httpx.AsyncClient, method: str, path: str, body: object, status: int, message: str
+    http: httpx2.AsyncClient, method: str, path: str, body: object, status: int, message: str
 ) -> None:
     response = await http.request(method, path, json=body)
     assert (response.status_code, response.json()) == (status, {"error": message})
@@ -85,7 +85,7 @@ async def test_native_errors(
     ],
 )
 async def test_bodies_that_cannot_be_read(
-    http: httpx.AsyncClient, content: str, message: str
+    http: httpx2.AsyncClient, content: str, message: str
 ) -> None:
     response = await http.post("/api/chat", content=content)
     assert (response.status_code, response.json()) == (400, {"error": message})
@@ -119,7 +119,7 @@ async def test_bodies_that_cannot_be_read(
     ],
 )
 async def test_openai_errors(
-    http: httpx.AsyncClient, path: str, body: object, status: int, message: str, kind: str
+    http: httpx2.AsyncClient, path: str, body: object, status: int, message: str, kind: str
 ) -> None:
     response = await http.post(path, json=body)
     error = {"message": message, "type": kind, "param": None, "code": None}
@@ -151,7 +151,7 @@ async def test_openai_errors(
     ],
 )
 async def test_anthropic_errors(
-    http: httpx.AsyncClient, body: object, status: int, message: str, kind: str
+    http: httpx2.AsyncClient, body: object, status: int, message: str, kind: str
 ) -> None:
     response = await http.post("/v1/messages", json=body)
     answer = response.json()
@@ -170,7 +170,7 @@ async def test_anthropic_errors(
         ("PUT", "/v1/models", "GET"),
     ],
 )
-async def test_wrong_method(http: httpx.AsyncClient, method: str, path: str, allow: str) -> None:
+async def test_wrong_method(http: httpx2.AsyncClient, method: str, path: str, allow: str) -> None:
     response = await http.request(method, path)
     assert response.status_code == 405
     assert response.text == "405 method not allowed"
@@ -178,7 +178,7 @@ async def test_wrong_method(http: httpx.AsyncClient, method: str, path: str, all
 
 
 @pytest.mark.parametrize("path", ["/nope", "/api", "/v1/messages/count_tokens", "/api/chat/x"])
-async def test_unknown_paths(http: httpx.AsyncClient, path: str) -> None:
+async def test_unknown_paths(http: httpx2.AsyncClient, path: str) -> None:
     response = await http.post(path, json={})
     assert response.status_code == 404
     assert response.text == "404 page not found"
@@ -190,23 +190,23 @@ async def test_unknown_paths(http: httpx.AsyncClient, path: str) -> None:
     [("/api/tags/", 301, "/api/tags"), ("//api/tags", 307, "/api/tags")],
 )
 async def test_untidy_paths_are_moved(
-    http: httpx.AsyncClient, path: str, status: int, location: str
+    http: httpx2.AsyncClient, path: str, status: int, location: str
 ) -> None:
     response = await http.get(f"{http.base_url}".rstrip("/") + path)
     assert (response.status_code, response.headers["location"]) == (status, location)
 
 
-async def test_encoded_paths_are_decoded(http: httpx.AsyncClient) -> None:
+async def test_encoded_paths_are_decoded(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/%61pi/version")).status_code == 200
 
 
-async def test_a_foreign_origin_is_refused(http: httpx.AsyncClient) -> None:
+async def test_a_foreign_origin_is_refused(http: httpx2.AsyncClient) -> None:
     response = await http.get("/api/tags", headers={"Origin": "https://evil.example"})
     assert (response.status_code, response.content) == (403, b"")
     assert (await http.get("/", headers={"Origin": "http://localhost:3000"})).status_code == 200
 
 
-async def test_a_foreign_host_is_refused_on_loopback(http: httpx.AsyncClient) -> None:
+async def test_a_foreign_host_is_refused_on_loopback(http: httpx2.AsyncClient) -> None:
     response = await http.get("/api/tags", headers={"Host": "evil.example"})
     assert (response.status_code, response.content) == (403, b"")
     assert (await http.get("/", headers={"Host": "ollama.internal:11434"})).status_code == 200

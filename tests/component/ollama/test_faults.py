@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-import httpx
+import httpx2
 import pytest
 
 from ollama_fleet.ollama.client import OllamaClient
@@ -27,7 +27,7 @@ async def test_faults_strike_by_path_and_model(start: Start) -> None:
     number = await fault(client, kind="error", status=500, message="llama runner has gone")
     with pytest.raises(OllamaResponseError, match="llama runner has gone"):
         await client.tags()
-    async with httpx.AsyncClient(verify=False, trust_env=False, base_url=client.base_url) as http:
+    async with httpx2.AsyncClient(verify=False, trust_env=False, base_url=client.base_url) as http:
         listed = (await http.get("/_emulator/faults")).json()["faults"]
         assert [item["kind"] for item in listed] == ["error"]
         await http.delete(f"/_emulator/faults/{number}")
@@ -59,9 +59,9 @@ async def test_a_cut_stream(start: Start, path: str) -> None:
     client = start()
     await fault(client, kind="cut_stream", chunks=3, count=1)
     lines = []
-    async with httpx.AsyncClient(verify=False, trust_env=False, base_url=client.base_url) as http:
+    async with httpx2.AsyncClient(verify=False, trust_env=False, base_url=client.base_url) as http:
         body = {"model": "llama3.2:1b", "messages": HELLO, "stream": True}
-        with pytest.raises(httpx.RemoteProtocolError):
+        with pytest.raises(httpx2.RemoteProtocolError):
             async with http.stream("POST", path, json=body) as response:
                 lines += [line async for line in response.aiter_lines() if line]
     assert len(lines) <= 3
@@ -70,7 +70,7 @@ async def test_a_cut_stream(start: Start, path: str) -> None:
 async def test_a_stream_that_ends_without_done(start: Start) -> None:
     client = start()
     await fault(client, kind="end_stream", chunks=3, count=1)
-    async with httpx.AsyncClient(verify=False, trust_env=False, base_url=client.base_url) as http:
+    async with httpx2.AsyncClient(verify=False, trust_env=False, base_url=client.base_url) as http:
         response = await http.post("/api/chat", json={"model": "llama3.2:1b", "messages": HELLO})
     assert [json.loads(line)["done"] for line in response.text.splitlines()] == [False] * 3
 
@@ -78,7 +78,7 @@ async def test_a_stream_that_ends_without_done(start: Start) -> None:
 async def test_an_error_in_a_stream(start: Start) -> None:
     client = start()
     await fault(client, kind="stream_error", chunks=2, message="out of memory", count=1)
-    async with httpx.AsyncClient(verify=False, trust_env=False, base_url=client.base_url) as http:
+    async with httpx2.AsyncClient(verify=False, trust_env=False, base_url=client.base_url) as http:
         response = await http.post("/api/chat", json={"model": "llama3.2:1b", "messages": HELLO})
     assert response.status_code == 200
     assert json.loads(response.text.splitlines()[-1]) == {"error": "out of memory"}
@@ -88,9 +88,9 @@ async def test_a_wedged_model(start: Start) -> None:
     client = start()
     await client.load("llama3.2:1b")
     await fault(client, kind="wedge", model="llama3.2:1b")
-    async with httpx.AsyncClient(verify=False, trust_env=False, timeout=0.3) as http:
+    async with httpx2.AsyncClient(verify=False, trust_env=False, timeout=0.3) as http:
         body = {"model": "llama3.2:1b", "messages": HELLO}
-        with pytest.raises(httpx.ReadTimeout):
+        with pytest.raises(httpx2.ReadTimeout):
             await http.post(f"{client.base_url}/api/chat", json=body)
     for call in (client.tags(), client.ps(), client.show("llama3.2:1b")):
         assert await call
@@ -102,8 +102,8 @@ async def test_unloading_a_wedged_model(start: Start, kind: str, mended: bool) -
     client = start()
     await client.load("llama3.2:1b")
     await fault(client, kind=kind, model="llama3.2:1b", count=1)
-    async with httpx.AsyncClient(verify=False, trust_env=False, timeout=0.3) as http:
-        with pytest.raises(httpx.ReadTimeout):
+    async with httpx2.AsyncClient(verify=False, trust_env=False, timeout=0.3) as http:
+        with pytest.raises(httpx2.ReadTimeout):
             await http.post(
                 f"{client.base_url}/api/generate", json={"model": "llama3.2:1b", "prompt": "hi"}
             )
@@ -125,7 +125,7 @@ async def test_a_crash_at_once_and_on_request(start: Start) -> None:
     await until(dead, "the process has exited")
     await fault(on_request, kind="crash", path="/api/chat")
     await on_request.version()
-    with pytest.raises(httpx.TransportError):
+    with pytest.raises(httpx2.TransportError):
         await chat(on_request, "llama3.2:1b")
     with pytest.raises(Unreachable):
         await on_request.version()

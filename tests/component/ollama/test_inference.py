@@ -8,7 +8,7 @@ import math
 import struct
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from dev.ollama.library import answer
@@ -30,14 +30,16 @@ FINAL_KEYS = {
 }
 
 
-async def stream(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> tuple[str, list[str]]:
+async def stream(
+    http: httpx2.AsyncClient, path: str, body: dict[str, Any]
+) -> tuple[str, list[str]]:
     async with http.stream("POST", path, json=body) as response:
         assert response.status_code == 200
         lines = [line async for line in response.aiter_lines() if line]
         return response.headers["content-type"], lines
 
 
-async def test_chat_streams_lines_by_default(http: httpx.AsyncClient) -> None:
+async def test_chat_streams_lines_by_default(http: httpx2.AsyncClient) -> None:
     kind, lines = await stream(http, "/api/chat", {"model": CHAT, "messages": HELLO})
     assert kind == "application/x-ndjson"
     *chunks, last = [json.loads(line) for line in lines]
@@ -52,7 +54,7 @@ async def test_chat_streams_lines_by_default(http: httpx.AsyncClient) -> None:
     assert last["eval_count"] >= 40
 
 
-async def test_chat_unstreamed(http: httpx.AsyncClient) -> None:
+async def test_chat_unstreamed(http: httpx2.AsyncClient) -> None:
     body = {"model": CHAT, "messages": HELLO, "stream": False}
     response = await http.post("/api/chat", json=body)
     assert response.headers["content-type"] == "application/json; charset=utf-8"
@@ -62,7 +64,7 @@ async def test_chat_unstreamed(http: httpx.AsyncClient) -> None:
     assert answer["model"] == CHAT
 
 
-async def test_num_predict_ends_with_length(http: httpx.AsyncClient) -> None:
+async def test_num_predict_ends_with_length(http: httpx2.AsyncClient) -> None:
     body = {"model": CHAT, "messages": HELLO, "stream": False, "options": {"num_predict": 3}}
     answer = (await http.post("/api/chat", json=body)).json()
     assert answer["done_reason"] == "length"
@@ -70,7 +72,7 @@ async def test_num_predict_ends_with_length(http: httpx.AsyncClient) -> None:
     assert answer["message"]["content"] == "I am a"
 
 
-async def test_generate_streams_lines_by_default(http: httpx.AsyncClient) -> None:
+async def test_generate_streams_lines_by_default(http: httpx2.AsyncClient) -> None:
     kind, lines = await stream(http, "/api/generate", {"model": CHAT, "prompt": "hello"})
     assert kind == "application/x-ndjson"
     *chunks, last = [json.loads(line) for line in lines]
@@ -80,7 +82,7 @@ async def test_generate_streams_lines_by_default(http: httpx.AsyncClient) -> Non
     assert last["response"] == ""
 
 
-async def test_generate_unstreamed(http: httpx.AsyncClient) -> None:
+async def test_generate_unstreamed(http: httpx2.AsyncClient) -> None:
     body = {"model": CHAT, "prompt": "hello", "stream": False}
     answer = (await http.post("/api/generate", json=body)).json()
     assert set(answer) == FINAL_KEYS | {"response", "context"}
@@ -88,14 +90,14 @@ async def test_generate_unstreamed(http: httpx.AsyncClient) -> None:
 
 
 async def test_keys_are_read_without_regard_to_case_and_the_last_wins(
-    http: httpx.AsyncClient,
+    http: httpx2.AsyncClient,
 ) -> None:
     body = f'{{"model":"nope","MODEL":"{CHAT}","Prompt":"x","STREAM":false}} trailing'
     answer = await http.post("/api/generate", content=body)
     assert answer.json()["model"] == CHAT
 
 
-async def test_embed_one_and_many(http: httpx.AsyncClient) -> None:
+async def test_embed_one_and_many(http: httpx2.AsyncClient) -> None:
     one = (await http.post("/api/embed", json={"model": EMBED, "input": "hello"})).json()
     assert set(one) == {
         "model",
@@ -111,21 +113,21 @@ async def test_embed_one_and_many(http: httpx.AsyncClient) -> None:
     assert math.hypot(*one["embeddings"][0]) == pytest.approx(1, abs=1e-4)
 
 
-async def test_embed_with_fewer_dimensions(http: httpx.AsyncClient) -> None:
+async def test_embed_with_fewer_dimensions(http: httpx2.AsyncClient) -> None:
     body = {"model": EMBED, "input": "hello", "dimensions": 5}
     vector = (await http.post("/api/embed", json=body)).json()["embeddings"][0]
     assert len(vector) == 5
     assert math.hypot(*vector) == pytest.approx(1, abs=1e-4)
 
 
-async def test_embeddings_in_the_older_form(http: httpx.AsyncClient) -> None:
+async def test_embeddings_in_the_older_form(http: httpx2.AsyncClient) -> None:
     body = {"model": EMBED, "prompt": "hello"}
     answer = (await http.post("/api/embeddings", json=body)).json()
     assert set(answer) == {"embedding"}
     assert len(answer["embedding"]) == 64
 
 
-async def test_a_chat_with_an_embedding_model_is_refused(http: httpx.AsyncClient) -> None:
+async def test_a_chat_with_an_embedding_model_is_refused(http: httpx2.AsyncClient) -> None:
     for path, body, verb in (
         ("/api/chat", {"messages": HELLO}, "chat"),
         ("/api/generate", {"prompt": "hello"}, "generate"),
@@ -135,7 +137,7 @@ async def test_a_chat_with_an_embedding_model_is_refused(http: httpx.AsyncClient
         assert response.json() == {"error": f'"{EMBED}" does not support {verb}'}
 
 
-async def test_openai_chat(http: httpx.AsyncClient) -> None:
+async def test_openai_chat(http: httpx2.AsyncClient) -> None:
     answer = (
         await http.post("/v1/chat/completions", json={"model": CHAT, "messages": HELLO})
     ).json()
@@ -160,7 +162,7 @@ async def test_openai_chat(http: httpx.AsyncClient) -> None:
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
-async def test_openai_chat_streamed(http: httpx.AsyncClient) -> None:
+async def test_openai_chat_streamed(http: httpx2.AsyncClient) -> None:
     body = {
         "model": CHAT,
         "messages": HELLO,
@@ -180,14 +182,14 @@ async def test_openai_chat_streamed(http: httpx.AsyncClient) -> None:
     assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
 
 
-async def test_openai_completion(http: httpx.AsyncClient) -> None:
+async def test_openai_completion(http: httpx2.AsyncClient) -> None:
     body = {"model": CHAT, "prompt": "hello", "max_tokens": 2}
     answer = (await http.post("/v1/completions", json=body)).json()
     assert answer["object"] == "text_completion"
     assert answer["choices"] == [{"text": "I am", "index": 0, "finish_reason": "length"}]
 
 
-async def test_openai_completion_streamed(http: httpx.AsyncClient) -> None:
+async def test_openai_completion_streamed(http: httpx2.AsyncClient) -> None:
     body = {"model": CHAT, "prompt": "hello", "stream": True}
     kind, lines = await stream(http, "/v1/completions", body)
     assert kind == "text/event-stream"
@@ -197,7 +199,7 @@ async def test_openai_completion_streamed(http: httpx.AsyncClient) -> None:
     assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
 
 
-async def test_openai_embeddings(http: httpx.AsyncClient) -> None:
+async def test_openai_embeddings(http: httpx2.AsyncClient) -> None:
     body = {"model": EMBED, "input": ["a", "b"]}
     plain = (await http.post("/v1/embeddings", json=body)).json()
     assert plain["object"] == "list"
@@ -209,7 +211,7 @@ async def test_openai_embeddings(http: httpx.AsyncClient) -> None:
     assert vector == pytest.approx(plain["data"][0]["embedding"], abs=1e-5)
 
 
-async def test_openai_models(http: httpx.AsyncClient) -> None:
+async def test_openai_models(http: httpx2.AsyncClient) -> None:
     models = (await http.get("/v1/models")).json()
     assert models["object"] == "list"
     assert {CHAT, EMBED} <= {model["id"] for model in models["data"]}
@@ -218,7 +220,7 @@ async def test_openai_models(http: httpx.AsyncClient) -> None:
     assert one["owned_by"] == "library"
 
 
-async def test_anthropic_messages(http: httpx.AsyncClient) -> None:
+async def test_anthropic_messages(http: httpx2.AsyncClient) -> None:
     body = {"model": CHAT, "max_tokens": 1000, "messages": HELLO}
     answer = (await http.post("/v1/messages", json=body)).json()
     assert answer["type"] == "message"
@@ -228,7 +230,7 @@ async def test_anthropic_messages(http: httpx.AsyncClient) -> None:
     assert set(answer["usage"]) == {"input_tokens", "output_tokens"}
 
 
-async def test_anthropic_messages_streamed(http: httpx.AsyncClient) -> None:
+async def test_anthropic_messages_streamed(http: httpx2.AsyncClient) -> None:
     body = {"model": CHAT, "max_tokens": 2, "messages": HELLO, "stream": True}
     kind, lines = await stream(http, "/v1/messages", body)
     assert kind == "text/event-stream"

@@ -7,7 +7,7 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from dev.ollama import process
@@ -30,7 +30,7 @@ async def pulled(client: OllamaClient, model: str) -> list[PullProgress]:
     return [line async for line in client.pull(model)]
 
 
-async def test_root_and_version(http: httpx.AsyncClient, client: OllamaClient) -> None:
+async def test_root_and_version(http: httpx2.AsyncClient, client: OllamaClient) -> None:
     for method in ("GET", "HEAD"):
         response = await http.request(method, "/")
         assert response.status_code == 200
@@ -86,7 +86,7 @@ async def test_show(client: OllamaClient) -> None:
     assert (await client.show(EMBED)).capabilities == ("embedding",)
 
 
-async def test_show_takes_name_for_model(http: httpx.AsyncClient) -> None:
+async def test_show_takes_name_for_model(http: httpx2.AsyncClient) -> None:
     response = await http.post("/api/show", json={"model": "", "name": CHAT})
     assert response.status_code == 200
 
@@ -116,7 +116,7 @@ async def test_pull_of_an_unknown_model(client: OllamaClient) -> None:
         await pulled(client, "x y")
 
 
-async def test_pull_unstreamed_of_an_unknown_model(http: httpx.AsyncClient) -> None:
+async def test_pull_unstreamed_of_an_unknown_model(http: httpx2.AsyncClient) -> None:
     response = await http.post("/api/pull", json={"model": "llama3.1:9b", "stream": False})
     assert response.status_code == 500
     assert response.json() == {"error": "pull model manifest: file does not exist"}
@@ -221,7 +221,7 @@ async def test_load_keeps_and_unload_takes_away(client: OllamaClient) -> None:
     await until(gone, "the model is unloaded")
 
 
-async def test_load_and_unload_answer_with_their_reason(http: httpx.AsyncClient) -> None:
+async def test_load_and_unload_answer_with_their_reason(http: httpx2.AsyncClient) -> None:
     bodies: dict[str, dict[str, Any]] = {"/api/generate": {}, "/api/chat": {"messages": []}}
     for path, body in bodies.items():
         for keep_alive, reason in ((-1, "load"), (0, "unload")):

@@ -8,7 +8,7 @@ import json
 import ssl
 from dataclasses import replace
 
-import httpx
+import httpx2
 import pytest
 
 from dev.ollama import library, model
@@ -32,7 +32,7 @@ SMALL = "llama3.2:1b"
 async def test_every_blob_has_its_digest_and_size() -> None:
     async with Registry() as registry, RegistryClient(base=registry.url) as client:
         manifest = await client.manifest(CHAT)
-        async with httpx.AsyncClient(verify=False, trust_env=False) as http:
+        async with httpx2.AsyncClient(verify=False, trust_env=False) as http:
             for layer in (*manifest.layers, manifest.config):
                 url = f"{registry.url}/v2/library/llama3.1/blobs/{layer.digest}"
                 moved = await http.get(url)
@@ -57,7 +57,7 @@ async def test_an_unknown_model() -> None:
                 await client.manifest("llama3.1:9b")
             with pytest.raises(ModelNotFound):
                 await client.manifest("team/llama3.1:8b")
-        async with httpx.AsyncClient(verify=False, trust_env=False) as http:
+        async with httpx2.AsyncClient(verify=False, trust_env=False) as http:
             answer = await http.get(f"{registry.url}/v2/library/nope/manifests/latest")
             assert answer.status_code == 404
             assert answer.json()["errors"][0]["code"] == "MANIFEST_UNKNOWN"
@@ -98,14 +98,14 @@ async def test_the_proxy_leads_to_the_default_registry_and_nowhere_else() -> Non
     async with Registry() as registry:
         env = registry.environment()
         trust = ssl.create_default_context(cafile=env["SSL_CERT_FILE"])
-        async with httpx.AsyncClient(
+        async with httpx2.AsyncClient(
             proxy=env["HTTPS_PROXY"], verify=trust, trust_env=False
         ) as http:
             path = "/v2/library/llama3.1/manifests/8b"
             answer = await http.head(f"https://registry.ollama.ai{path}")
             assert answer.status_code == 200
             assert answer.headers["content-type"] == library.MANIFEST_TYPE
-            with pytest.raises(httpx.ProxyError, match="403"):
+            with pytest.raises(httpx2.ProxyError, match="403"):
                 await http.get("https://example.com/")
 
 
@@ -116,7 +116,7 @@ async def test_the_rate_is_kept_over_all_downloads() -> None:
         async with RegistryClient(base=registry.url) as client:
             await client.manifest(SMALL)
         url = f"{registry.url}/bytes/{layer.digest}"
-        async with httpx.AsyncClient(verify=False, trust_env=False, timeout=30) as http:
+        async with httpx2.AsyncClient(verify=False, trust_env=False, timeout=30) as http:
             began = asyncio.get_running_loop().time()
             await asyncio.gather(*(http.get(url) for _ in range(3)))
             elapsed = asyncio.get_running_loop().time() - began

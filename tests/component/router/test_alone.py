@@ -13,7 +13,7 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -250,7 +250,7 @@ async def test_the_guides_example_works(servers: dict[str, process.Server], tmp_
         said = re.search(r"(http://\S+) leads to 3 of 3 servers, 3 models\n", log.read_text())
         assert said is not None, log.read_text()
         models = [one.split()[-1] for one in text.splitlines() if "url" in one]
-        async with httpx.AsyncClient(base_url=said[1], timeout=30, trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=said[1], timeout=30, trust_env=False) as client:
             for model in models:
                 body = {"model": model, "prompt": "hi", "stream": False}
                 answer = (await client.post("/api/generate", json=body)).json()

@@ -6,7 +6,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -24,10 +24,10 @@ def entry(key: str) -> dict[str, str]:
 async def status(url: str, key: str, folder: Path) -> int:
     trusted = trust((folder / "ca.pem").read_text())
     headers = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(verify=trusted, trust_env=False) as client:
+    async with httpx2.AsyncClient(verify=trusted, trust_env=False) as client:
         try:
             return (await client.post(f"{url}/api/chat", content=CHAT, headers=headers)).status_code
-        except httpx.ConnectError:
+        except httpx2.ConnectError:
             return 0
 
 

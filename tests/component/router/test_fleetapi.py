@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import uvicorn
 import yaml
 from starlette.applications import Starlette
@@ -68,7 +68,7 @@ def _configure(path: Path, spec: dict[str, Any]) -> None:
 
 
 @asynccontextmanager
-async def router(path: Path, spec: dict[str, Any], *more: str) -> AsyncIterator[httpx.AsyncClient]:
+async def router(path: Path, spec: dict[str, Any], *more: str) -> AsyncIterator[httpx2.AsyncClient]:
     _configure(path, spec)
     command = [sys.executable, "-m", "ollama_fleet.router.main", "--host=127.0.0.1", "--port=0"]
     command += ["--metrics-port=-1", "--drain-pause=0", f"--config={path}/router.yaml"]
@@ -79,7 +79,7 @@ async def router(path: Path, spec: dict[str, Any], *more: str) -> AsyncIterator[
     try:
         await eventually(lambda: running.url or popen.poll() is not None)
         assert popen.poll() is None, running.log
-        async with httpx.AsyncClient(base_url=running.url, trust_env=False) as client:
+        async with httpx2.AsyncClient(base_url=running.url, trust_env=False) as client:
             yield client
     finally:
         popen.kill()

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -20,7 +20,7 @@ from tests.component.router.peers import eventually
 MODEL = "llama3.2:1b"
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
 SERVERS = 3
-NO_LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+NO_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
 
 
 class Program:
@@ -81,14 +81,14 @@ async def program(path: Path, urls: list[str], *more: str) -> AsyncIterator[Prog
         popen.wait()
 
 
-async def stream(client: httpx.AsyncClient, path: str, body: object) -> tuple[int, list[str]]:
+async def stream(client: httpx2.AsyncClient, path: str, body: object) -> tuple[int, list[str]]:
     """Status and lines of a streamed answer; what was cut off ends the list early."""
     lines: list[str] = []
     async with client.stream("POST", path, json=body) as answer:
         try:
             async for line in answer.aiter_lines():
                 lines += [line] if line else []
-        except httpx.RemoteProtocolError:
+        except httpx2.RemoteProtocolError:
             lines.append("cut")
         return answer.status_code, lines
 
@@ -96,7 +96,7 @@ async def stream(client: httpx.AsyncClient, path: str, body: object) -> tuple[in
 async def test_every_form_of_answer(servers: list[process.Server], tmp_path: Path) -> None:
     async with (
         program(tmp_path, [server.url for server in servers]) as router,
-        httpx.AsyncClient(base_url=router.url, timeout=30, trust_env=False) as client,
+        httpx2.AsyncClient(base_url=router.url, timeout=30, trust_env=False) as client,
     ):
         whole = (await client.post("/api/chat", json=CHAT | {"stream": False})).json()
         assert (whole["done"], whole["eval_count"]) == (True, 30)
@@ -121,7 +121,7 @@ async def test_a_killed_server_costs_only_the_streams_it_had_begun(
 ) -> None:
     async with (
         program(tmp_path, [server.url for server in servers]) as router,
-        httpx.AsyncClient(
+        httpx2.AsyncClient(
             base_url=router.url, timeout=30, trust_env=False, limits=NO_LIMITS
         ) as client,
     ):
@@ -153,7 +153,7 @@ async def test_sigterm_lets_streams_finish_and_exits_with_0(
 ) -> None:
     async with (
         program(tmp_path, [servers[0].url]) as router,
-        httpx.AsyncClient(base_url=router.url, timeout=30, trust_env=False) as client,
+        httpx2.AsyncClient(base_url=router.url, timeout=30, trust_env=False) as client,
     ):
         lines = 0
         async with client.stream("POST", "/api/chat", json=CHAT) as answer:
@@ -173,8 +173,8 @@ async def test_a_client_that_leaves_frees_the_server(
 ) -> None:
     async with (
         program(tmp_path, [servers[0].url]) as router,
-        httpx.AsyncClient(base_url=router.url, timeout=30, trust_env=False) as client,
-        httpx.AsyncClient(base_url=servers[0].url, trust_env=False) as emulator,
+        httpx2.AsyncClient(base_url=router.url, timeout=30, trust_env=False) as client,
+        httpx2.AsyncClient(base_url=servers[0].url, trust_env=False) as emulator,
     ):
         async with client.stream("POST", "/api/chat", json=CHAT) as answer:
             await anext(answer.aiter_lines())

@@ -5,7 +5,7 @@ import json
 import struct
 from unittest.mock import patch
 
-import httpx
+import httpx2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,7 +123,7 @@ ANSWERS = (
     st.sampled_from(("", "//", "https://[", "\x7f")),
 )
 def test_a_fleet_api(told: bytes, status: int, where: list[float], to: str) -> None:
-    client = httpx.AsyncClient
+    client = httpx2.AsyncClient
     transport = answering(status, cut(told, where), [("Location", to)])
 
     async def asked() -> None:
@@ -137,8 +137,8 @@ def test_a_fleet_api(told: bytes, status: int, where: list[float], to: str) -> N
         except CoordinatorError as error:
             assert str(error).isprintable()
 
-    def mocked(**given: object) -> httpx.AsyncClient:
+    def mocked(**given: object) -> httpx2.AsyncClient:
         return client(**{**given, "transport": transport})  # type: ignore[arg-type]
 
-    with patch("ollama_fleet.agent.coordinator.httpx.AsyncClient", mocked):
+    with patch("ollama_fleet.agent.coordinator.httpx2.AsyncClient", mocked):
         ends(asked)

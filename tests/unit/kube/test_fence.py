@@ -9,13 +9,7 @@ from ollama_fleet.kube import Kube, Object
 from ollama_fleet.kube.errors import Fenced
 from ollama_fleet.kube.kinds import CONFIG_MAP
 from ollama_fleet.kube.transport import Transport
-
-ONE: Object = {
-    "apiVersion": "v1",
-    "kind": "ConfigMap",
-    "metadata": {"name": "a", "namespace": "llm", "uid": "1"},
-    "status": {},
-}
+from tests.unit.kube.calls import WRITES
 
 
 class Sent:
@@ -29,18 +23,7 @@ class Sent:
         return {"items": []}
 
 
-@pytest.mark.parametrize(
-    "write",
-    [
-        lambda kube: kube.apply(ONE),
-        lambda kube: kube.apply_status(ONE),
-        lambda kube: kube.create(ONE),
-        lambda kube: kube.update(ONE),
-        lambda kube: kube.patch(CONFIG_MAP, "a", "llm", {}),
-        lambda kube: kube.delete(CONFIG_MAP, "a", "llm"),
-    ],
-    ids=["apply", "apply_status", "create", "update", "patch", "delete"],
-)
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 async def test_a_write_is_sent_only_while_it_may_be(
     write: Callable[[Kube], Awaitable[Any]],
 ) -> None:

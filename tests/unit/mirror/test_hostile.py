@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,12 +136,12 @@ def test_a_registry_that_wants_a_token(
         (b"Retry-After", length.encode()),
     ]
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.host != "registry.lan":
-            return httpx.Response(200, stream=Pieces(cut(token, where)))
+            return httpx2.Response(200, stream=Pieces(cut(token, where)))
         if "authorization" in request.headers:
-            return httpx.Response(status, headers=headers, stream=Pieces(cut(told, where)))
-        return httpx.Response(401, headers=[(b"WWW-Authenticate", challenge)], stream=Pieces([]))
+            return httpx2.Response(status, headers=headers, stream=Pieces(cut(told, where)))
+        return httpx2.Response(401, headers=[(b"WWW-Authenticate", challenge)], stream=Pieces([]))
 
     name = ModelName.parse("registry.lan/a/b:c")
 
@@ -149,7 +149,7 @@ def test_a_registry_that_wants_a_token(
         registries = {"registry.lan": "https://registry.lan"}
         async with Upstream(registries, Credentials(None)) as upstream:
             await upstream._http.aclose()
-            upstream._http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+            upstream._http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
 
             async def blob() -> None:
                 async with upstream.blob(name, DIGEST, 5, 9) as body:

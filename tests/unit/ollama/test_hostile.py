@@ -3,13 +3,15 @@
 
 import gzip
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Self, cast
 
-import httpx
+import httpx2
 import pytest
+from aiohttp import ClientSession
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from dev.ollama import gguf_header
 from ollama_fleet.api.access import Access
@@ -90,12 +92,37 @@ ANSWERS = (
 )
 
 
-def ask(
-    transport: httpx.MockTransport, call: Callable[[OllamaClient], Awaitable[object]]
-) -> object:
+class Told:
+    """A session of aiohttp, all of whose answers are this one."""
+
+    def __init__(
+        self, status: int, pieces: list[bytes], headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.status, self.content, self._pieces = status, self, pieces
+        self.headers = CIMultiDict(headers or {})
+
+    def request(self, *_: object, **__: object) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+
+    async def close(self) -> None:
+        pass
+
+
+def ask(told: Told, call: Callable[[OllamaClient], Awaitable[object]]) -> object:
     async def asked() -> object:
         async with OllamaClient("http://f:1", Access((("authorization", "key"),))) as client:
-            client._http = httpx.AsyncClient(transport=transport)
+            await client.close()
+            client._http = cast(ClientSession, told)
             try:
                 return await call(client)
             except OllamaError as error:
@@ -109,9 +136,9 @@ def ask(
 @given(ANSWERS, st.sampled_from((200, 204, 302, 404, 503)), places)
 def test_the_answers_of_a_server(told: bytes, status: int, where: list[float]) -> None:
     for call in (OllamaClient.version, OllamaClient.tags, OllamaClient.ps):
-        found = ask(answering(status, cut(told, where)), call)
+        found = ask(Told(status, cut(told, where)), call)
         json.dumps(str(found), ensure_ascii=False).encode()  # as it goes into a status
-    detail: Any = ask(answering(status, cut(told, where)), lambda client: client.show("m"))
+    detail: Any = ask(Told(status, cut(told, where)), lambda client: client.show("m"))
     if detail is not None:
         architecture_of(detail.model_info, detail.vocabulary)
 
@@ -148,15 +175,15 @@ def test_streams(told: bytes, where: list[float]) -> None:
         async for piece in client.chat("m", []):
             assert piece.encode()
 
-    ask(answering(200, cut(told, where)), pull)
-    ask(answering(200, cut(told, where)), chat)
+    ask(Told(200, cut(told, where)), pull)
+    ask(Told(200, cut(told, where)), chat)
 
 
-async def all_of(response: httpx.Response) -> bytes:
+async def all_of(response: httpx2.Response) -> bytes:
     return await whole(response, 1 << 20)
 
 
-async def a_line_of(response: httpx.Response) -> bytes:
+async def a_line_of(response: httpx2.Response) -> bytes:
     return await anext(lines(response, 1 << 20))
 
 
@@ -164,7 +191,7 @@ async def a_line_of(response: httpx.Response) -> bytes:
 def test_an_answer_without_an_end_is_left(read: Callable[..., Any]) -> None:
     sent = 0
 
-    class Endless(httpx.AsyncByteStream):
+    class Endless(httpx2.AsyncByteStream):
         async def __aiter__(self) -> Any:
             nonlocal sent
             while True:
@@ -172,9 +199,9 @@ def test_an_answer_without_an_end_is_left(read: Callable[..., Any]) -> None:
                 yield b"x" * 65536
 
     async def asked() -> None:
-        transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Endless()))
+        transport = httpx2.MockTransport(lambda _: httpx2.Response(200, stream=Endless()))
         async with (
-            httpx.AsyncClient(transport=transport) as client,
+            httpx2.AsyncClient(transport=transport) as client,
             client.stream("GET", "http://f/") as response,
         ):
             with pytest.raises(TooMuch, match="longer than 1024 KiB"):
@@ -187,9 +214,9 @@ def test_an_answer_without_an_end_is_left(read: Callable[..., Any]) -> None:
 
 def test_what_is_compressed_unasked_is_not_unpacked() -> None:
     bomb = gzip.compress(bytes(64 << 20))
-    transport = answering(200, [bomb], [("Content-Encoding", "gzip")])
+    compressed = Told(200, [bomb], {"Content-Encoding": "gzip"})
     with lean(8 << 20):
-        assert ask(transport, OllamaClient.tags) is None
+        assert ask(compressed, OllamaClient.tags) is None
 
 
 @pytest.mark.parametrize(
@@ -261,7 +288,7 @@ def test_a_registry(told: bytes, status: int, where: list[float], to: str, wait:
 
     async def asked() -> None:
         async with RegistryClient() as client:
-            client._http = httpx.AsyncClient(
+            client._http = httpx2.AsyncClient(
                 transport=answering(status, cut(told, where), headers),
             )
             try:
@@ -299,16 +326,16 @@ def test_no_registry_leads_out_of_https() -> None:
     """The operator is in the cluster, and whoever names a model may not be."""
     asked: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         asked.append(str(request.url))
         place = "http://console.ollama-fleet/api/me" if len(asked) == 1 else ""
-        return httpx.Response(
+        return httpx2.Response(
             302 if place else 500, headers={"Location": place}, stream=Pieces([b"secret"])
         )
 
     async def work() -> str:
         async with RegistryClient() as client:
-            client._http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+            client._http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
             with pytest.raises(OllamaError) as refused:
                 await client.manifest("m")
             return str(refused.value)
@@ -318,14 +345,14 @@ def test_no_registry_leads_out_of_https() -> None:
 
 
 def test_the_words_of_whoever_a_registry_points_to_are_not_told() -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.host == "registry.ollama.ai":
-            return httpx.Response(302, headers={"Location": "https://elsewhere.example/x"})
-        return httpx.Response(500, stream=Pieces([b"secret"]))
+            return httpx2.Response(302, headers={"Location": "https://elsewhere.example/x"})
+        return httpx2.Response(500, stream=Pieces([b"secret"]))
 
     async def work() -> str:
         async with RegistryClient() as client:
-            client._http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+            client._http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
             with pytest.raises(OllamaError) as refused:
                 await client.manifest("m")
             return str(refused.value)

