@@ -56,7 +56,8 @@ class Size:
             )
             for number in range(self.nodes)
         ]
-        made.append(_made(MODEL_DISTRIBUTION, ALL, {"models": [{"name": EVERYWHERE}]}))
+        everywhere = {"models": [{"name": EVERYWHERE}], "rollout": {"maxParallel": "10%"}}
+        made.append(_made(MODEL_DISTRIBUTION, ALL, everywhere))
         models = cycle(_MODELS)
         for number in range(self.distributions - 1):
             two = [{"name": name} for name in islice(models, 2)]

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import uvloop
 
 from benchmarks.scale.servers import Registry, Server
@@ -127,7 +127,7 @@ class Machines:
             except ApiError as error:
                 if error.status in (404, 409):
                     return
-            except httpx.HTTPError:
+            except httpx2.HTTPError:
                 pass
             else:
                 return

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
+import httpx2
 import orjson
 
 from dev.ollama.emulator.server import Connection, Exchange, listen
@@ -29,11 +29,11 @@ class Registry:
     """The digests of models, each asked for once."""
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.AsyncClient(base_url=url, trust_env=False)
+        self._client = httpx2.AsyncClient(base_url=url, trust_env=False)
         self._known: dict[str, asyncio.Task[_Known]] = {}
 
     async def model(self, name: str) -> _Known:
-        """What a model is now; httpx.HTTPError where the registry has none."""
+        """What a model is now; httpx2.HTTPError where the registry has none."""
         if name not in self._known:
             self._known[name] = asyncio.create_task(self._ask(name))
         return await asyncio.shield(self._known[name])
@@ -113,7 +113,7 @@ class Server:
         exchange.write(b'{"status":"pulling manifest"}\n')
         try:
             found = await self.registry.model(name)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             exchange.write(orjson.dumps({"error": str(error)}) + b"\n")
         else:
             self.models[name] = {
