@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 REPORT_INTERVAL = 2.0
 """Seconds for which an owner's figures stand: its status is written no more often for them."""
 
+LASTING = 1.0
+"""Seconds of verifying after which that is told: mostly it is over before."""
+
 
 class _PullError(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
@@ -261,20 +264,28 @@ class Pulls:
             async with self._probes.client(pull.group, order.url) as client:
                 await self._download(client, pull)
             pull.verifying = True
-            pull.changed()
-            # another client: in the hours of a download its headers may have changed
-            async with self._probes.client(pull.group, order.url) as client:
-                if canonical(order.name) != order.model:
-                    # pulled by the registry's name: give it its own, the layers are shared
-                    await client.copy(order.name, order.model)
-                    await client.delete(order.name)
-                await self._verify(client, order)
+            told = asyncio.get_running_loop().call_later(LASTING, pull.changed)
+            try:
+                await self._check(pull)
+            finally:
+                told.cancel()
         except ModelNotFound as error:
             raise _PullError(Reason.MODEL_NOT_FOUND, f"{error}.") from error
         except Unreachable as error:
             raise _LostError(f"the server was lost: {error}.") from error
         except OllamaError as error:
             raise _PullError(_reason(error), f"{error}.") from error
+
+    async def _check(self, pull: _Pull) -> None:
+        """Give what was pulled the name it is wanted by, and see that it is what was wanted."""
+        order = pull.order
+        # another client: in the hours of a download its headers may have changed
+        async with self._probes.client(pull.group, order.url) as client:
+            if canonical(order.name) != order.model:
+                # pulled by the registry's name: give it its own, the layers are shared
+                await client.copy(order.name, order.model)
+                await client.delete(order.name)
+            await self._verify(client, order)
 
     async def _download(self, client: OllamaClient, pull: _Pull) -> None:
         order = pull.order

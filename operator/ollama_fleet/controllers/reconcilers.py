@@ -179,7 +179,7 @@ class ModelDistributions:
         made = distribution.plan_distribution(wanted, servers, expected, seen, now, around, places)
         self._planned.add((namespace, name))
         self._pulls.keep(owner, made.keep)
-        again = bool(made.start)
+        again = False
         if made.compared and call is not None:
             self._comparisons.done(owner)
             if call.scheduled and seen.failures:

@@ -19,8 +19,10 @@ from ollama_fleet.plan.manifest import manifest, name_of
 from ollama_fleet.plan.result import Object, Plan
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.syncs import Comparable, Sync, compare
-from ollama_fleet.plan.taskreport import RUNNING, counted, notes_of, status_of
+from ollama_fleet.plan.taskreport import counted, notes_of, status_of
 from ollama_fleet.plan.tasks import (
+    RUNNING,
+    Running,
     Seen,
     Task,
     canonical,
@@ -113,7 +115,7 @@ def plan_distribution(
     around: Around | None = None,
     places: Callable[[int], int] = lambda wanted: wanted,
 ) -> DistributionPlan:
-    """What to pull where, and the status.
+    """What to pull where, and the status, which tells of these pulls as begun.
 
     ``expected``: whether an OllamaNode that the target means exists, even if without servers yet.
     ``places`` tells how many of so many pulls may start now.
@@ -139,9 +141,11 @@ def plan_distribution(
     tasks = [task if task.contradicted else plan_task(spec, task, seen, now) for task in wanted]
     starting = to_start(spec, tasks, len(chosen))
     free = places(len(starting))
-    if held := {task.id for task in starting[free:]}:
-        starting = starting[:free]
-        tasks = [held_back(task) if task.id in held else task for task in tasks]
+    held, starting = starting[free:], starting[:free]
+    begun = replace(seen, running={task.id: Running() for task in starting})
+    then = {task.id: plan_task(spec, task, begun, now) for task in starting}
+    then |= {task.id: held_back(task) for task in held}
+    tasks = [then.get(task.id, task) for task in tasks]
     idle = prune.unlisted(around.demands, chosen) if spec.prune == "Unlisted" else []
     verdict = refused or _verdict(spec, chosen, expected, tasks, seen.timetable)
     if not refused and not verdict.stalled:
@@ -179,7 +183,9 @@ def plan_distribution(
 def _expecting(servers: Iterable[Server], seen: Seen) -> list[Server]:
     """The servers, their stores holding already what is on its way to them."""
     return [
-        replace(server, store=server.store.holding(seen.arriving.get(server.name, {})))
+        replace(server, store=server.store.holding(seen.arriving[server.name]))
+        if server.name in seen.arriving
+        else server
         for server in servers
     ]
 

@@ -59,7 +59,9 @@ def manifest(
     moving = False
     for task in tasks:
         wanted[task.server.name].append(task)
-        moving = moving or task.state in ("Pulling", "Verifying")
+        moving = moving or task.arriving
+    if moving and any(_recent(entry, now) for entry in written.values()):
+        return ()
     entries = {
         server.name: _entry(server, wanted[server.name], written.get(server.name, {}), now)
         for server in servers
@@ -67,8 +69,6 @@ def manifest(
     for name, entry in written.items():
         if name not in entries and (kept := _absent(entry, now)):
             entries[name] = kept
-    if moving and any(_recent(entry, now) for entry in written.values()):
-        return ()
     parts = _parts(entry for _, entry in sorted(entries.items()))
     left = max(0, len(before) - len(parts))
     name = distribution["metadata"]["name"]

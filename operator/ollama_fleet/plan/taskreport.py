@@ -8,9 +8,7 @@ from ollama_fleet.api.quantity import gib
 from ollama_fleet.api.taskstatus import ModelDistributionStatus, Progress, Summary, TaskStatus
 from ollama_fleet.plan.result import Note
 from ollama_fleet.plan.syncs import Sync
-from ollama_fleet.plan.tasks import (
-    Task,
-)
+from ollama_fleet.plan.tasks import RUNNING, Task
 from ollama_fleet.plan.times import rfc3339, span
 from ollama_fleet.plan.timetable import Timetable
 
@@ -24,7 +22,6 @@ _ORDER = {
     "Paused": 5,
     "Installed": 6,
 }
-RUNNING = ("Pulling", "Verifying")
 
 
 def counted(tasks: Iterable[Task]) -> Summary:

@@ -23,6 +23,8 @@ from ollama_fleet.plan.times import parsed, span
 from ollama_fleet.plan.timetable import Timetable
 from ollama_fleet.plan.troubles import Trouble
 
+RUNNING: tuple[TaskState, ...] = ("Pulling", "Verifying")
+
 _LESS = (
     "Lower sizing.contextLength or sizing.parallel, name fallbacks that need less, or set "
     "sizing.onMisfit to PullAnyway."
@@ -105,6 +107,12 @@ class Task:
         return self.state == "Waiting" and self.reason == Reason.PARALLEL_LIMIT
 
     @property
+    def arriving(self) -> bool:
+        """Whether its pull is under way, or begins as soon as others end."""
+        places = (Reason.PARALLEL_LIMIT, Reason.OPERATOR_LIMIT)
+        return self.state in RUNNING or (self.state == "Waiting" and self.reason in places)
+
+    @property
     def contradicted(self) -> bool:
         """Whether another distribution has the say over which digest it is."""
         return self.reason == Reason.CONTRADICTORY_PIN
@@ -155,7 +163,7 @@ def _judged(task: Task) -> Task:
     if task.fit is None or task.state in ("Failed", "Misfit"):
         return task
     told = task.message or task.why
-    if task.state in ("Pulling", "Verifying"):
+    if task.state in RUNNING:
         return replace(task, message=f"{told}; {task.fit}")
     if task.state == "Installed" and not task.fit.fits:
         told = "it stays installed, and runs in part on the CPU, if at all"
@@ -166,7 +174,8 @@ def _judged(task: Task) -> Task:
 def _standing(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime) -> Task:
     fact = seen.registry.get(task.model, RegistryFact())
     failure = seen.failures.get(task.id)
-    task = replace(task, failure=failure, attempts=failure.attempts if failure else 0)
+    if failure is not None:
+        task = replace(task, failure=failure, attempts=failure.attempts)
     running = _kept(spec, task, seen)
     installed = task.server.probe.installed.get(task.model)
     expected = task.pin or (failure and failure.reason == Reason.DIGEST_MISMATCH and fact.digest)
@@ -334,7 +343,7 @@ def _no_room(task: Task) -> str:
 def to_start(spec: ModelDistributionSpec, tasks: list[Task], servers: int) -> list[Task]:
     """The tasks to start now: within maxParallel and what each server's store takes, finishing
     servers rather than starting many."""
-    running = [task for task in tasks if task.state in ("Pulling", "Verifying")]
+    running = [task for task in tasks if task.state in RUNNING]
     places = count_of(spec.rollout.max_parallel, servers) - len(running)
     open_tasks = [task for task in tasks if task.wants_pull]
     left: dict[str, int] = {}

@@ -31,6 +31,8 @@ class FakeServer:
     """Says the lines it is told to say, and lists one model."""
 
     lines: "asyncio.Queue[PullProgress | Exception | None]"
+    turns = 0
+    """Of the loop, that its list of models takes."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -45,6 +47,8 @@ class FakeServer:
             yield line
 
     async def tags(self) -> list[InstalledModel]:
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
         return [InstalledModel(name=MODEL, digest="a" * 64, size=1000)]
 
 
@@ -92,6 +96,30 @@ async def test_figures_stand_until_the_next_report(
         assert first == second
         assert first["task"].completed == (count // 400) * 400
     assert woken == [2.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("lasting", "told"), [(60.0, ["at its end"]), (0.0, ["Verifying", "at its end"])]
+)
+async def test_verifying_is_told_where_it_lasts(
+    server: type[FakeServer],
+    pulls: Pulls,
+    monkeypatch: pytest.MonkeyPatch,
+    lasting: float,
+    told: list[str],
+) -> None:
+    monkeypatch.setattr("ollama_fleet.controllers.pulls.LASTING", lasting)
+    monkeypatch.setattr(server, "turns", 3)
+    heard: list[str] = []
+
+    def changed() -> None:
+        running = pulls.running("ns/m").get("task")
+        heard.append(running.state if running else "at its end")
+
+    pulls.start("ns/m", ORDER, 0, changed)
+    server.lines.put_nowait(None)
+    await settle()
+    assert heard == told
 
 
 async def test_figures_of_two_pulls_change_together(

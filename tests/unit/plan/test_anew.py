@@ -58,7 +58,7 @@ def test_what_failed_before_the_moment_is_pulled_again(
     made = plan(wanted(moment), failure)
     task = task_of(made)
     assert [order.attempts for order in made.start] == ([0] if again else [])
-    assert (task["state"], task["attempts"]) == (("Waiting", 0) if again else ("Failed", 3))
+    assert (task["state"], task["attempts"]) == (("Pulling", 0) if again else ("Failed", 3))
     assert task["error"] == "reset."
 
 

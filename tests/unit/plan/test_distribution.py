@@ -92,7 +92,7 @@ def test_tiers_wait_where_memory_is_unknown() -> None:
 @pytest.mark.parametrize(
     ("spec", "server_", "changes", "state", "reason"),
     [
-        (WANT, server(), {}, "Waiting", "ParallelLimit"),
+        (WANT, server(), {}, "Pulling", "Pulling"),
         (WANT, server(probe=probe(llama3_1__8b=DIGEST)), {}, "Installed", "Installed"),
         # without a pin, what is there already is good, whatever the registry has since
         (WANT, server(probe=probe(llama3_1__8b=OTHER)), {}, "Installed", "Installed"),
@@ -100,8 +100,8 @@ def test_tiers_wait_where_memory_is_unknown() -> None:
             {"models": [{"name": LLAMA, "digest": DIGEST}]},
             server(probe=probe(llama3_1__8b=OTHER)),
             {},
-            "Waiting",
-            "ParallelLimit",
+            "Pulling",
+            "Pulling",
         ),
         (
             {"models": [{"name": LLAMA, "digest": OTHER}]},
@@ -146,8 +146,8 @@ def test_tiers_wait_where_memory_is_unknown() -> None:
                     TASK: Failure(NOW - timedelta(seconds=26), 1, Reason.PULL_FAILED, "reset.")
                 }
             },
-            "Waiting",
-            "ParallelLimit",
+            "Pulling",
+            "Pulling",
         ),
         # the clock was set back since
         (
@@ -158,8 +158,8 @@ def test_tiers_wait_where_memory_is_unknown() -> None:
                     TASK: Failure(NOW + timedelta(hours=1), 1, Reason.PULL_FAILED, "reset.")
                 }
             },
-            "Waiting",
-            "ParallelLimit",
+            "Pulling",
+            "Pulling",
         ),
         (
             WANT,
@@ -184,7 +184,7 @@ def test_how_a_task_stands(
     made = plan(spec, server_, **changes)
     task = only_task(made)
     assert (task["state"], task["reason"]) == (state, reason)
-    starts = (state, reason) == ("Waiting", "ParallelLimit")
+    starts = state == "Pulling" and "running" not in changes
     assert [order.task for order in made.start] == ([TASK] if starts else [])
 
 
@@ -225,16 +225,16 @@ TWO = {"models": [{"name": LLAMA}, {"name": "tiny"}], "rollout": {"maxParallel":
 @pytest.mark.parametrize(
     ("size", "arriving", "states"),
     [
-        (None, {}, ["Waiting ParallelLimit", "Waiting ParallelLimit"]),
-        (6 * GIB, {}, ["Waiting ParallelLimit", "Waiting ParallelLimit"]),
+        (None, {}, ["Pulling Pulling", "Pulling Pulling"]),
+        (6 * GIB, {}, ["Pulling Pulling", "Pulling Pulling"]),
         # each alone would fit, not both: the second waits and is told apart once one is under way
-        (5 * GIB, {}, ["Waiting ParallelLimit", "Waiting ParallelLimit"]),
-        (5 * GIB, {"a-0": BLOBS[LLAMA].blobs}, ["Waiting ParallelLimit", "Misfit NotEnoughDisk"]),
-        (5 * GIB - 1, {}, ["Misfit NotEnoughDisk", "Waiting ParallelLimit"]),
+        (5 * GIB, {}, ["Pulling Pulling", "Waiting ParallelLimit"]),
+        (5 * GIB, {"a-0": BLOBS[LLAMA].blobs}, ["Pulling Pulling", "Misfit NotEnoughDisk"]),
+        (5 * GIB - 1, {}, ["Misfit NotEnoughDisk", "Pulling Pulling"]),
         (GIB, {}, ["Misfit NotEnoughDisk", "Misfit NotEnoughDisk"]),
         # on its way to another server
-        (6 * GIB, {"b-0": {"x": GIB}}, ["Waiting ParallelLimit", "Waiting ParallelLimit"]),
-        (6 * GIB, {"a-0": {"x": GIB}}, ["Waiting ParallelLimit", "Waiting ParallelLimit"]),
+        (6 * GIB, {"b-0": {"x": GIB}}, ["Pulling Pulling", "Pulling Pulling"]),
+        (6 * GIB, {"a-0": {"x": GIB}}, ["Pulling Pulling", "Waiting ParallelLimit"]),
     ],
 )
 def test_a_pull_that_has_no_room_is_not_begun(
@@ -244,9 +244,8 @@ def test_a_pull_that_has_no_room_is_not_begun(
     made = plan(TWO, there, registry=BLOBS, arriving=arriving)
     tasks = sorted(made.plan.status["tasks"], key=lambda task: str(task["model"]))
     assert [f"{task['state']} {task['reason']}" for task in tasks] == states
-    waiting = [task["model"] for task in tasks if task["state"] == "Waiting"]
-    alone = (size == 5 * GIB and not arriving) or "a-0" in arriving
-    assert [order.model for order in made.start] == waiting[: 1 if alone else None]
+    begun = [task["model"] for task in tasks if task["state"] == "Pulling"]
+    assert [order.model for order in made.start] == begun
     if states[0].startswith("Misfit"):
         assert condition(made, "Stalled") == ("True", "NotEnoughDisk")
 

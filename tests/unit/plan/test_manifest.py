@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from ollama_fleet.api.conditions import Reason
+from ollama_fleet.api.taskstatus import TaskState
 from ollama_fleet.plan.distribution import Around, plan_distribution
 from ollama_fleet.plan.manifest import PART_BYTES, entries_in, manifest
 from ollama_fleet.plan.servers import Installed, Probe, Server
@@ -121,17 +123,30 @@ def test_a_thousand_servers_fit_into_several_parts_that_empty_again() -> None:
     assert list(entries_in(fewer)) == ["a-0000"]
 
 
-def test_while_models_arrive_it_is_not_written_for_each() -> None:
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("Pulling", Reason.PULLING),
+        ("Verifying", Reason.VERIFYING),
+        ("Waiting", Reason.PARALLEL_LIMIT),
+        ("Waiting", Reason.OPERATOR_LIMIT),
+    ],
+)
+def test_while_models_arrive_it_is_not_written_for_each(state: TaskState, reason: Reason) -> None:
     a = server(probe=has())
     first = manifest(MD, [a], [task(a), task(a, "Pulling", "n:1b")], (), NOW)
     assert first
     more = replace(a, probe=has(models=("m:1b", "n:1b")))
-    tasks = [task(more), task(more, model="n:1b"), task(more, "Pulling", "o:1b")]
+    tasks = [task(more), task(more, model="n:1b")]
+    tasks.append(replace(task(more, state, "o:1b"), reason=reason))
     assert manifest(MD, [more], tasks, first, NOW + timedelta(seconds=29)) == ()
     assert manifest(MD, [more], tasks, first, NOW + timedelta(seconds=30))
     assert manifest(MD, [more], tasks[:2], first, NOW + timedelta(seconds=1))
     # the clock was set back since
     assert manifest(MD, [more], tasks, first, NOW - timedelta(hours=1))
+    # what waits for something else may wait for long
+    tasks[-1] = replace(task(more, "Waiting", "o:1b"), reason=Reason.SERVER_NOT_READY)
+    assert manifest(MD, [more], tasks, first, NOW + timedelta(seconds=1))
 
 
 def test_what_somebody_broke_is_written_again() -> None:

@@ -63,7 +63,7 @@ def test_what_differs_then_is_pulled_again_once(spec: Object) -> None:
     assert status["lastSync"] == "2026-03-01T12:00:00Z"
     assert status["summary"]["drifted"] == 1
     # an operator that knows nothing but the status goes on with it
-    assert states(plan(spec, status=status)) == ["Waiting ParallelLimit"]
+    assert states(plan(spec, status=status)) == ["Pulling Pulling"]
     pulling = plan(spec, status=status, running={TASK: Running()})
     assert states(pulling) == ["Pulling Pulling"]
     assert pulling.plan.status["tasks"][0]["digest"] == DIGEST
