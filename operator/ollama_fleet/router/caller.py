@@ -1,5 +1,7 @@
 """One connection to a server, for what is asked of it all the time."""
 
+from collections.abc import Mapping
+
 import aiohttp
 
 from ollama_fleet.ollama.answers import TooMuch, whole
@@ -12,11 +14,12 @@ MAX_BYTES = 8 << 20
 
 class ProbeError(Exception):
     """A server that did not answer as an Ollama does. `refused`: nobody listens there, or whoever
-    does wants other headers."""
+    does wants other headers. `answered`: it gave another status than 200."""
 
-    def __init__(self, message: str, *, refused: bool = False) -> None:
+    def __init__(self, message: str, *, refused: bool = False, answered: bool = False) -> None:
         super().__init__(message)
         self.refused = refused
+        self.answered = answered
 
 
 def session_of(endpoint: Endpoint) -> aiohttp.ClientSession:
@@ -26,15 +29,28 @@ def session_of(endpoint: Endpoint) -> aiohttp.ClientSession:
 
 
 async def answer_of(
-    http: aiohttp.ClientSession, endpoint: Endpoint, path: str, seconds: float
+    http: aiohttp.ClientSession,
+    endpoint: Endpoint,
+    path: str,
+    seconds: float | None,
+    body: Mapping[str, object] | None = None,
 ) -> bytes:
-    """What a path answers, if that is a 200 and takes no longer; raises `ProbeError`."""
-    limit = aiohttp.ClientTimeout(total=seconds)
+    """What a path answers to GET, or to POST of a body, if that is a 200 and takes no longer;
+    raises `ProbeError`."""
+    method = "GET" if body is None else "POST"
+    asking = http.request(
+        method,
+        endpoint.url + path,
+        json=body,
+        allow_redirects=False,
+        timeout=aiohttp.ClientTimeout(total=seconds),
+    )
     try:
-        async with http.get(endpoint.url + path, allow_redirects=False, timeout=limit) as answer:
+        async with asking as answer:
             if answer.status != 200:
                 refused = answer.status in (401, 403)
-                raise ProbeError(f"GET {path} gave {answer.status}", refused=refused)
+                told = f"{method} {path} gave {answer.status}"
+                raise ProbeError(told, refused=refused, answered=True)
             return await whole(answer, MAX_BYTES)
     except aiohttp.ClientConnectorError as error:
         raise ProbeError(reason_of(error), refused=True) from None

@@ -127,13 +127,12 @@ class _Probe:
 async def observe(ask: Ask, known: Server) -> Server:
     """Ask a server for what it is and has; raises `ProbeError`."""
     version = await _object(ask, "/api/version")
-    tags = await _object(ask, "/api/tags")
-    resident = await _object(ask, "/api/ps")
+    tags = await models_at(ask, "/api/tags")
+    loaded = known.load.running = await models_at(ask, "/api/ps")
     installed = {}
-    for entry in _models(tags):
+    for entry in tags:
         model = Model(str(entry["name"]), str(entry.get("digest", "")), entry)
         installed[lookup_key(model.name)] = model
-    loaded = known.load.running = _models(resident)
     known.load.remembers({lookup_key(str(entry["name"])): _loaded(entry) for entry in loaded})
     return replace(
         known,
@@ -148,8 +147,9 @@ async def observe(ask: Ask, known: Server) -> Server:
     )
 
 
-def _models(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    found = answer.get("models") or []
+async def models_at(ask: Ask, path: str) -> list[dict[str, Any]]:
+    """The models that a path lists; raises `ProbeError`."""
+    found = (await _object(ask, path)).get("models") or []
     if not isinstance(found, list):
         raise ProbeError("its list of models is no list")
     named = [entry for entry in found if isinstance(entry, dict) and entry.get("name")]

@@ -6,15 +6,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-import httpx2
+import aiohttp
 import orjson
 
 from ollama_fleet.router import wedge
 from ollama_fleet.router.call import Call
+from ollama_fleet.router.caller import ProbeError, answer_of, session_of
 from ollama_fleet.router.errors import Api
 from ollama_fleet.router.exchange import Exchange
 from ollama_fleet.router.names import lookup_key
 from ollama_fleet.router.places import FIRST_PAUSE, Place, Places
+from ollama_fleet.router.probe import models_at
 from ollama_fleet.router.snapshot import MEND_SECONDS, Endpoint, Fleet, Load, Server
 from ollama_fleet.router.wedge import Sight, Stage, Waiting
 
@@ -167,7 +169,7 @@ class Wedges:
         this router is there for it; then those that found no other server begin anew."""
         gone = False
         try:
-            with suppress(httpx2.HTTPError, OSError, ValueError, TimeoutError):
+            with suppress(ProbeError, TimeoutError):
                 async with asyncio.timeout(MEND_SECONDS * 2 / 3):
                     await unload(place.server, place.model, place.embeds)
                     gone = True
@@ -200,7 +202,7 @@ class Wedges:
     async def _ask(self, place: Place) -> None:
         """The smallest request there is; whatever it is answered, the model is not wedged."""
         answered = False
-        with suppress(httpx2.HTTPError, OSError, ValueError):
+        with suppress(ProbeError):
             answered = await asks(place.server, place.model, place.embeds)
         place.check = None
         if answered:
@@ -211,34 +213,33 @@ class Wedges:
 async def asks(server: Server, model: str, embeds: bool) -> bool:
     """Have a model in a server's memory work a little; returns when it answers, if ever.
 
-    False where the model is out of memory, so that this never starts a load. Raises
-    httpx2.HTTPError and ValueError.
+    False where the model is out of memory, so that this never starts a load. Raises `ProbeError`.
     """
     body: dict[str, object]
     name = _name(server, model)
-    async with _client(server.endpoint, wedge.CHECK) as client:
-        if not await _listed(client, model):
+    path, body = "/api/embed", {"model": name, "input": "a"}
+    if not embeds:
+        path = "/api/generate"
+        body = {"model": name, "prompt": "a", "raw": True, **_ONE_TOKEN}
+    async with session_of(server.endpoint) as http:
+        if not await _listed(http, server.endpoint, model, wedge.CHECK):
             return False
-        path, body = "/api/embed", {"model": name, "input": "a"}
-        if not embeds:
-            path = "/api/generate"
-            body = {"model": name, "prompt": "a", "raw": True, **_ONE_TOKEN}
-        await client.post(path, json=body, timeout=httpx2.Timeout(wedge.CHECK, read=None))
+        await _post(http, server.endpoint, path, body, None)
     return True
 
 
 async def unload(server: Server, model: str, embeds: bool) -> None:
     """Have a model taken out of memory; returns when it is.
 
-    That waits for requests of others there. Raises httpx2.HTTPError and ValueError.
+    That waits for requests of others there. Raises `ProbeError`.
     """
     body: dict[str, object] = {"model": _name(server, model), "keep_alive": 0}
     path = "/api/generate"
     if embeds:
         path, body = "/api/embed", {**body, "input": []}
-    async with _client(server.endpoint, MEND_SECONDS) as client:
-        await client.post(path, json=body)
-        while await _listed(client, model):  # noqa: ASYNC110 - it is another process
+    async with session_of(server.endpoint) as http:
+        await _post(http, server.endpoint, path, body, MEND_SECONDS)
+        while await _listed(http, server.endpoint, model, MEND_SECONDS):  # noqa: ASYNC110
             await asyncio.sleep(_AGAIN)
 
 
@@ -247,20 +248,26 @@ def _name(server: Server, model: str) -> str:
     return model if installed is None else installed.name
 
 
-def _client(endpoint: Endpoint, seconds: float) -> httpx2.AsyncClient:
-    """Shows the server what it asks for, and waits so long for any answer."""
-    return httpx2.AsyncClient(
-        base_url=endpoint.url,
-        headers=[(b"accept-encoding", b"identity"), *endpoint.headers],
-        timeout=seconds,
-        verify=endpoint.trust() if endpoint.tls else False,
-        trust_env=False,
-    )
+async def _post(
+    http: aiohttp.ClientSession,
+    endpoint: Endpoint,
+    path: str,
+    body: dict[str, object],
+    seconds: float | None,
+) -> None:
+    """Whatever it is answered with."""
+    try:
+        await answer_of(http, endpoint, path, seconds, body)
+    except ProbeError as error:
+        if not error.answered:
+            raise
 
 
-async def _listed(client: httpx2.AsyncClient, model: str) -> bool:
-    listed = (await client.get("/api/ps")).json().get("models") or ()
-    return any(lookup_key(str(one.get("name"))) == model for one in listed)
+async def _listed(
+    http: aiohttp.ClientSession, endpoint: Endpoint, model: str, seconds: float
+) -> bool:
+    loaded = await models_at(lambda path: answer_of(http, endpoint, path, seconds), "/api/ps")
+    return any(lookup_key(str(one["name"])) == model for one in loaded)
 
 
 def _streams(call: Call) -> bool:

@@ -85,6 +85,8 @@ class Backend:
         self.models: list[str] = settings.pop("models", ["m:latest"])
         self.resident: list[str] = settings.pop("resident", [])
         self.version = settings.pop("version", "0.35.1")
+        self.listing: bytes | None = None
+        """What it says of its memory, instead of what is there."""
         self.settings = settings
         self.exchanges: list[Exchange] = []
         self.connections = 0
@@ -146,7 +148,8 @@ class Backend:
             body = {"models": [entry(name) for name in self.models]}
         elif path == b"/api/ps":
             body = {"models": [entry(name) | {"size_vram": 100} for name in self.resident]}
-        await say(json.dumps(body).encode())(exchange)
+        listing = self.listing if path == b"/api/ps" else None
+        await say(listing or json.dumps(body).encode())(exchange)
 
 
 def entry(name: str) -> dict[str, Any]:

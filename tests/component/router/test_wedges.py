@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from ollama_fleet.router import wedge, wedges
+from ollama_fleet.router.caller import ProbeError
 from ollama_fleet.router.snapshot import MEND_SECONDS, Load
 from tests.component.router.conftest import Running, Serve, Start
 from tests.component.router.peers import (
     CHAT,
+    HELLO,
     LAST_CHUNK,
     STREAM_HEAD,
     Backend,
@@ -242,6 +244,19 @@ async def test_an_embedding_model_is_checked_by_an_embedding(start: Start, serve
     dead = True
     assert (await embedded(router)).body == b"elsewhere"
     assert accused(router) == {bad.name: [M]}
+
+
+@pytest.mark.parametrize("listing", [b"[]", b"{", b'{"models": 7}', b'"models"'])
+async def test_a_listing_that_is_none_is_no_answer(
+    start: Start, serve: Serve, listing: bytes
+) -> None:
+    backend = await serve(HELLO)
+    router = await start(backend)
+    (server,) = router.router.fleet.snapshot.servers
+    backend.listing = listing
+    for ask in (wedges.asks, wedges.unload):
+        with pytest.raises(ProbeError, match=r"api/ps|list of models"):
+            await ask(server, M, embeds=False)
 
 
 class Slow:
