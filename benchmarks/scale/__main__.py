@@ -94,7 +94,7 @@ async def measure(size: Size, folder: Path, say: Callable[[str], None]) -> Row:
     async with AsyncExitStack() as stack:
         ground = await _ground(size, folder, stack)
         operator, kube = ground.operator, ground.kube
-        stack.callback(operator.kill)
+        stack.push_async_callback(operator.kill)
         operator.start()
         await _until("the operator leads", lambda: _rests(operator))
 
@@ -109,7 +109,7 @@ async def measure(size: Size, folder: Path, say: Callable[[str], None]) -> Row:
         say(f"from nothing: {row.converge_seconds:.0f} s; {dict(calls.by_verb.most_common(12))}")
 
         router = Replica(ground.cluster, folder)
-        stack.callback(router.kill)
+        stack.push_async_callback(router.kill)
         await _until("the router knows all servers", lambda: _knows(router, size.servers))
         row.router_start_cpu = cpu(router.pid)
         await asyncio.sleep(SETTLE)
@@ -203,7 +203,7 @@ async def _restart(row: Row, ground: Ground, objects: int) -> None:
     operator = ground.operator
     await ground.quiet(ground.audit.now())
     place, began = ground.audit.now(), time.monotonic()
-    operator.kill()
+    await operator.kill()
     operator.start()
 
     async def knows() -> bool:

@@ -1,12 +1,10 @@
-"""The operator and a router's replica as processes of their own."""
+"""The operator and a router's replica as processes of their own, which end with this one."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +13,7 @@ import httpx2
 
 from benchmarks.scale.fleet import ALL, NAMESPACE
 from dev.cluster import Cluster
+from dev.cluster.processes import Process
 
 OPERATOR = "ollama-fleet"
 """Its namespace and its service account."""
@@ -29,7 +28,7 @@ class Operator:
         self._given = json.loads((cluster.directory / "environment.json").read_text())
         self._kubeconfig = cluster.token_kubeconfig(OPERATOR, OPERATOR, folder / "operator")
         self._port = _free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     def start(self) -> None:
         own = {
@@ -41,23 +40,23 @@ class Operator:
         # on a machine that does everything the API server may be too busy to renew a Lease
         command = [str(_BIN / "ollama-fleet-operator"), "--no-leader-elect"]
         command += ["--host=127.0.0.1", f"--port={self._port}"]
-        with (self._folder / "operator.log").open("ab") as log:
-            environment = {**os.environ, **self._given, **own}
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        environment = {**os.environ, **self._given, **own}
+        log = self._folder / "operator.log"
+        self._process = Process(command, environment=environment, log=log)
 
     @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
+            self._process.kill_group()
+            await self._process.wait()
 
     def check(self) -> None:
         """SystemExit where it has ended."""
-        if self._process is not None and self._process.poll() is not None:
+        if self._process is not None and self._process.returncode is not None:
             raise SystemExit("the operator has ended")
 
     async def reconciled(self) -> tuple[int, int]:
@@ -93,9 +92,8 @@ class Replica:
             "--port=0",
             f"--metrics-port={self.port}",
         ]
-        with (folder / "router.log").open("ab") as log:
-            environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
-            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+        self._process = Process(command, environment=environment, log=folder / "router.log")
         self.pid = self._process.pid
 
     async def states(self) -> dict[str, str]:
@@ -107,9 +105,9 @@ class Replica:
                 return {}
         return {one["name"]: one["state"] for one in answer.json()["servers"]}
 
-    def kill(self) -> None:
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+    async def kill(self) -> None:
+        self._process.kill_group()
+        await self._process.wait()
 
 
 def _free_port() -> int:
