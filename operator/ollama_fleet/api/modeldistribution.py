@@ -130,7 +130,8 @@ class Tier(Model):
 
 
 class BestFit(Model):
-    """The first of these whose computed need fits a server."""
+    """The first of these whose computed need fits a server's memory, and that its disk has room
+    for."""
 
     candidates: Annotated[
         list[LocalModelName], Field(min_length=1, max_length=32, json_schema_extra=each_once())

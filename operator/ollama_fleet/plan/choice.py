@@ -135,20 +135,24 @@ def _instead(model: WantedModel, name: str, why: str, because: str, verdict: Fit
 
 
 def _best(judge: _Judge, best: BestFit) -> Choice:
-    """The first candidate that fits."""
+    """The first candidate that fits the memory, and finds room on the disk."""
     first = WantedModel(name=best.candidates[0])
     if judge.server.memory.size is None:
         return Choice(first, "bestFit", undecided=_untold(judge.server))
     there = [name for name in best.candidates if not judge.gone(name)]
     count = len(best.candidates)
     judged: list[tuple[Fit, str]] = []
+    because = ""
     for index, name in enumerate(there):
         verdict = judge.fit(name)
         if verdict is None:
             return _unjudged(judge, there[index:])
-        if verdict.fits:
-            why = f"bestFit: the first of {count} that fits"
+        refusal = judge.refusal(name, verdict)
+        if refusal is None:
+            why = f"bestFit: the first of {count} that fits{because}"
             return Choice(WantedModel(name=name), why, verdict)
+        if verdict.fits and not because:
+            because = f", instead of {name}, {refusal}"
         judged.append((verdict, name))
     if not judged:
         return Choice(first, "bestFit")

@@ -329,6 +329,45 @@ def test_a_fallback_must_find_room_on_the_disk(there: Server, model: str, told: 
     assert choice.why.endswith(told)
 
 
+@pytest.mark.parametrize(
+    ("there", "model", "why"),
+    [
+        (on_disk(40), "big", "the first of 3 that fits"),
+        (
+            on_disk(39),
+            "middle",
+            "the first of 3 that fits, instead of big, which needs 40.0 GiB of disk, where 39.0 "
+            "GiB are free",
+        ),
+        # the memory keeps big away, and the disk what comes next
+        (
+            on_disk(8, memory=24),
+            "small",
+            "the first of 3 that fits, instead of middle, which needs 9.0 GiB of disk, where 8.0 "
+            "GiB are free",
+        ),
+        (on_disk(0), "small", "none of 3 fits, and it needs least"),
+        (
+            on_disk(0, "middle"),
+            "middle",
+            "the first of 3 that fits, instead of big, which needs "
+            "40.0 GiB of disk, where 0 MiB are free",
+        ),
+        (replace(on_disk(8), store=Store()), "big", "the first of 3 that fits"),
+    ],
+)
+def test_the_best_must_find_room_on_the_disk(there: Server, model: str, why: str) -> None:
+    (choice,) = choices(ModelDistributionSpec.model_validate(BEST), there, LAID_OUT)
+    assert (choice.model.name, choice.why) == (model, f"bestFit: {why}")
+
+
+def test_a_best_without_room_says_so() -> None:
+    wanted = resource("ModelDistribution", "md", BEST)
+    seen = Seen(registry=LAID_OUT, running={}, failures={})
+    task = only_task(plan_distribution(wanted, [on_disk(0)], True, seen, NOW))
+    assert (task["model"], task["state"], task["reason"]) == (SMALL, "Misfit", "NotEnoughDisk")
+
+
 def test_a_fallback_for_want_of_disk_is_pulled_and_says_why() -> None:
     wanted = resource("ModelDistribution", "md", LISTED)
     seen = Seen(registry=LAID_OUT, running={}, failures={})
