@@ -19,7 +19,6 @@ from dev.fleet import install
 from ollama_fleet.kube.kinds import (
     CONFIG_MAP,
     DEPLOYMENT,
-    MODEL_DISTRIBUTION,
     OLLAMA_NODE,
     POD,
     ROUTER,
@@ -148,18 +147,19 @@ def operator(cluster: Cluster, kubectl: Kubectl, api: Api) -> None:
     """The operator, installed by the chart with helm as a user would."""
     install(cluster, find_helm(print))
     # The API server learns of new kinds within half a minute, perhaps of one before the next, and
-    # refuses what they own until then.
-    for kind in (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER):
-        eventually(f"the API server knows {kind}s", partial(owns, api, kind), within=60)
+    # lets nobody but an administrator make what they own until then.
+    for kind in (OLLAMA_NODE, ROUTER):
+        eventually(f"the operator may own by {kind}s", partial(owns, api, kind), within=60)
 
 
 def owns(api: Api, kind: Kind) -> bool:
-    """Whether the API server lets objects of this kind own others; nothing is made."""
+    """Whether the operator may make what objects of this kind own; nothing is made."""
     owner = {"apiVersion": kind.api_version, "kind": kind.kind, "name": "a", "uid": "a"}
     metadata = {"name": "owned", "ownerReferences": [{**owner, "blockOwnerDeletion": True}]}
     owned = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
     path = f"{CONFIG_MAP.path('default')}?dryRun=All"
-    return bool(api.http.post(path, json=owned).is_success)
+    operator = {"Impersonate-User": f"system:serviceaccount:{OPERATOR}:{OPERATOR}"}
+    return bool(api.http.post(path, json=owned, headers=operator).is_success)
 
 
 @contextmanager
