@@ -39,12 +39,16 @@ class RefusedError(Exception):
         self.remedy = remedy
 
 
+class NotYetError(Exception):
+    """An object cannot be had for the moment, which passes by itself."""
+
+
 async def apply(context: Context, plan: Plan) -> bool:
     """Make the plan's objects so, and delete what it gives up; whether anything was written.
 
     What is as it should be already is not written again. Raises RefusedError where the API
     server calls an object invalid or forbidden by policy, or where its name is somebody else's,
-    KubeError for all else.
+    NotYetError where it has yet to learn of the owner's kind, KubeError for all else.
     """
     written = [await _apply(context, wanted) for wanted in plan.apply]
     for gone in plan.delete:
@@ -114,6 +118,11 @@ async def _apply(context: Context, wanted: Object) -> bool:
         # webhooks, as those of Ingress controllers, answer 400 or 403 as they please
         if "exceeded quota" in error.message or "denied the request" in error.message:
             raise RefusedError(told) from error
+        if "cannot find RESTMapping" in error.message:
+            raise NotYetError(
+                f"{wanted['kind']} {meta['name']} waits until the API server has learnt of its "
+                "owner's kind, which takes half a minute after that is installed"
+            ) from error
         if "field not declared in schema" in error.message:
             newer = f"install a newer definition of {wanted['kind']}, as this cluster's lacks that"
             raise RefusedError(f"{told}: {newer}") from error

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pydantic import BaseModel, ValidationError
 
 from ollama_fleet.api.conditions import Reason
-from ollama_fleet.controllers.act import RefusedError, apply, change, report
+from ollama_fleet.controllers.act import NotYetError, RefusedError, apply, change, report
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.loop import Result
 from ollama_fleet.controllers.probes import Probes
@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 NOT_YET = 0.5
 """Seconds until it is looked again whether a fresh operator has met every server."""
+
+LEARNING = 2.0
+"""Seconds until it is tried again to make what belongs to a kind that is new."""
 
 AGAIN = 60.0
 """Seconds until what was refused is tried again: a quota or another's Ingress, which nobody tells
@@ -66,8 +69,11 @@ async def carry_out(
         await report(context, obj, plan)
     except RefusedError as error:
         verdict = Verdict.stuck(Reason.APPLY_REFUSED, f"{error}. {error.remedy}")
-        await report(context, obj, stalled(context, obj, plan, verdict))
+        await report(context, obj, instead(context, obj, plan, verdict))
         return Result(soonest(plan.requeue_after, AGAIN))
+    except NotYetError as error:
+        await report(context, obj, instead(context, obj, plan, Verdict.underway(str(error))))
+        return Result(soonest(plan.requeue_after, LEARNING))
     except NotFound:
         # deleted while it was reconciled: the watch tells
         log.debug("%s is gone", obj["metadata"]["name"])
@@ -99,7 +105,7 @@ def invalid(context: Context, obj: Object, error: ValidationError) -> Plan:
     first = error.errors()[0]
     path = ".".join(str(part) for part in ("spec", *first["loc"]))
     verdict = Verdict.stuck(Reason.INVALID_SPEC, f"{path}: {first['msg']}. Correct it.")
-    return stalled(context, obj, Plan(status=obj.get("status") or {}), verdict)
+    return instead(context, obj, Plan(status=obj.get("status") or {}), verdict)
 
 
 def refusal(context: Context, obj: Object, shape: type[BaseModel]) -> Plan | None:
@@ -111,7 +117,7 @@ def refusal(context: Context, obj: Object, shape: type[BaseModel]) -> Plan | Non
     return None
 
 
-def stalled(context: Context, obj: Object, plan: Plan, verdict: Verdict) -> Plan:
+def instead(context: Context, obj: Object, plan: Plan, verdict: Verdict) -> Plan:
     """The plan with that verdict instead of its own, and nothing applied."""
     previous = (obj.get("status") or {}).get("conditions") or ()
     generation = obj["metadata"].get("generation", 1)

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
-from ollama_fleet.controllers.carryout import carry_out
+from ollama_fleet.controllers.carryout import LEARNING, carry_out
 from ollama_fleet.controllers.loop import Result
 from ollama_fleet.controllers.store import Store
-from ollama_fleet.kube import Kind, Object
+from ollama_fleet.kube import Kind, KubeError, Object
+from ollama_fleet.kube.errors import Forbidden
 from ollama_fleet.kube.kinds import OLLAMA_NODE
 from ollama_fleet.plan.result import Plan, child
+from tests.unit.controllers.conftest import FakeClock
 
 OWNER: Object = {
     "apiVersion": "ollamafleet.dev/v1alpha1",
@@ -28,6 +30,8 @@ class FakeApi:
         self.nodes = list(nodes)
         self.asked = 0
         self.applied: list[str] = []
+        self.refusal: KubeError | None = None
+        self.status: Object = {}
 
     async def list(self, kind: Kind, namespace: str, *, field_selector: str) -> list[Object]:
         if kind != OLLAMA_NODE:
@@ -37,11 +41,14 @@ class FakeApi:
         return self.nodes
 
     async def apply(self, obj: Object) -> Object:
+        if self.refusal is not None:
+            raise self.refusal
         self.applied.append(obj["kind"])
         meta = obj["metadata"] | {"uid": "2", "resourceVersion": "7"}
         return obj | {"metadata": meta}
 
     async def apply_status(self, obj: Object) -> Object:
+        self.status = obj["status"]
         return obj | {"metadata": obj["metadata"] | {"resourceVersion": "8"}}
 
 
@@ -59,6 +66,21 @@ async def test_nothing_is_made_for_what_was_deleted_unheard(nodes: tuple[Object,
     context: Any = SimpleNamespace(kube=api, store=Store())
     assert await carry_out(context, OWNER, lambda _: PLAN) == Result()
     assert api.applied == []
+
+
+async def test_a_kind_that_the_api_server_has_yet_to_learn_of_is_waited_for(
+    clock: FakeClock,
+) -> None:
+    api = FakeApi(owner())
+    api.refusal = Forbidden(403, "Forbidden", "cannot find RESTMapping for OllamaNode")
+    context: Any = SimpleNamespace(kube=api, store=Store(), clock=clock)
+    assert await carry_out(context, OWNER, lambda _: PLAN) == Result(LEARNING)
+    ready = next(one for one in api.status["conditions"] if one["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Progressing")
+    assert ready["message"].startswith("Service a waits until the API server has learnt")
+    api.refusal = None
+    assert await carry_out(context, OWNER, lambda _: PLAN) == Result(30.0)
+    assert api.applied == ["Service"]
 
 
 async def test_whether_it_lives_is_asked_only_before_something_is_made() -> None:
