@@ -27,6 +27,7 @@ compute buffer is fitted to logs: tests/unit/plan/test_sizing.py has them, with 
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 from typing import Literal
 
 from ollama_fleet.api.modeldistribution import Sizing
@@ -80,12 +81,12 @@ class Load:
 
     def sized(self, sizing: Sizing) -> "Load":
         """With what a ModelDistribution wants it computed for."""
-        return replace(
+        return _sized(
             self,
-            context=sizing.context_length or self.context,
-            parallel=sizing.parallel or self.parallel,
-            cache_type=sizing.kv_cache_type or self.cache_type,
-            margin=bytes_of(sizing.headroom),
+            sizing.context_length or self.context,
+            sizing.parallel or self.parallel,
+            sizing.kv_cache_type or self.cache_type,
+            bytes_of(sizing.headroom),
         )
 
     def serving(self, model: Architecture) -> "Load":
@@ -100,6 +101,11 @@ class Load:
 
     def __str__(self) -> str:
         return f"context {self.context} × {self.parallel}, {self.cache_type}"
+
+
+@lru_cache(maxsize=1024)  # the same for most servers of a fleet
+def _sized(load: Load, context: int, parallel: int, cache_type: CacheType, margin: int) -> Load:
+    return replace(load, context=context, parallel=parallel, cache_type=cache_type, margin=margin)
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,7 @@ class Fit:
         return f"needs {need}, has {has} ({how})"
 
 
+@lru_cache(maxsize=4096)
 def fit(weights: Weights, model: Architecture | None, load: Load, memory: int | None) -> Fit:
     """The verdict on a model for a server with that memory, in bytes over all its GPUs."""
     if model is None:
