@@ -15,7 +15,7 @@ def default_namespace(kubeconfig: str | None = None, context: str | None = None)
 
     ConfigError where there is no such context, or no kubeconfig that can be read.
     """
-    from kubernetes.aio.config import ConfigException, list_kube_config_contexts
+    from ollama_fleet.kube.official import ConfigException, list_kube_config_contexts
 
     files = kubeconfig or os.environ.get("KUBECONFIG")
     if not files and "KUBERNETES_SERVICE_HOST" in os.environ:

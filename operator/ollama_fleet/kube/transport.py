@@ -11,12 +11,16 @@ from urllib.parse import urlencode
 import aiohttp
 import orjson
 import yaml
-from kubernetes.aio.client import Configuration
-from kubernetes.aio.client.rest import RESTClientObject
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from ollama_fleet.kube.credentials import Credentials
 from ollama_fleet.kube.errors import ConfigError, KubeError, Unavailable, error_for
+from ollama_fleet.kube.official import (
+    ConfigException,
+    Configuration,
+    RESTClientObject,
+    load_incluster_config,
+    load_kube_config,
+)
 
 CONNECT_TIMEOUT = 5.0
 REQUEST_TIMEOUT = 30.0

@@ -1,0 +1,15 @@
+"""What comes with the official client, and what does not."""
+
+import subprocess
+import sys
+
+
+def test_the_validator_is_not_imported_with_it() -> None:
+    """It is installed here, for its schemas."""
+    look = (
+        "import sys, ollama_fleet.kube.transport\n"
+        "assert 'kubernetes' in sys.modules\n"
+        "assert not {'jsonschema', 'kubernetes_validate'} & set(sys.modules)\n"
+        "import kubernetes_validate"
+    )
+    subprocess.run([sys.executable, "-c", look], check=True, timeout=60)
