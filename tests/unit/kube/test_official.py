@@ -3,11 +3,14 @@
 import subprocess
 import sys
 
+import pytest
 
-def test_the_validator_is_not_imported_with_it() -> None:
+
+@pytest.mark.parametrize("program", ["controllers", "console", "router", "cli"])
+def test_the_validator_is_not_imported_with_it(program: str) -> None:
     """It is installed here, for its schemas."""
     look = (
-        "import sys, ollama_fleet.kube.transport\n"
+        f"import sys, ollama_fleet.{program}.main, ollama_fleet.kube.transport\n"
         "assert 'kubernetes' in sys.modules\n"
         "assert not {'jsonschema', 'kubernetes_validate'} & set(sys.modules)\n"
         "import kubernetes_validate"
