@@ -4,7 +4,6 @@ import math
 import re
 from decimal import Decimal
 from fractions import Fraction
-from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
@@ -46,7 +45,6 @@ PERCENT = re.compile(r"(100|[1-9][0-9]?)%")
 _COUNT = "not a count or a share: write a number of at least 1, or a percentage from 1% to 100%"
 
 
-@lru_cache(maxsize=4096)
 def bytes_of(quantity: str | int) -> int:
     """Bytes in a Kubernetes quantity, rounded up: ``16G`` = 16e9, ``16Gi`` = 2**34.
 

@@ -86,7 +86,7 @@ class Load:
             sizing.context_length or self.context,
             sizing.parallel or self.parallel,
             sizing.kv_cache_type or self.cache_type,
-            bytes_of(sizing.headroom),
+            sizing.headroom,
         )
 
     def serving(self, model: Architecture) -> "Load":
@@ -104,8 +104,14 @@ class Load:
 
 
 @lru_cache(maxsize=1024)  # the same for most servers of a fleet
-def _sized(load: Load, context: int, parallel: int, cache_type: CacheType, margin: int) -> Load:
-    return replace(load, context=context, parallel=parallel, cache_type=cache_type, margin=margin)
+def _sized(load: Load, context: int, parallel: int, cache_type: CacheType, headroom: str) -> Load:
+    return replace(
+        load,
+        context=context,
+        parallel=parallel,
+        cache_type=cache_type,
+        margin=bytes_of(headroom),
+    )
 
 
 @dataclass(frozen=True)
