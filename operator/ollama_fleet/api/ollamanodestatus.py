@@ -143,13 +143,7 @@ class OllamaNodeStatus(Model):
     )
     servers: Annotated[
         list[ServerStatus],
-        Field(
-            max_length=100,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["name"],
-            },
-        ),
+        Field(max_length=100),
     ] = Field(default=[], description="Troubled ones first.")
     servers_omitted: int = Field(
         default=0, ge=0, description="Servers beyond the first 100, which are not shown."

@@ -120,13 +120,7 @@ class ModelDistributionStatus(Model):
     progress: Progress = Progress()
     tasks: Annotated[
         list[TaskStatus],
-        Field(
-            max_length=50,
-            json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["id"],
-            },
-        ),
+        Field(max_length=50),
     ] = Field(default=[], description="Failed first, then running, then waiting.")
     tasks_omitted: int = Field(
         default=0, ge=0, description="Tasks beyond the first 50, which are not shown."

@@ -26,6 +26,11 @@ OLLAMA_NODE_LABEL = "ollamafleet.dev/ollamanode"
 ROUTER_LABEL = "ollamafleet.dev/router"
 MODEL_DISTRIBUTION_LABEL = "ollamafleet.dev/modeldistribution"
 
+_OF_OTHERS = frozenset(
+    ("name", "state", "kubernetesNode", "address", "memoryTotal", "diskTotal", "message")
+)
+"""Of a server's status, what may come of anything but its own words and its routers': of these
+whoever plans with it hears at once."""
 _PLANNING = (MODEL_DISTRIBUTION, ROUTER)
 _RECONCILED = (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER)
 
@@ -68,14 +73,25 @@ def planning_with(
 
 
 def _on_ollama_node_change(node: Object, before: Object | None, store: Store) -> set[Key]:
-    """Its status concerns those who mean it; what it is may also concern those who do not, as
-    where two have the same server."""
+    """Its status concerns those who mean it, but for what its servers say; what it is may also
+    concern those who do not, as where two have the same server."""
     namespace = node["metadata"].get("namespace", "")
+    others: set[Key] = set()
     if before is None or _generation(before) != _generation(node):
         others = {key for kind in _PLANNING for key in _keys(store.list(kind, namespace))}
-    else:
+    elif _gist(before) != _gist(node):
         others = _meaning(store, namespace, (node, before), _PLANNING)
     return others | _waiting_for_a_store(store) | {_key(node)}
+
+
+def _gist(node: Object) -> tuple[object, ...]:
+    meta, status = node["metadata"], node.get("status") or {}
+    said = [
+        {key: value for key, value in one.items() if key in _OF_OTHERS}
+        for one in status.get("servers") or ()
+    ]
+    rest = {key: value for key, value in status.items() if key not in ("servers", "models")}
+    return meta.get("labels"), meta.get("deletionTimestamp"), said, rest
 
 
 def _on_distribution_change(obj: Object, before: Object | None, store: Store) -> set[Key]:

@@ -29,6 +29,8 @@ tenths of a second, and while they start they change a thousand times."""
 
 @dataclass(frozen=True)
 class _Kept:
+    meant: tuple[object, ...]
+    """What tells the OllamaNode apart from others and from itself before: its status does not."""
     made_of: tuple[object, ...]
     at: datetime
     servers: list[Server]
@@ -67,16 +69,22 @@ class Servers:
         places = [pod["spec"].get("nodeName") for pod in pods]
         # only who waits for a machine looks at all of them
         around = known.values() if None in places else map(known.get, filter(None, places))
-        made_of = (node, gpus, disks, *pods, *seen.values(), *around)
+        meant = (meta.get("uid"), meta.get("generation"), meta.get("labels"))
+        made_of = (gpus, disks, *pods, *seen.values(), *around)
         kept = self._kept.get((namespace, name))
-        if kept is not None and now - kept.at < LASTING and _same(kept.made_of, made_of):
+        if (
+            kept is not None
+            and now - kept.at < LASTING
+            and kept.meant == meant
+            and _same(kept.made_of, made_of)
+        ):
             return kept.servers
         try:
             spec = OllamaNodeSpec.model_validate(node["spec"])
         except ValidationError:
             return []
         servers = servers_of(node, spec, pods, known, seen, now, devices=gpus, disks=disks)
-        self._kept[namespace, name] = _Kept(made_of, now, servers)
+        self._kept[namespace, name] = _Kept(meant, made_of, now, servers)
         return servers
 
 

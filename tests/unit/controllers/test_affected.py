@@ -120,13 +120,21 @@ def relabelled(obj: Object, **labels: str) -> Object:
     return {**obj, "metadata": {**obj["metadata"], "labels": labels}}
 
 
+def telling(obj: Object, state: str = "Ready", **more: object) -> Object:
+    return {**obj, "status": {"servers": [{"name": "a-0", "state": state, **more}]}}
+
+
 @pytest.mark.parametrize(
     ("obj", "before", "keys"),
     [
         (make(POD, "a-0", "z", **SERVER_OF_A), None, {"OllamaNode/z/a", OF_A}),
         (make(POD, "a-0", "z", labels={"ollamafleet.dev/ollamanode": "gone"}), None, None),
-        (A, A, {"OllamaNode/z/a", OF_A, ROUTES_A}),
-        (B, B, {"OllamaNode/z/b", OF_GOLD}),
+        # what its servers say, whoever plans with them hears from them
+        (A, A, {"OllamaNode/z/a"}),
+        (telling(A, installed=2, lastSeen="10:05"), telling(A, installed=1), {"OllamaNode/z/a"}),
+        (telling(A, state="Offline"), telling(A), {"OllamaNode/z/a", OF_A, ROUTES_A}),
+        (telling(A), A, {"OllamaNode/z/a", OF_A, ROUTES_A}),
+        (telling(B, diskTotal="2G"), telling(B, diskTotal="1G"), {"OllamaNode/z/b", OF_GOLD}),
         (relabelled(B, tier="iron"), B, {"OllamaNode/z/b", OF_GOLD}),
         (B, relabelled(B, tier="iron"), {"OllamaNode/z/b", OF_GOLD}),
         (relabelled(B, tier="gold", x="y"), B, {"OllamaNode/z/b", OF_GOLD}),

@@ -105,6 +105,23 @@ def test_who_means_one_ollamanode_has_no_other_put_together(world: World) -> Non
     assert world.anew() == ["n7"]
 
 
+def test_its_status_is_no_change_of_its_servers(world: World) -> None:
+    world.all()
+    world.anew()
+    world.put("OllamaNode", "n2", spec={"replicas": EACH})
+    world.all()
+    assert world.anew() == []
+
+
+@pytest.mark.parametrize("meta", [{"generation": 2}, {"labels": {"tier": "gold"}}])
+def test_what_it_is_concerns_all_its_servers(world: World, meta: dict[str, Any]) -> None:
+    world.all()
+    world.anew()
+    world.put("OllamaNode", "n2", spec={"replicas": EACH}, **meta)
+    world.all()
+    assert world.anew() == ["n2"]
+
+
 def test_a_change_of_one_pod_concerns_its_ollamanode_alone(world: World) -> None:
     world.all()
     world.anew()
