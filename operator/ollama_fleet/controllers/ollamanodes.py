@@ -26,7 +26,7 @@ from ollama_fleet.controllers.fleet import (
 from ollama_fleet.controllers.loads import Loads
 from ollama_fleet.controllers.loop import Key, Result
 from ollama_fleet.controllers.probes import Probes
-from ollama_fleet.controllers.servers import Servers
+from ollama_fleet.controllers.servers import Servers, rest
 from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.controllers.traffic import Traffic
 from ollama_fleet.controllers.usage import PodUsage
@@ -104,7 +104,8 @@ class OllamaNodes:
         result = await carry_out(self._context, node, look)
         key = Key(OLLAMA_NODE, namespace, name)
         self._loads.want(group, latest.loads, lambda: self._context.loop.mark(key))
-        return Result(soonest(size_due, usage_due, result.requeue_after))
+        after = soonest(size_due, usage_due, result.requeue_after)
+        return Result(after, rest(len(pods)))
 
     async def _see_off(self, group: str, pods: list[Object]) -> Result:
         """The OllamaNode is gone; its pods, on their way out, still finish what they do."""

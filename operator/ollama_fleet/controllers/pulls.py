@@ -95,7 +95,7 @@ class Pulls:
         self._background = background
         self._probes = probes
         self._clock = clock
-        self._turns = Turns(limit)
+        self._turns = Turns(limit, clock)
         self._running: dict[str, _Pull] = {}
         self._failures: dict[str, Failure] = {}
         self._owners: dict[str, str] = {}

@@ -14,7 +14,7 @@ from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.feed import MANAGED
 from ollama_fleet.controllers.loop import Result
 from ollama_fleet.controllers.probes import Probes
-from ollama_fleet.controllers.servers import PER_SERVER, Servers
+from ollama_fleet.controllers.servers import Servers, rest
 from ollama_fleet.kube import Kube, NotFound, Object
 from ollama_fleet.kube.access import read_access, read_certificate, read_good_clients
 from ollama_fleet.kube.errors import Forbidden
@@ -66,7 +66,7 @@ class Routers:
             return plan
 
         result = await carry_out(context, wanted, look)
-        return replace(result, rest=PER_SERVER * planned)
+        return replace(result, rest=rest(planned))
 
     def _look(
         self, wanted: Object, troubles: tuple[Trouble, ...], unread: Mapping[str, str]

@@ -22,9 +22,17 @@ Means = Callable[[str, Mapping[str, str]], bool]
 LASTING = timedelta(seconds=1)
 """For how long they stand though nothing has changed: silence is counted in many seconds."""
 
-PER_SERVER = 0.002
-"""Seconds that whoever plans with servers rests for each of them: a plan for a thousand takes some
-tenths of a second, and while they start they change a thousand times."""
+_LEAST, _PER_SERVER = 0.5, 0.003
+
+
+def rest(servers: int) -> float:
+    """Seconds that whoever plans with so many servers rests before the next plan.
+
+    What happens to one thing is news several times within a moment, its own status among them; and
+    a plan for a thousand servers takes tenths of a second, while as they start they change a
+    thousand times.
+    """
+    return max(_LEAST, _PER_SERVER * servers)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,13 @@
 """The operator's limit on pulls at once."""
 
 from collections import Counter
+from itertools import count
 from random import Random
+from typing import cast
 
-from ollama_fleet.controllers.turns import Turns
+from ollama_fleet.controllers.clock import Clock
+from ollama_fleet.controllers.turns import TURN, Turns
+from tests.unit.controllers.conftest import FakeClock
 
 
 class Owner:
@@ -22,8 +26,20 @@ class Owner:
         return given
 
 
-def owners(limit: int, *names: str) -> tuple[Turns, Counter[str], list[Owner]]:
-    turns, running = Turns(limit), Counter[str]()
+class Later:
+    """A clock by which every turn is over."""
+
+    def __init__(self) -> None:
+        self._ticks = count(step=TURN)
+
+    def monotonic(self) -> float:
+        return next(self._ticks)
+
+
+def owners(
+    limit: int, *names: str, clock: Clock | None = None
+) -> tuple[Turns, Counter[str], list[Owner]]:
+    turns, running = Turns(limit, clock or cast(Clock, Later())), Counter[str]()
     return turns, running, [Owner(turns, name, running) for name in names]
 
 
@@ -108,6 +124,47 @@ def test_fewer_places_than_owners_go_round() -> None:
         for one in (a, b, c):
             one.ask(10)
     assert Counter(had) == {"a": 3, "b": 3, "c": 3}
+
+
+async def test_who_has_a_turn_goes_on_until_that_is_over(clock: FakeClock) -> None:
+    turns, running, (a, b) = owners(1, "a", "b", clock=clock)
+    assert (a.ask(9), b.ask(9)) == (1, 0)
+    for _ in range(3):
+        running["a"] -= 1
+        turns.wake(running)
+        assert (b.ask(9), a.ask(9)) == (0, 1)
+    assert b.called == 0
+    await clock.advance(TURN)
+    running["a"] -= 1
+    turns.wake(running)
+    assert b.called == 1
+    assert (a.ask(9), b.ask(9)) == (0, 1)
+
+
+async def test_a_turn_ends_where_nothing_more_is_wanted(clock: FakeClock) -> None:
+    turns, running, (a, b) = owners(1, "a", "b", clock=clock)
+    a.ask(2)
+    b.ask(1)
+    running["a"] -= 1
+    turns.wake(running)
+    assert (a.called, b.called) == (1, 0)
+    a.ask(0)
+    assert b.called == 1
+    assert b.ask(1) == 1
+
+
+async def test_where_more_wait_than_there_are_places_a_few_have_several(clock: FakeClock) -> None:
+    names = (f"o{number}" for number in range(9))
+    turns, running, (before, *all_owners) = owners(8, "before", *names, clock=clock)
+    assert before.ask(8) == 8
+    assert not any(one.ask(9) for one in all_owners)
+    running["before"] = 0
+    assert [one.ask(9) for one in all_owners] == [2] * 4 + [0] * 5
+    first = all_owners[0]
+    running[first.name] -= 1
+    turns.wake(running)
+    assert [one.called for one in all_owners] == [1] + [0] * 8
+    assert first.ask(8) == 1
 
 
 def test_by_chance_the_limit_holds_and_nobody_starves() -> None:
