@@ -79,12 +79,13 @@ def _on_ollama_node_change(node: Object, before: Object | None, store: Store) ->
     others: set[Key] = set()
     if before is None or _generation(before) != _generation(node):
         others = {key for kind in _PLANNING for key in _keys(store.list(kind, namespace))}
-    elif _gist(before) != _gist(node):
+    elif gist(before) != gist(node):
         others = _meaning(store, namespace, (node, before), _PLANNING)
     return others | _waiting_for_a_store(store) | {_key(node)}
 
 
-def _gist(node: Object) -> tuple[object, ...]:
+def gist(node: Object) -> tuple[object, ...]:
+    """What of an OllamaNode concerns those who plan with its servers, but for what these say."""
     meta, status = node["metadata"], node.get("status") or {}
     said = [
         {key: value for key, value in one.items() if key in _OF_OTHERS}

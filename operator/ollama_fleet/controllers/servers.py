@@ -8,6 +8,7 @@ from operator import is_
 from pydantic import ValidationError
 
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
+from ollama_fleet.controllers.affected import gist
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.fleet import devices, machines, pods_of
 from ollama_fleet.controllers.probes import Probes
@@ -19,8 +20,9 @@ from ollama_fleet.plan.servers import Server, servers_of
 Means = Callable[[str, Mapping[str, str]], bool]
 """Whether somebody means the OllamaNode of that name and those labels."""
 
-LASTING = timedelta(seconds=1)
-"""For how long they stand though nothing has changed: silence is counted in many seconds."""
+LASTING = timedelta(seconds=10)
+"""For how long they stand though nothing has changed but the time. Where that is news, the status
+of their OllamaNode tells it, and they are put together again."""
 
 _LEAST, _PER_SERVER = 0.5, 0.003
 
@@ -37,8 +39,8 @@ def rest(servers: int) -> float:
 
 @dataclass(frozen=True)
 class _Kept:
-    meant: tuple[object, ...]
-    """What tells the OllamaNode apart from others and from itself before: its status does not."""
+    of: tuple[object, ...]
+    """The OllamaNode, by what is equal where it is the same to its servers."""
     made_of: tuple[object, ...]
     at: datetime
     servers: list[Server]
@@ -77,13 +79,13 @@ class Servers:
         places = [pod["spec"].get("nodeName") for pod in pods]
         # only who waits for a machine looks at all of them
         around = known.values() if None in places else map(known.get, filter(None, places))
-        meant = (meta.get("uid"), meta.get("generation"), meta.get("labels"))
+        is_now = (meta.get("uid"), meta.get("generation"), gist(node))
         made_of = (gpus, disks, *pods, *seen.values(), *around)
         kept = self._kept.get((namespace, name))
         if (
             kept is not None
-            and now - kept.at < LASTING
-            and kept.meant == meant
+            and abs(now - kept.at) < LASTING
+            and kept.of == is_now
             and _same(kept.made_of, made_of)
         ):
             return kept.servers
@@ -92,7 +94,7 @@ class Servers:
         except ValidationError:
             return []
         servers = servers_of(node, spec, pods, known, seen, now, devices=gpus, disks=disks)
-        self._kept[namespace, name] = _Kept(meant, made_of, now, servers)
+        self._kept[namespace, name] = _Kept(is_now, made_of, now, servers)
         return servers
 
 

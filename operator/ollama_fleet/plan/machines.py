@@ -57,9 +57,11 @@ def gpu_gone(
         driver = lost[0][0]
         what = f"{driver} no longer publishes {', '.join(place[2] for place in lost)} of {name}"
         return _gone(name, f"{what}, which pod {own} holds", "the GPU's driver")
+    if not _asked(pod, resource):
+        return None
     there = [other for other in pods if other["spec"].get("nodeName") == name and _holds(other)]
     offered, held = _offered(machine, resource), sum(_asked(one, resource) for one in there)
-    if not _asked(pod, resource) or offered >= held:
+    if offered >= held:
         return None
     what = f"{name} offers {offered} {resource} where its pods hold {held}"
     return _gone(name, what, "the device plugin")

@@ -18,6 +18,7 @@ from ollama_fleet.controllers.shapes import Shapes
 from ollama_fleet.controllers.store import Store
 from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.kube import Kube, Object
+from ollama_fleet.kube.kinds import OLLAMA_NODE
 from ollama_fleet.plan.servers import Probe, Server, servers_of
 from tests.unit.controllers.conftest import FakeClock
 
@@ -68,6 +69,13 @@ class World:
         about = {"name": name, "uid": name, "resourceVersion": str(self._version), **place, **meta}
         self.store.put({"apiVersion": group, "kind": kind, "metadata": about, "spec": spec})
 
+    def status(self, name: str, **server: object) -> None:
+        node = self.store.get(OLLAMA_NODE, "llm", name)
+        assert node is not None
+        self._version += 1
+        meta = {**node["metadata"], "resourceVersion": str(self._version)}
+        self.store.put({**node, "metadata": meta, "status": {"servers": [{"name": "s", **server}]}})
+
     def pod(self, number: int, server: int, machine: str = "m") -> None:
         labels = {"ollamafleet.dev/ollamanode": f"n{number}"}
         spec = {"nodeName": machine, "containers": []}
@@ -105,12 +113,18 @@ def test_who_means_one_ollamanode_has_no_other_put_together(world: World) -> Non
     assert world.anew() == ["n7"]
 
 
-def test_its_status_is_no_change_of_its_servers(world: World) -> None:
+def test_its_status_is_news_where_it_tells_what_they_do_not(world: World) -> None:
     world.all()
     world.anew()
-    world.put("OllamaNode", "n2", spec={"replicas": EACH})
+    world.status("n2", state="Ready", installed=1)
+    world.all()
+    assert world.anew() == ["n2"]
+    world.status("n2", state="Ready", installed=2)
     world.all()
     assert world.anew() == []
+    world.status("n2", state="Offline", installed=2)
+    world.all()
+    assert world.anew() == ["n2"]
 
 
 @pytest.mark.parametrize("meta", [{"generation": 2}, {"labels": {"tier": "gold"}}])
