@@ -77,18 +77,20 @@ class Loop:
         self._not_before: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._running: dict[Key, asyncio.Task[None]] = {}
-        self._again: set[Key] = set()
+        self._again: dict[Key, float] = {}
         self._quiet_until = clock.monotonic()
         self._ahead = self._now_ahead()
         self.last_beat = clock.monotonic()
         """When the loop last looked for work, by the clock's monotonic seconds."""
 
-    def mark(self, key: Key) -> None:
-        """Reconcile this key soon; marks before and during a run make one run more."""
+    def mark(self, key: Key, within: float = 0.0) -> None:
+        """Reconcile this key soon, or within so many seconds where that is soon enough; marks
+        before and during a run make one run more."""
+        due = self._clock.monotonic() + within
         if key in self._running:
-            self._again.add(key)
+            self._again[key] = min(due, self._again.get(key, due))
         else:
-            self._schedule(key, self._soon(key))
+            self._schedule(key, max(due, self._soon(key)))
 
     def __len__(self) -> int:
         """How many keys are due now or running."""
@@ -148,7 +150,7 @@ class Loop:
             return
         log.info("the time of day has jumped by %+.0f s", ahead - self._ahead)
         self._ahead = ahead
-        self._again.update(self._running)
+        self._again |= dict.fromkeys(self._running, self._clock.monotonic())
         for key in list(self._due):
             self._schedule(key, self._soon(key))
 
@@ -184,9 +186,8 @@ class Loop:
         if blocked := rest if outcome == "ok" else FIRST_BACKOFF:
             self._not_before[key] = now + blocked
         if key in self._again:
-            self._again.discard(key)
-            self._schedule(key, self._soon(key))
-        elif after is not None:
+            self._schedule(key, max(self._again.pop(key), self._soon(key)))
+        if after is not None:
             self._schedule(key, now + max(after, rest))
         self._wake.set()
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from ollama_fleet.api.access import SecretRefs
 from ollama_fleet.api.ollamanode import OllamaNodeSpec
@@ -25,8 +26,9 @@ from ollama_fleet.controllers.fleet import (
 )
 from ollama_fleet.controllers.loads import Loads
 from ollama_fleet.controllers.loop import Key, Result
+from ollama_fleet.controllers.pace import hearsay, rest
 from ollama_fleet.controllers.probes import Probes
-from ollama_fleet.controllers.servers import Servers, rest
+from ollama_fleet.controllers.servers import Servers
 from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.controllers.traffic import Traffic
 from ollama_fleet.controllers.usage import PodUsage
@@ -83,7 +85,8 @@ class OllamaNodes:
             await self._probes.settled(group, FIRST_PROBE)
             return await carry_out(self._context, node, lambda _: refused)
         urls = self._urls(group, node, pods)
-        self._probes.follow(group, urls, _secrets_of(node), lambda: self._changed(namespace, name))
+        changed = partial(self._changed, namespace, name)
+        self._probes.follow(group, urls, _secrets_of(node), changed)
         self._probes.lives(group, _lives(pods))
         await self._probes.settled(group, FIRST_PROBE)
         await self._traffic.meet(namespace)
@@ -105,7 +108,7 @@ class OllamaNodes:
         key = Key(OLLAMA_NODE, namespace, name)
         self._loads.want(group, latest.loads, lambda: self._context.loop.mark(key))
         after = soonest(size_due, usage_due, result.requeue_after)
-        return Result(after, rest(len(pods)))
+        return Result(after, rest(self._context.store, len(pods)))
 
     async def _see_off(self, group: str, pods: list[Object]) -> Result:
         """The OllamaNode is gone; its pods, on their way out, still finish what they do."""
@@ -196,12 +199,14 @@ class OllamaNodes:
             and (pod_ready(pod) or ending(pod) or self._probes.follows(group, url))
         ]
 
-    def _changed(self, namespace: str, name: str) -> None:
-        """A server said something new: its OllamaNode, and whoever uses its models."""
+    def _changed(self, namespace: str, name: str, models: bool) -> None:
+        """A server said something new: its OllamaNode, and whoever uses its models; these soon
+        enough where it is nothing but what models it has."""
         mark, store = self._context.loop.mark, self._context.store
         mark(Key(OLLAMA_NODE, namespace, name))
+        within = hearsay(store) if models else 0.0
         for key in planning_with(store, namespace, name):
-            mark(key)
+            mark(key, within)
 
 
 def _lives(pods: list[Object]) -> dict[str, str]:

@@ -25,6 +25,8 @@ INTERVAL, RETRY = 30.0, 5.0
 FOR_EVER = timedelta(days=3650)
 """A model that stays in memory for longer was put there for good: Ollama says some 290 years."""
 
+Changed = Callable[[bool], None]
+"""Called with whether it is nothing but what models a server has."""
 ReadAccess = Callable[[str, SecretRefs], Awaitable[Access]]
 """Reads Secrets of a namespace; raises SecretError or KubeError."""
 
@@ -45,7 +47,7 @@ class _Followed:
         self.round = 0
         self.task: asyncio.Task[None] | None = None
         self.life: str | None = None
-        self.changed: Callable[[], None] = lambda: None
+        self.changed: Changed = lambda models: None
 
 
 class Probes:
@@ -76,7 +78,7 @@ class Probes:
         group: str,
         urls: Iterable[str],
         secrets: SecretRefs,
-        changed: Callable[[], None],
+        changed: Changed,
     ) -> None:
         """Probe these servers for ``group`` (an OllamaNode, as namespace/name) and no others.
 
@@ -110,7 +112,7 @@ class Probes:
 
     def forget(self, group: str) -> None:
         """Probe nothing for ``group`` any more: it is gone."""
-        self.follow(group, (), SecretRefs(), lambda: None)
+        self.follow(group, (), SecretRefs(), lambda models: None)
         del self._groups[group]
         self._met.discard(group)
 
@@ -162,7 +164,7 @@ class Probes:
                 one.round += 1
                 one.answered.set()
                 if one.probe.error is not None or _news(before, one.probe):
-                    one.changed()
+                    one.changed(_of_models(before, one.probe))
                 pause = self._interval if one.probe.error is None else min(RETRY, self._interval)
                 await self._clock.wait(one.poke, pause * (0.9 + 0.2 * self._random()))
         finally:
@@ -246,6 +248,11 @@ def _news(before: Probe, after: Probe) -> bool:
         or before.resident != after.resident
         or before.lasting != after.lasting
     )
+
+
+def _of_models(before: Probe, after: Probe) -> bool:
+    """Whether what is new is nothing but what it has installed and in memory."""
+    return before.error is None is after.error and before.version == after.version
 
 
 def _name(name: str) -> str:

@@ -26,11 +26,12 @@ from ollama_fleet.controllers.fleetmetrics import FleetCollector
 from ollama_fleet.controllers.loads import Loads
 from ollama_fleet.controllers.loop import Key, Result
 from ollama_fleet.controllers.ollamanodes import OllamaNodes
+from ollama_fleet.controllers.pace import rest
 from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.pruning import Pruning
 from ollama_fleet.controllers.pulls import Pulls
 from ollama_fleet.controllers.routers import Routers
-from ollama_fleet.controllers.servers import Servers, rest
+from ollama_fleet.controllers.servers import Servers
 from ollama_fleet.controllers.shapes import Shapes
 from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.controllers.traffic import Traffic
@@ -202,7 +203,7 @@ class ModelDistributions:
         notes = (*made.plan.notes, *prune.notes(removed))
         plan = replace(made.plan, notes=notes, requeue_after=after)
         result = await carry_out(self._context, wanted, lambda _: plan)
-        return replace(result, rest=rest(len(servers)))
+        return replace(result, rest=rest(self._context.store, len(servers)))
 
     async def _prune(
         self,

@@ -13,8 +13,9 @@ from ollama_fleet.controllers.carryout import NOT_YET, carry_out, fleet_known, l
 from ollama_fleet.controllers.context import Context
 from ollama_fleet.controllers.feed import MANAGED
 from ollama_fleet.controllers.loop import Result
+from ollama_fleet.controllers.pace import rest
 from ollama_fleet.controllers.probes import Probes
-from ollama_fleet.controllers.servers import Servers, rest
+from ollama_fleet.controllers.servers import Servers
 from ollama_fleet.kube import Kube, NotFound, Object
 from ollama_fleet.kube.access import read_access, read_certificate, read_good_clients
 from ollama_fleet.kube.errors import Forbidden
@@ -66,7 +67,7 @@ class Routers:
             return plan
 
         result = await carry_out(context, wanted, look)
-        return replace(result, rest=rest(planned))
+        return replace(result, rest=rest(context.store, planned))
 
     def _look(
         self, wanted: Object, troubles: tuple[Trouble, ...], unread: Mapping[str, str]

@@ -24,18 +24,6 @@ LASTING = timedelta(seconds=10)
 """For how long they stand though nothing has changed but the time. Where that is news, the status
 of their OllamaNode tells it, and they are put together again."""
 
-_LEAST, _PER_SERVER = 0.5, 0.003
-
-
-def rest(servers: int) -> float:
-    """Seconds that whoever plans with so many servers rests before the next plan.
-
-    What happens to one thing is news several times within a moment, its own status among them; and
-    a plan for a thousand servers takes tenths of a second, while as they start they change a
-    thousand times.
-    """
-    return max(_LEAST, _PER_SERVER * servers)
-
 
 @dataclass(frozen=True)
 class _Kept:

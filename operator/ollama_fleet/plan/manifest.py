@@ -46,6 +46,15 @@ def entries_in(manifests: Iterable[Object]) -> dict[str, Entry]:
     return found
 
 
+def written_at(manifest: Object) -> datetime | None:
+    """When anything in a ConfigMap last changed, by its first line: the rest is long."""
+    line = (manifest.get("data") or {}).get(KEY, "").partition("\n")[0]
+    try:
+        return parsed(json.loads(f"{line}]}}").get("time"))
+    except (ValueError, AttributeError):
+        return None
+
+
 def manifest(
     distribution: Object,
     servers: Iterable[Server],
@@ -54,14 +63,14 @@ def manifest(
     now: datetime,
 ) -> tuple[Object, ...]:
     """The ConfigMaps as they should be, in order; none while it is too early to write again."""
-    written = entries_in(before)
     wanted: dict[str, list[Task]] = defaultdict(list)
     moving = False
     for task in tasks:
         wanted[task.server.name].append(task)
         moving = moving or task.arriving
-    if moving and any(_recent(entry, now) for entry in written.values()):
+    if moving and any(_recent(one, now) for one in before):
         return ()
+    written = entries_in(before)
     entries = {
         server.name: _entry(server, wanted[server.name], written.get(server.name, {}), now)
         for server in servers
@@ -74,12 +83,12 @@ def manifest(
     name = distribution["metadata"]["name"]
     return tuple(
         _config_map(distribution, name, number, len(parts), texts)
-        for number, texts in enumerate([*parts, *([[]] * left)], start=1)
+        for number, texts in enumerate([*parts, *([{}] * left)], start=1)
     )
 
 
-def _recent(entry: Mapping[str, Any], now: datetime) -> bool:
-    time = parsed(entry.get("time"))
+def _recent(part: Object, now: datetime) -> bool:
+    time = written_at(part)
     return time is not None and elapsed(time, now) < PAUSE
 
 
@@ -138,27 +147,26 @@ def _model(server: Server, name: str, good: bool, before: Entry, now: datetime) 
     return made
 
 
-def _parts(entries: Iterable[Entry]) -> list[list[str]]:
-    """The entries as JSON, in order, as many to a part as fit."""
-    parts: list[list[str]] = [[]]
+def _parts(entries: Iterable[Entry]) -> list[dict[str, str]]:
+    """The times of entries by their JSON, in order, as many to a part as fit."""
+    parts: list[dict[str, str]] = [{}]
     size = 0
     for entry in entries:
         text = json.dumps(entry, separators=(",", ":"))
         if parts[-1] and size + len(text) > PART_BYTES:
-            parts.append([])
+            parts.append({})
             size = 0
-        parts[-1].append(text)
+        parts[-1][text] = str(entry.get("time") or "")
         size += len(text) + 2
     return parts
 
 
 def _config_map(
-    distribution: Object, name: str, number: int, parts: int, texts: Iterable[str]
+    distribution: Object, name: str, number: int, parts: int, texts: Mapping[str, str]
 ) -> Object:
     meta = distribution["metadata"]
-    head = json.dumps(
-        {"distribution": f"{meta['namespace']}/{name}", "part": number, "parts": parts}
-    )
+    of = {"distribution": f"{meta['namespace']}/{name}", "part": number, "parts": parts}
+    head = json.dumps(of | {"time": max(texts.values(), default="")})
     lines = ",\n".join(texts)
     return {
         "apiVersion": "v1",

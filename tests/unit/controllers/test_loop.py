@@ -362,6 +362,38 @@ async def test_who_rests_keeps_nobody_else_waiting_and_runs_at_once_afterwards(
     assert recorder.runs == [("a", 0.0), ("b", 0.5), ("a", 5.0)]
 
 
+async def test_what_is_soon_enough_waits_and_comes_with_what_is_not(recorder: Recorder) -> None:
+    async with running(recorder) as loop:
+        loop.mark(A, 5.0)
+        loop.mark(B, 5.0)
+        await recorder.clock.advance(2.0)
+        loop.mark(A)
+        loop.mark(B, 9.0)
+        await recorder.clock.advance(60)
+    assert recorder.runs == [("a", 2.0), ("b", 5.0)]
+
+
+@pytest.mark.parametrize(("requeue_after", "next_run"), [(None, 4.0), (2.0, 3.0)])
+async def test_what_is_soon_enough_during_a_run_comes_when_it_is_due(
+    recorder: Recorder, requeue_after: float | None, next_run: float
+) -> None:
+    over = asyncio.Event()
+
+    async def answer(key: Key) -> Result:
+        await over.wait()
+        return Result(requeue_after) if len(recorder.runs) == 1 else Result()
+
+    recorder.answer = answer
+    async with running(recorder) as loop:
+        loop.mark(A)
+        await recorder.clock.advance(1.0)
+        for within in (5.0, 3.0, 4.0):
+            loop.mark(A, within)
+        over.set()
+        await recorder.clock.advance(60)
+    assert recorder.times == [0.0, next_run]
+
+
 async def test_what_is_wanted_again_at_once_waits_for_the_rest(recorder: Recorder) -> None:
     recorder.result = Result(0.0, rest=1.0)
     async with running(recorder) as loop:

@@ -77,7 +77,7 @@ async def test_a_secret_is_needed_first_and_followed_as_it_changes(
     box: Box, probes: Probes, clock: FakeClock
 ) -> None:
     news: list[float] = []
-    probes.follow("ns/box", [URL], REFS, lambda: news.append(clock.time))
+    probes.follow("ns/box", [URL], REFS, lambda models: news.append(clock.time))
     await clock.advance(11)
     seen = probes.seen("ns/box")[URL]
     assert seen.secret is not None
@@ -106,7 +106,7 @@ async def test_while_the_api_server_is_away_the_last_words_of_a_secret_count(
     box: Box, probes: Probes, clock: FakeClock, away: KubeError
 ) -> None:
     box.secrets["ns"] = away
-    probes.follow("ns/box", [URL], REFS, lambda: None)
+    probes.follow("ns/box", [URL], REFS, lambda models: None)
     await clock.advance(0)
     seen = probes.seen("ns/box")[URL]
     assert "cannot be read" in (seen.error or "")
@@ -125,8 +125,8 @@ async def test_another_ollamanode_at_the_same_address_is_not_let_in(
     box: Box, probes: Probes, clock: FakeClock
 ) -> None:
     box.secrets["ns"] = "first"
-    probes.follow("ns/box", [URL], REFS, lambda: None)
-    probes.follow("other/box", [URL], SecretRefs(), lambda: None)
+    probes.follow("ns/box", [URL], REFS, lambda models: None)
+    probes.follow("other/box", [URL], SecretRefs(), lambda models: None)
     await clock.advance(0)
     assert probes.seen("ns/box")[URL].version == "1"
     assert probes.seen("other/box")[URL].version is None
@@ -139,10 +139,10 @@ async def test_another_ollamanode_at_the_same_address_is_not_let_in(
 async def test_a_changed_reference_is_followed_at_once(
     box: Box, probes: Probes, clock: FakeClock
 ) -> None:
-    probes.follow("ns/box", [URL], SecretRefs(), lambda: None)
+    probes.follow("ns/box", [URL], SecretRefs(), lambda models: None)
     await clock.advance(0)
     assert box.shown == [None]
     box.secrets["ns"] = "first"
-    probes.follow("ns/box", [URL], REFS, lambda: None)
+    probes.follow("ns/box", [URL], REFS, lambda models: None)
     await clock.advance(0)
     assert box.shown == [None, "first"]

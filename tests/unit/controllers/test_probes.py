@@ -77,7 +77,7 @@ async def test_an_answer_on_its_way_is_not_the_one_waited_for(
     server: type[FakeServer], probes: Probes
 ) -> None:
     server.gate.clear()
-    probes.follow("ns/a", [URL], SecretRefs(), lambda: None)
+    probes.follow("ns/a", [URL], SecretRefs(), lambda models: None)
     await settle()
     server.models = ["llama3.2:1b"]
     refreshed = asyncio.create_task(probes.refresh("ns/a", URL))
@@ -93,7 +93,7 @@ async def test_a_defect_does_not_end_the_probing(
     clock: FakeClock, server: type[FakeServer], probes: Probes, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.fails = RuntimeError("oh")
-    probes.follow("ns/a", [URL], SecretRefs(), lambda: None)
+    probes.follow("ns/a", [URL], SecretRefs(), lambda models: None)
     await settle()
     assert probes.seen("ns/a")[URL].error == "RuntimeError: oh"
     assert "failed by a defect" in caplog.text
@@ -108,7 +108,7 @@ async def test_a_server_is_silent_after_the_time_that_was_set(
     background = Background()
     patience = timedelta(seconds=7)
     probes = Probes(background, clock, lambda: 0.5, 1.0, nothing, offline_after=patience)
-    probes.follow("ns/a", [URL], SecretRefs(), lambda: None)
+    probes.follow("ns/a", [URL], SecretRefs(), lambda models: None)
     await settle()
     for fails in (None, Unreachable("gone")):
         server.fails = fails
@@ -120,12 +120,29 @@ async def test_a_server_is_silent_after_the_time_that_was_set(
     await background.stop()
 
 
+async def test_who_follows_is_told_whether_it_is_of_models_alone(
+    clock: FakeClock, server: type[FakeServer], probes: Probes
+) -> None:
+    heard: list[bool] = []
+    probes.follow("ns/a", [URL], SecretRefs(), heard.append)
+    await settle()
+    server.models = ["llama3.2:1b"]
+    await clock.advance(INTERVAL + 2)
+    assert heard == [False, True]
+    server.fails = Unreachable("gone")
+    await clock.advance(INTERVAL + 2)
+    assert not any(heard[2:])
+    server.fails = None
+    await clock.advance(RETRY + 1)
+    assert heard[-1] is False
+
+
 async def test_everyone_who_follows_a_server_hears_of_it(
     clock: FakeClock, server: type[FakeServer], probes: Probes
 ) -> None:
     heard: list[str] = []
-    probes.follow("one/a", [URL], SecretRefs(), lambda: heard.append("one"))
-    probes.follow("two/b", [URL], SecretRefs(), lambda: heard.append("two"))
+    probes.follow("one/a", [URL], SecretRefs(), lambda models: heard.append("one"))
+    probes.follow("two/b", [URL], SecretRefs(), lambda models: heard.append("two"))
     await settle()
     assert heard == ["one", "two"]
     await clock.advance(3 * INTERVAL)
@@ -146,7 +163,7 @@ async def test_everyone_who_follows_a_server_hears_of_it(
 async def test_a_server_that_began_another_life_is_asked_at_once(
     server: type[FakeServer], probes: Probes, clock: FakeClock
 ) -> None:
-    probes.follow("ns/a", [URL], SecretRefs(), lambda: None)
+    probes.follow("ns/a", [URL], SecretRefs(), lambda models: None)
     await settle()
     for life, asked in (("1", 1), ("1", 1), ("2", 2), ("2", 2)):
         probes.lives("ns/a", {URL: life, "http://elsewhere:11434": "1"})
@@ -169,7 +186,7 @@ async def test_what_stays_in_memory_for_good(
     server.models = ["m:1b"]
     told = {"name": "m:1b", "digest": digest * 64, "size": 1, "expires_at": expires}
     server.resident = [ResidentModel.model_validate(told)]
-    probes.follow("ns/a", [URL], SecretRefs(), lambda: None)
+    probes.follow("ns/a", [URL], SecretRefs(), lambda models: None)
     await settle()
     probe = probes.seen("ns/a")[URL]
     assert set(probe.resident) == {"m:1b"}

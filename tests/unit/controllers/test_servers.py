@@ -188,8 +188,3 @@ def test_one_that_is_made_again_is_not_the_one_before(world: World) -> None:
     world.servers.forget("llm", "n2")
     world.all()
     assert world.anew() == ["n2"]
-
-
-@pytest.mark.parametrize(("servers", "seconds"), [(0, 0.5), (100, 0.5), (1000, 3.0)])
-def test_who_plans_with_many_servers_rests_longer(servers: int, seconds: float) -> None:
-    assert subject.rest(servers) == seconds

@@ -45,6 +45,7 @@ def test_what_it_says_of_a_server() -> None:
         "distribution": "llm/md",
         "part": 1,
         "parts": 1,
+        "time": "2026-03-01T12:00:00Z",
         "servers": [
             {
                 "server": "a-0",
@@ -142,6 +143,13 @@ def test_while_models_arrive_it_is_not_written_for_each(state: TaskState, reason
     assert manifest(MD, [more], tasks, first, NOW + timedelta(seconds=29)) == ()
     assert manifest(MD, [more], tasks, first, NOW + timedelta(seconds=30))
     assert manifest(MD, [more], tasks[:2], first, NOW + timedelta(seconds=1))
+    # what it says is read where it is written again
+    (part,) = first
+    text = part["data"]["manifest.json"].replace('"servers": [\n', '"servers": [\n!')
+    broken = {**part, "data": {"manifest.json": text}}
+    assert entries_in([broken]) == {}
+    assert manifest(MD, [more], tasks, [broken], NOW + timedelta(seconds=29)) == ()
+    assert manifest(MD, [more], tasks, [broken], NOW + timedelta(seconds=30))
     # the clock was set back since
     assert manifest(MD, [more], tasks, first, NOW - timedelta(hours=1))
     # what waits for something else may wait for long
@@ -153,7 +161,9 @@ def test_what_somebody_broke_is_written_again() -> None:
     a = server(probe=has())
     first = manifest(MD, [a], [task(a)], (), NOW)
     for data in ({}, {"manifest.json": "{"}, {"manifest.json": "[]"}, {"manifest.json": "null"}):
-        assert entries_in([{**first[0], "data": data}]) == {}
+        broken = {**first[0], "data": data}
+        assert entries_in([broken]) == {}
+        assert manifest(MD, [a], [task(a), task(a, "Pulling", "n:1b")], [broken], NOW)
 
 
 @pytest.mark.parametrize(
