@@ -38,9 +38,9 @@ class Turns:
                 self._began[owner] = self._clock.monotonic()
         if given < more:
             self._waiting[owner] = (more - given, changed)
-        elif more < before:
-            # it wants less than it did: others may have its part
-            self.wake(running)
+        if given < more or more < before:
+            # others may have its part: it wants less than it did, or its turn is over
+            self.wake({**running, owner: mine + given})
         return given
 
     def waits(self, owner: str) -> bool:

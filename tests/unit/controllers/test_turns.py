@@ -5,6 +5,8 @@ from itertools import count
 from random import Random
 from typing import cast
 
+import pytest
+
 from ollama_fleet.controllers.clock import Clock
 from ollama_fleet.controllers.turns import TURN, Turns
 from tests.unit.controllers.conftest import FakeClock
@@ -111,6 +113,23 @@ def test_who_wants_less_leaves_its_part_to_others() -> None:
     assert running["b"] == 0
 
 
+async def test_whose_turn_is_over_when_it_asks_calls_those_whose_turn_it_is(
+    clock: FakeClock,
+) -> None:
+    """It was called while it rested; without its word nobody would know of the free place."""
+    turns, running, (a, b, c) = owners(1, "a", "b", "c", clock=clock)
+    for one in (a, b, c):
+        one.ask(9)
+    running["a"] -= 1
+    turns.wake(running)
+    assert (a.called, b.called, c.called) == (1, 0, 0)
+    await clock.advance(TURN)
+    assert a.ask(9) == 0
+    assert (a.called, b.called, c.called) == (1, 1, 0)
+    assert b.ask(9) == 1
+    assert (a.called, b.called, c.called) == (1, 1, 0)
+
+
 def test_fewer_places_than_owners_go_round() -> None:
     turns, running, (a, b, c) = owners(1, "a", "b", "c")
     had: list[str] = []
@@ -161,6 +180,8 @@ async def test_where_more_wait_than_there_are_places_a_few_have_several(clock: F
     running["before"] = 0
     assert [one.ask(9) for one in all_owners] == [2] * 4 + [0] * 5
     first = all_owners[0]
+    for one in all_owners:
+        one.called = 0
     running[first.name] -= 1
     turns.wake(running)
     assert [one.called for one in all_owners] == [1] + [0] * 8
@@ -178,4 +199,29 @@ def test_by_chance_the_limit_holds_and_nobody_starves() -> None:
         if ended := [name for name, count in running.items() if count]:
             running[chance.choice(ended)] -= 1
             turns.wake(running)
+    assert not any(left.values())
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_by_chance_nobody_is_left_who_asks_when_called_or_a_pull_ends(seed: int) -> None:
+    """Whatever happens between the call and the question, no place stays free unasked for."""
+    chance = Random(seed)
+    clock = FakeClock()
+    turns, running, all_owners = owners(4, *"abcdefghijkl", clock=clock)
+    left = {one.name: 12 for one in all_owners}
+    asking = set(all_owners)
+    while asking or running.total():
+        ended = [name for name, count in running.items() if count]
+        if ended and (not asking or chance.random() < 0.5):
+            name = chance.choice(ended)
+            running[name] -= 1
+            asking |= {one for one in all_owners if one.name == name}
+            turns.wake(running)
+        else:
+            one = chance.choice(sorted(asking, key=lambda one: one.name))
+            asking.discard(one)
+            one.called = 0
+            left[one.name] -= one.ask(min(left[one.name], 2))
+        asking |= {one for one in all_owners if one.called}
+        clock.time += chance.choice((0.0, 1.0, TURN))
     assert not any(left.values())
