@@ -200,13 +200,12 @@ class OllamaNodes:
         ]
 
     def _changed(self, namespace: str, name: str, models: bool) -> None:
-        """A server said something new: its OllamaNode, and whoever uses its models; these soon
-        enough where it is nothing but what models it has."""
-        mark, store = self._context.loop.mark, self._context.store
-        mark(Key(OLLAMA_NODE, namespace, name))
+        """A server said something new: its OllamaNode, and whoever uses its models, are to hear of
+        it; soon enough where it is nothing but what models it has."""
+        store = self._context.store
         within = hearsay(store) if models else 0.0
-        for key in planning_with(store, namespace, name):
-            mark(key, within)
+        for key in (Key(OLLAMA_NODE, namespace, name), *planning_with(store, namespace, name)):
+            self._context.loop.mark(key, within)
 
 
 def _lives(pods: list[Object]) -> dict[str, str]:

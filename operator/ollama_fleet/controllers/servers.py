@@ -15,7 +15,7 @@ from ollama_fleet.controllers.probes import Probes
 from ollama_fleet.controllers.stores import Stores
 from ollama_fleet.kube import Object
 from ollama_fleet.kube.kinds import OLLAMA_NODE
-from ollama_fleet.plan.servers import Server, servers_of
+from ollama_fleet.plan.servers import Probe, Server, servers_of
 
 Means = Callable[[str, Mapping[str, str]], bool]
 """Whether somebody means the OllamaNode of that name and those labels."""
@@ -30,8 +30,17 @@ class _Kept:
     of: tuple[object, ...]
     """The OllamaNode, by what is equal where it is the same to its servers."""
     made_of: tuple[object, ...]
+    seen: Mapping[str, Probe]
     at: datetime
     servers: list[Server]
+
+    def standing(self, seen: Mapping[str, Probe]) -> dict[str, Server]:
+        """The servers, by their pod's name, that have said nothing else since."""
+        return {
+            one.pod["metadata"]["name"] if one.pod else "": one
+            for one in self.servers
+            if one.url is None or seen.get(one.url) is self.seen.get(one.url)
+        }
 
 
 class Servers:
@@ -68,21 +77,25 @@ class Servers:
         # only who waits for a machine looks at all of them
         around = known.values() if None in places else map(known.get, filter(None, places))
         is_now = (meta.get("uid"), meta.get("generation"), gist(node))
-        made_of = (gpus, disks, *pods, *seen.values(), *around)
-        kept = self._kept.get((namespace, name))
+        made_of = (gpus, disks, *pods, *around)
+        kept, at, standing = self._kept.get((namespace, name)), now, dict[str, Server]()
         if (
             kept is not None
             and abs(now - kept.at) < LASTING
             and kept.of == is_now
             and _same(kept.made_of, made_of)
         ):
-            return kept.servers
+            at, standing = kept.at, kept.standing(seen)
+            if len(standing) == len(kept.servers):
+                return kept.servers
         try:
             spec = OllamaNodeSpec.model_validate(node["spec"])
         except ValidationError:
             return []
-        servers = servers_of(node, spec, pods, known, seen, now, devices=gpus, disks=disks)
-        self._kept[namespace, name] = _Kept(is_now, made_of, now, servers)
+        servers = servers_of(
+            node, spec, pods, known, seen, now, devices=gpus, disks=disks, standing=standing
+        )
+        self._kept[namespace, name] = _Kept(is_now, made_of, seen, at, servers)
         return servers
 
 

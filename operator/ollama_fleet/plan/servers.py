@@ -139,17 +139,21 @@ def servers_of(
     rivals: Iterable[Object] = (),
     devices: Devices | None = None,
     disks: Disks | None = None,
+    standing: Mapping[str, Server] | None = None,
 ) -> list[Server]:
     """Every server of an OllamaNode. ``probes`` are by URL; ``rivals`` may hold the GPUs that its
-    pods wait for."""
+    pods wait for; those ``standing``, by their pod's name, are as they were."""
     name = node["metadata"]["name"]
     labels = node["metadata"].get("labels") or {}
     stores = disks or Disks()
     if spec.external is not None:
         return [_checked(_external(name, labels, spec, probes, now), elsewhere(), stores, spec)]
     everyone, known = [*pods, *rivals], devices or Devices()
-    found = []
+    found, same = [], standing or {}
     for pod in pods:
+        if (as_before := same.get(pod["metadata"]["name"])) is not None:
+            found.append(as_before)
+            continue
         one = _pod_server(name, labels, spec, pod, everyone, kubernetes_nodes, probes, now, known)
         store = stores.store(name, pod, kubernetes_nodes.get(one.kubernetes_node or ""))
         found.append(_checked(one, store, stores, spec))

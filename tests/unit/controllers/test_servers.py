@@ -1,7 +1,8 @@
 """Servers are put together once, and again only where something about them is another."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -51,6 +52,7 @@ class World:
         probes = cast(Probes, self.probes)
         self.stores = Stores(context, facts, cast(Shapes, type("None", (), {"known": {}})))
         self.servers = Servers(context, probes, self.stores)
+        self._anew = partial(Servers, context, probes, self.stores)
         for number in range(NODES):
             self.put("OllamaNode", f"n{number}", spec={"replicas": EACH})
             for server in range(EACH):
@@ -62,12 +64,15 @@ class World:
 
         monkeypatch.setattr(subject, "servers_of", making)
 
-    def put(self, kind: str, name: str, *, spec: Object, **meta: Any) -> None:
+    def put(
+        self, kind: str, name: str, *, spec: Object, status: Object | None = None, **meta: Any
+    ) -> None:
         self._version += 1
         group = "ollamafleet.dev/v1alpha1" if kind == "OllamaNode" else "v1"
         place = {} if kind == "Node" else {"namespace": "llm"}
         about = {"name": name, "uid": name, "resourceVersion": str(self._version), **place, **meta}
-        self.store.put({"apiVersion": group, "kind": kind, "metadata": about, "spec": spec})
+        made = {"apiVersion": group, "kind": kind, "metadata": about, "spec": spec}
+        self.store.put(made | {"status": status or {}})
 
     def status(self, name: str, **server: object) -> None:
         node = self.store.get(OLLAMA_NODE, "llm", name)
@@ -79,10 +84,18 @@ class World:
     def pod(self, number: int, server: int, machine: str = "m") -> None:
         labels = {"ollamafleet.dev/ollamanode": f"n{number}"}
         spec = {"nodeName": machine, "containers": []}
-        self.put("Pod", f"n{number}-{server}", spec=spec, labels=labels)
+        status = {"podIP": f"10.0.{number}.{server}"}
+        self.put("Pod", f"n{number}-{server}", spec=spec, status=status, labels=labels)
 
     def all(self) -> list[Server]:
         return self.servers.of("llm", lambda name, labels: True)
+
+    def of(self, nodes: Collection[str]) -> list[Server]:
+        return self.servers.of("llm", lambda name, labels: name in nodes)
+
+    def fresh(self, nodes: Collection[str]) -> list[Server]:
+        """Put together by one who remembers nothing."""
+        return self._anew().of("llm", lambda name, labels: name in nodes)
 
     def anew(self) -> list[str]:
         """Which OllamaNodes' were put together since the last time."""
@@ -144,12 +157,42 @@ def test_a_change_of_one_pod_concerns_its_ollamanode_alone(world: World) -> None
     assert world.anew() == ["n3"]
 
 
-def test_what_one_server_says_concerns_its_ollamanode_alone(world: World) -> None:
-    world.all()
+def test_what_one_server_says_concerns_it_alone(world: World) -> None:
+    before = {one.name: one for one in world.all()}
     world.anew()
-    world.probes.said["llm/n9"] = {"http://10.0.0.9:11434": Probe(version="1")}
-    world.all()
-    assert world.anew() == ["n9"]
+    for word in ("1", "2"):
+        world.probes.said["llm/n9"] = {"http://10.0.9.4:11434": Probe(version=word)}
+        after = {one.name: one for one in world.all()}
+        assert world.anew() == ["n9"]
+        assert [name for name, one in after.items() if one is not before[name]] == ["n9-4"]
+        assert after["n9-4"].probe.version == word
+        before = after
+    assert world.all()
+    assert world.anew() == []
+    world.probes.said["llm/n9"] = {}
+    assert {one.probe.version for one in world.all()} == {None}
+
+
+async def test_by_chance_they_are_as_if_all_were_put_together_anew(
+    world: World, clock: FakeClock
+) -> None:
+    chance, few = random.Random(3), {"n0", "n1", "n2"}
+    asked = Probe(version="1", last_seen=clock.now())
+    words = (Probe(), asked, replace(asked, error="gone"), replace(asked, resident={"m": 1}))
+    for _ in range(200):
+        node, server = chance.randrange(3), chance.randrange(3)
+        match chance.randrange(5):
+            case 0:
+                world.pod(node, server, chance.choice(("m", "n")))
+            case 1:
+                world.put("Node", "n", spec={"unschedulable": chance.random() < 0.5})
+            case 2:
+                await clock.advance(chance.choice((1, 40)))
+            case _:
+                said = world.probes.said.get(f"llm/n{node}", {})
+                word = {f"http://10.0.{node}.{server}:11434": chance.choice(words)}
+                world.probes.said[f"llm/n{node}"] = {**said, **word}
+        assert world.of(few) == world.fresh(few)
 
 
 def test_a_machine_concerns_those_who_have_a_pod_there(world: World) -> None:
