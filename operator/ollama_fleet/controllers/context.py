@@ -77,8 +77,8 @@ class Settings:
     """Seconds between looks at a server that is well, and at the Secrets it is reached by."""
     resync_interval: float = 300.0
     """Seconds between lists of everything, which find what watches missed."""
-    max_parallel_pulls: int = 16
-    """Pulls at once, over all ModelDistributions."""
+    max_parallel_pulls: int | None = None
+    """Pulls at once, over all ModelDistributions; None: by the number of servers."""
     offline_after: float = 60.0
     """Seconds without an answer after which a server is Offline."""
     deployment: str = ""

@@ -132,10 +132,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add(
         "--max-parallel-pulls",
-        type=_count,
-        default=16,
+        type=_count_or_auto,
+        default="Auto",
         metavar="COUNT",
-        help="pulls at once over all ModelDistributions, which share them (%(default)s)",
+        help="pulls at once over all ModelDistributions, which share them; Auto: one for 10 "
+        "servers, 16 at least (%(default)s)",
     )
     add_mirror(parser, "that servers pull through")
     add(
@@ -154,9 +155,13 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _count(text: str) -> int:
+def _count_or_auto(text: str) -> int | None:
+    if text == "Auto":
+        return None
     if not text.isdigit() or not 1 <= int(text) <= 10000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no count: give a number from 1 to 10000")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no count: give a number from 1 to 10000, or Auto"
+        )
     return int(text)
 
 

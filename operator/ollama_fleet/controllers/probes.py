@@ -120,6 +120,10 @@ class Probes:
         """Whether this server is probed already."""
         return url in self._groups.get(group, ())
 
+    def count(self) -> int:
+        """How many servers are probed."""
+        return sum(map(len, self._groups.values()))
+
     def client(self, group: str, url: str) -> OllamaClient:
         """A client of the caller's own that reaches the server as it was last reached."""
         one = self._groups.get(group, {}).get(url)

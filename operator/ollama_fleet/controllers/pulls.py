@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)
 REPORT_INTERVAL = 2.0
 """Seconds for which an owner's figures stand: its status is written no more often for them."""
 
+LEAST, SERVERS = 16, 10
+"""Pulls at once, unless the operator is told how many: one for so many servers, and so many at
+least."""
+
 LASTING = 1.0
 """Seconds of verifying after which that is told: mostly it is over before."""
 
@@ -90,12 +94,12 @@ class Pulls:
         probes: Probes,
         clock: Clock,
         metrics: CollectorRegistry,
-        limit: int,
+        limit: int | None,
     ) -> None:
         self._background = background
         self._probes = probes
         self._clock = clock
-        self._turns = Turns(limit, clock)
+        self._turns = Turns(lambda: limit or max(LEAST, probes.count() // SERVERS), clock)
         self._running: dict[str, _Pull] = {}
         self._failures: dict[str, Failure] = {}
         self._owners: dict[str, str] = {}

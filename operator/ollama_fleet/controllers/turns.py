@@ -15,7 +15,7 @@ tells of pulls that ended begins the next ones too."""
 class Turns:
     """Who may start how many pulls, and who waits for a place."""
 
-    def __init__(self, limit: int, clock: Clock) -> None:
+    def __init__(self, limit: Callable[[], int], clock: Clock) -> None:
         self._limit = limit
         self._clock = clock
         self._waiting: dict[str, tuple[int, Callable[[], None]]] = {}
@@ -73,11 +73,11 @@ class Turns:
         order = sorted(
             demands, key=lambda one: (not self._has_turn(one), self._served.get(one, 0), one)
         )
-        return shares(self._limit, demands, order)
+        return shares(self._limit(), demands, order)
 
     def _has_turn(self, owner: str) -> bool:
         began = self._began.get(owner)
         return began is not None and self._clock.monotonic() - began < TURN
 
     def _room(self, running: Mapping[str, int]) -> int:
-        return self._limit - sum(running.values())
+        return self._limit() - sum(running.values())

@@ -15,14 +15,15 @@ def test_periods_are_durations() -> None:
 
 
 def test_how_many_pulls_run_at_once() -> None:
-    assert parser().parse_args([]).max_parallel_pulls == 16
+    assert parser().parse_args([]).max_parallel_pulls is None
+    assert parser().parse_args(["--max-parallel-pulls=Auto"]).max_parallel_pulls is None
     assert parser().parse_args(["--max-parallel-pulls=3"]).max_parallel_pulls == 3
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("--max-parallel-pulls=0", "'0' is no count: give a number from 1 to 10000"),
+        ("--max-parallel-pulls=0", "'0' is no count: give a number from 1 to 10000, or Auto"),
         ("--max-parallel-pulls=all", "'all' is no count"),
         ("--probe-interval=5", "is not a duration: write 20s"),
         ("--offline-after=soon", "is not a duration: write 20s"),

@@ -53,6 +53,12 @@ class FakeServer:
 
 
 class FakeProbes:
+    def __init__(self, servers: int = 1) -> None:
+        self._servers = servers
+
+    def count(self) -> int:
+        return self._servers
+
     async def refresh(self, group: str, url: str) -> None:
         assert (group, url) == ("ns/a", ORDER.url)
 
@@ -282,6 +288,18 @@ async def test_who_waits_for_a_place_is_called_when_one_is_free(
     assert pulls.places("ns/o", 1, lambda: called.append("o")) == 0
     pulls.forget("ns/n")
     assert called == ["n", "o"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "servers", "places"),
+    [(None, 0, 16), (None, 169, 16), (None, 170, 17), (None, 1000, 100), (3, 1000, 3)],
+)
+async def test_a_large_fleet_pulls_more_at_once(
+    clock: FakeClock, limit: int | None, servers: int, places: int
+) -> None:
+    probes: Any = FakeProbes(servers)
+    pulls = Pulls(Background(), probes, clock, CollectorRegistry(), limit)
+    assert pulls.places("ns/m", 500, lambda: None) == places
 
 
 async def test_failures_are_counted_by_reason(

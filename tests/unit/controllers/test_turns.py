@@ -41,7 +41,7 @@ class Later:
 def owners(
     limit: int, *names: str, clock: Clock | None = None
 ) -> tuple[Turns, Counter[str], list[Owner]]:
-    turns, running = Turns(limit, clock or cast(Clock, Later())), Counter[str]()
+    turns, running = Turns(lambda: limit, clock or cast(Clock, Later())), Counter[str]()
     return turns, running, [Owner(turns, name, running) for name in names]
 
 
