@@ -6,7 +6,8 @@ import ssl
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
@@ -231,14 +232,31 @@ class Transport:
 
 
 async def _load(kubeconfig: str | None, context: str | None) -> Configuration:
-    """KUBECONFIG first, then a pod's service account, then the home directory's file."""
+    """Where the API server is, how to reach it, and the credentials."""
     configuration = Configuration()
+    await _read(configuration, kubeconfig, context)
+    configuration.proxy = configuration.proxy or _proxy(configuration.host)
+    # or each request would look for a proxy, and for credentials in a netrc, in threads
+    configuration.client_session_kwargs = {"trust_env": False}
+    return configuration
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for an address."""
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+async def _read(configuration: Configuration, kubeconfig: str | None, context: str | None) -> None:
+    """KUBECONFIG first, then a pod's service account, then the home directory's file."""
     files = kubeconfig or os.environ.get("KUBECONFIG")
     home = str(Path.home() / ".kube" / "config")
     try:
         if not files and "KUBERNETES_SERVICE_HOST" in os.environ:
             load_incluster_config(configuration)
-            return configuration
+            return
         if not files and not _exists(home):
             raise ConfigError(
                 "no kubeconfig: set KUBECONFIG to one, or run inside Kubernetes "
@@ -256,7 +274,6 @@ async def _load(kubeconfig: str | None, context: str | None) -> Configuration:
         raise ConfigError(f"cannot read kubeconfig {files}: {error.strerror}") from None
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError):
         raise ConfigError(f"{files} is not a kubeconfig: it is no YAML of that form") from None
-    return configuration
 
 
 async def _authorization(configuration: Configuration) -> str | None:
