@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +92,12 @@ def _type(value: Value) -> str:
     schema = value.schema
     if "enum" in schema:
         return " or ".join(f"`{one}`" for one in schema["enum"])
-    kinds = [schema.get("type") or _kind(value.default)]
-    for choice in ("anyOf", "oneOf"):
-        kinds = [one["type"] for one in schema.get(choice, ())] or kinds
-    kinds = kinds[0] if isinstance(kinds[0], list) else kinds
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(_type(replace(value, schema=one)) for one in choices)
+    kind = schema.get("type") or _kind(value.default)
+    kinds = kind if isinstance(kind, list) else [kind]
     return " or ".join(_named(kind, value) for kind in kinds)
 
 

@@ -115,7 +115,9 @@ def _remembering(
     if spec.external is not None:
         return everyone
     return [
-        replace(one, restoring=restoring(before.get(one.name, {}), one, observed.named))
+        one
+        if (models := restoring(before.get(one.name, {}), one, observed.named)) == one.restoring
+        else replace(one, restoring=models)
         for one in everyone
     ]
 

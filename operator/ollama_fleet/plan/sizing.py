@@ -27,7 +27,7 @@ compute buffer is fitted to logs: tests/unit/plan/test_sizing.py has them, with 
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from ollama_fleet.api.modeldistribution import Sizing
@@ -157,6 +157,11 @@ class Fit:
         return self.has is None or self.need <= self.has
 
     def __str__(self) -> str:
+        return self._told
+
+    @cached_property
+    def _told(self) -> str:
+        # said of each server at each plan, and the same verdict holds for many
         need, has = amounts(self.need, self.has)
         how = str(self.load)
         if self.estimated:

@@ -68,7 +68,7 @@ async def test_a_proxy_that_is_away_is_told(
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
     async with await Kube.connect(str(cluster.kubeconfig)) as kube:
-        with pytest.raises(Unavailable, match="127.0.0.1:1"):
+        with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
             await kube.list_page(NODE, limit=1)
 
 
