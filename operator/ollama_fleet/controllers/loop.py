@@ -18,6 +18,8 @@ Outcome = Literal["ok", "transient", "error"]
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 300.0
 LONGEST_JITTER = 3.0
 """Seconds."""
+BUSY = 5.0
+"""Seconds for which a key counts as busy that was reconciled."""
 _HEARTBEAT = 10.0
 _QUIET = 30.0
 _JUMP = 2.0
@@ -78,6 +80,7 @@ class Loop:
         self._failures: dict[Key, int] = {}
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._again: dict[Key, float] = {}
+        self._ran: dict[Key, float] = {}
         self._quiet_until = clock.monotonic()
         self._ahead = self._now_ahead()
         self.last_beat = clock.monotonic()
@@ -91,6 +94,12 @@ class Loop:
             self._again[key] = min(due, self._again.get(key, due))
         else:
             self._schedule(key, max(due, self._soon(key)))
+
+    def busy(self) -> int:
+        """How many keys were reconciled of late."""
+        since = self._clock.monotonic() - BUSY
+        self._ran = {key: ended for key, ended in self._ran.items() if ended > since}
+        return len(self._ran)
 
     def __len__(self) -> int:
         """How many keys are due now or running."""
@@ -178,7 +187,7 @@ class Loop:
             log.exception("%s: failed by a defect; trying again in %.3g s", key, after)
         finally:
             del self._running[key]
-        now = self._clock.monotonic()
+        now = self._ran[key] = self._clock.monotonic()
         self._observe(key, outcome, now - began)
         if outcome == "ok":
             self._failures.pop(key, None)

@@ -108,7 +108,7 @@ class OllamaNodes:
         key = Key(OLLAMA_NODE, namespace, name)
         self._loads.want(group, latest.loads, lambda: self._context.loop.mark(key))
         after = soonest(size_due, usage_due, result.requeue_after)
-        return Result(after, rest(self._context.store, len(pods)))
+        return Result(after, rest(self._context.loop.busy(), len(pods)))
 
     async def _see_off(self, group: str, pods: list[Object]) -> Result:
         """The OllamaNode is gone; its pods, on their way out, still finish what they do."""
@@ -203,7 +203,7 @@ class OllamaNodes:
         """A server said something new: its OllamaNode, and whoever uses its models, are to hear of
         it; soon enough where it is nothing but what models it has."""
         store = self._context.store
-        within = hearsay(store) if models else 0.0
+        within = hearsay(self._context.loop.busy()) if models else 0.0
         for key in (Key(OLLAMA_NODE, namespace, name), *planning_with(store, namespace, name)):
             self._context.loop.mark(key, within)
 

@@ -1,28 +1,22 @@
-"""How fast to plan: the more there is to plan for, the longer what happens to each is gathered.
+"""How fast to plan: the more is going on, the longer what happens to each object is gathered.
 
 What happens to one thing is news several times within a moment, its own status among them, and
 whoever plans does so with all of it. So all plans together stay within a share of a core, however
-many objects there are, and a plan of a large fleet tells of more.
+many objects change, and a plan amid many tells of more.
 """
-
-from ollama_fleet.controllers.store import Store
-from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION, OLLAMA_NODE, ROUTER
 
 _LEAST, _MOST = 0.5, 2.0
 _PER_OBJECT, _PER_SERVER = 0.01, 0.003
 _HEARD, _HEARD_PER_OBJECT = 5.0, 0.03
 
 
-def rest(store: Store, servers: int) -> float:
-    """Seconds that whoever has planned with so many servers rests before the next plan."""
-    return max(_LEAST, _PER_SERVER * servers, min(_MOST, _PER_OBJECT * _objects(store)))
+def rest(busy: int, servers: int) -> float:
+    """Seconds that whoever has planned with so many servers rests before the next plan, where so
+    many objects were planned for of late."""
+    return max(_LEAST, _PER_SERVER * servers, min(_MOST, _PER_OBJECT * busy))
 
 
-def hearsay(store: Store) -> float:
+def hearsay(busy: int) -> float:
     """Seconds within which it is soon enough to hear what models a server has, for those who did
     not pull them: there are many of them, and mostly it concerns none."""
-    return min(_HEARD, _HEARD_PER_OBJECT * _objects(store))
-
-
-def _objects(store: Store) -> int:
-    return sum(map(store.count, (OLLAMA_NODE, MODEL_DISTRIBUTION, ROUTER)))
+    return min(_HEARD, _HEARD_PER_OBJECT * busy)

@@ -203,7 +203,7 @@ class ModelDistributions:
         notes = (*made.plan.notes, *prune.notes(removed))
         plan = replace(made.plan, notes=notes, requeue_after=after)
         result = await carry_out(self._context, wanted, lambda _: plan)
-        return replace(result, rest=rest(self._context.store, len(servers)))
+        return replace(result, rest=rest(self._context.loop.busy(), len(servers)))
 
     async def _prune(
         self,

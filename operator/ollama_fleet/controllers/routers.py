@@ -67,7 +67,7 @@ class Routers:
             return plan
 
         result = await carry_out(context, wanted, look)
-        return replace(result, rest=rest(context.store, planned))
+        return replace(result, rest=rest(context.loop.busy(), planned))
 
     def _look(
         self, wanted: Object, troubles: tuple[Trouble, ...], unread: Mapping[str, str]

@@ -93,10 +93,6 @@ class Store:
         """Another number after every change of a kind, in one namespace or anywhere."""
         return self._revisions[kind, namespace]
 
-    def count(self, kind: Kind) -> int:
-        """How many objects of a kind there are anywhere."""
-        return sum(map(len, self._objects[kind].values()))
-
     def list(
         self,
         kind: Kind,

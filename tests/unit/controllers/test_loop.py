@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from ollama_fleet.controllers.loop import Key, Loop, Outcome, Result, TransientError
+from ollama_fleet.controllers.loop import BUSY, Key, Loop, Outcome, Result, TransientError
 from ollama_fleet.kube import Invalid, TooManyRequests, Unavailable
 from ollama_fleet.kube.kinds import OLLAMA_NODE
 from tests.unit.controllers.conftest import FakeClock, settle
@@ -400,3 +400,16 @@ async def test_what_is_wanted_again_at_once_waits_for_the_rest(recorder: Recorde
         loop.mark(A)
         await recorder.clock.advance(2.5)
     assert recorder.times == [0.0, 1.0, 2.0]
+
+
+async def test_who_was_reconciled_of_late_is_busy(recorder: Recorder) -> None:
+    async with running(recorder) as loop:
+        assert loop.busy() == 0
+        loop.mark(A)
+        await recorder.clock.advance(BUSY - 1)
+        loop.mark(A)
+        loop.mark(B)
+        await recorder.clock.advance(1.5)
+        assert loop.busy() == 2
+        await recorder.clock.advance(BUSY)
+        assert loop.busy() == 0
