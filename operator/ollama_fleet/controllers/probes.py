@@ -22,6 +22,9 @@ from ollama_fleet.plan.troubles import Trouble
 log = logging.getLogger(__name__)
 
 INTERVAL, RETRY = 30.0, 5.0
+VERSION_EVERY = 10
+"""Probes of a server that is well to one that asks for its version as well: only a start can have
+changed that, which most often shows itself."""
 FOR_EVER = timedelta(days=3650)
 """A model that stays in memory for longer was put there for good: Ollama says some 290 years."""
 
@@ -47,6 +50,8 @@ class _Followed:
         self.round = 0
         self.task: asyncio.Task[None] | None = None
         self.life: str | None = None
+        self.started = False
+        """Whether it has begun another life since it was asked for its version."""
         self.changed: Changed = lambda models: None
 
 
@@ -107,6 +112,7 @@ class Probes:
             one = self._groups.get(group, {}).get(url)
             if one is not None and one.life != life:
                 if one.life is not None:
+                    one.started = True
                     one.poke.set()
                 one.life = life
 
@@ -202,11 +208,14 @@ class Probes:
             one.client = OllamaClient(one.url, access, self._timeout)
         if one.secrets == refs:
             one.access = access
-        return await self._ask(one.client, one.probe)
+        return await self._ask(one.client, one)
 
-    async def _ask(self, client: OllamaClient, before: Probe) -> Probe:
+    async def _ask(self, client: OllamaClient, one: _Followed) -> Probe:
+        before, started, one.started = one.probe, one.started, False
+        version = None if started or one.round % VERSION_EVERY == 0 else before.version
         try:
-            version = await client.version()
+            if version is None or before.error is not None:
+                version = await client.version() or "unknown"
             listed = await client.tags()
             resident = await client.ps()
         except OllamaError as error:
@@ -215,7 +224,7 @@ class Probes:
         now = self._clock.now()
         digests = {one.name: one.digest for one in listed}
         return Probe(
-            version=version or "unknown",
+            version=version,
             installed=installed(listed),
             resident={_name(one.name): one.size_vram or one.size for one in resident},
             lasting=frozenset(

@@ -9,7 +9,7 @@ import pytest
 
 from ollama_fleet.api.access import Access, SecretRefs
 from ollama_fleet.controllers.context import Background
-from ollama_fleet.controllers.probes import INTERVAL, RETRY, Probes
+from ollama_fleet.controllers.probes import INTERVAL, RETRY, VERSION_EVERY, Probes
 from ollama_fleet.ollama.errors import Unreachable
 from ollama_fleet.ollama.wire import InstalledModel, ResidentModel
 from tests.unit.controllers.conftest import FakeClock, settle
@@ -23,6 +23,7 @@ class FakeServer:
     models: list[str] = []
     resident: list[ResidentModel] = []
     asked = 0
+    runs = "0.35.1"
     fails: Exception | None = None
     gate = asyncio.Event()
 
@@ -33,12 +34,12 @@ class FakeServer:
         pass
 
     async def version(self) -> str:
+        return self.runs
+
+    async def tags(self) -> list[InstalledModel]:
         type(self).asked += 1
         if self.fails is not None:
             raise self.fails
-        return "0.35.1"
-
-    async def tags(self) -> list[InstalledModel]:
         found = list(self.models)
         await self.gate.wait()
         return [InstalledModel(name=name, digest="a" * 64, size=1) for name in found]
@@ -54,6 +55,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> type[FakeServer]:
         "models": [],
         "resident": [],
         "asked": 0,
+        "runs": "0.35.1",
         "fails": None,
         "gate": asyncio.Event(),
     }.items():
@@ -169,6 +171,33 @@ async def test_a_server_that_began_another_life_is_asked_at_once(
         probes.lives("ns/a", {URL: life, "http://elsewhere:11434": "1"})
         await settle()
         assert server.asked == asked
+
+
+async def test_another_version_is_noticed(
+    server: type[FakeServer], probes: Probes, clock: FakeClock
+) -> None:
+    def version() -> str | None:
+        return probes.seen("ns/a")[URL].version
+
+    probes.follow("ns/a", [URL], SecretRefs(), lambda models: None)
+    probes.lives("ns/a", {URL: "1"})
+    await settle()
+    server.runs = "0.36.0"
+    await clock.advance(2 * INTERVAL)
+    assert version() == "0.35.1"
+    await clock.advance(VERSION_EVERY * INTERVAL)
+    assert version() == "0.36.0"
+
+    server.runs = "0.37.0"
+    probes.lives("ns/a", {URL: "2"})
+    await settle()
+    assert version() == "0.37.0"
+
+    server.runs, server.fails = "0.38.0", Unreachable("gone")
+    await clock.advance(INTERVAL + 2)
+    server.fails = None
+    await clock.advance(RETRY + 1)
+    assert version() == "0.38.0"
 
 
 @pytest.mark.parametrize(
