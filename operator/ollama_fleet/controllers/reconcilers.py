@@ -48,6 +48,7 @@ from ollama_fleet.plan.demands import key
 from ollama_fleet.plan.result import soonest
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.shapes import holders
+from ollama_fleet.plan.tasknotes import Told
 from ollama_fleet.plan.tasks import RegistryFact, Seen, failures_from_status
 
 WAITING = 30.0
@@ -126,6 +127,7 @@ class ModelDistributions:
         self._wanted = wanted
         self._planned: set[tuple[str, str]] = set()
         self._comparisons = Comparisons()
+        self._told: dict[str, tuple[object, Told]] = {}
 
     async def reconcile(self, namespace: str, name: str) -> Result:
         """Start and stop pulls as one ModelDistribution wants, and report."""
@@ -135,6 +137,7 @@ class ModelDistributions:
             self._pulls.forget(owner)
             self._comparisons.forget(owner)
             self._planned.discard((namespace, name))
+            self._told.pop(owner, None)
             return Result()
         if not fleet_known(self._context, self._probes, namespace):
             return Result(NOT_YET)
@@ -168,10 +171,12 @@ class ModelDistributions:
         own = Key(MODEL_DISTRIBUTION, namespace, name)
         servers = self._servers.of(namespace, means)
         now = self._context.clock.now()
+        uid, told = self._told.get(owner, (None, None))
         around = distribution.Around(
             self._wanted.of(namespace),
             shared_urls(self._context),
             manifests_of(self._context, namespace, name),
+            told if uid == wanted["metadata"].get("uid") else None,
         )
 
         def places(more: int) -> int:
@@ -203,6 +208,7 @@ class ModelDistributions:
         notes = (*made.plan.notes, *prune.notes(removed))
         plan = replace(made.plan, notes=notes, requeue_after=after)
         result = await carry_out(self._context, wanted, lambda _: plan)
+        self._told[owner] = (wanted["metadata"].get("uid"), made.told)
         return replace(result, rest=rest(self._context.loop.busy(), len(servers)))
 
     async def _prune(

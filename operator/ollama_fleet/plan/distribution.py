@@ -19,7 +19,8 @@ from ollama_fleet.plan.manifest import manifest, name_of
 from ollama_fleet.plan.result import Object, Plan
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.syncs import Comparable, Sync, compare
-from ollama_fleet.plan.taskreport import counted, notes_of, status_of
+from ollama_fleet.plan.tasknotes import Told, notes_of
+from ollama_fleet.plan.taskreport import counted, status_of
 from ollama_fleet.plan.tasks import (
     RUNNING,
     Running,
@@ -71,6 +72,8 @@ class Around:
     """URLs of servers that several OllamaNodes have."""
     manifests: Sequence[Object] = ()
     """The ConfigMaps of its manifest, in order."""
+    told: Told | None = None
+    """What was told of its tasks last; None: it is not known but by its status."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class DistributionPlan:
     """Whether what is installed was compared with the registry."""
     tidy: tuple[Leftover, ...] = ()
     """Second names of models, to be removed."""
+    told: Told = field(default_factory=lambda: Told.of(()))
+    """What this plan tells of the tasks."""
 
 
 def models_named(spec: ModelDistributionSpec) -> set[str]:
@@ -166,7 +171,7 @@ def plan_distribution(
             apply=kept,
             status=status,
             notes=(
-                *notes_of(tasks, starting, previous),
+                *notes_of(tasks, starting, around.told or Told.by_status(previous)),
                 *drifting(tasks, previous),
                 *transition(previous.get("conditions") or (), verdict),
             ),
@@ -177,6 +182,7 @@ def plan_distribution(
         delete=prune.to_delete(spec, idle, chosen, tasks, seen.arriving, around.shared),
         compared=sync.done,
         tidy=() if spec.dry_run else leftovers(chosen, seen.mirror, seen.arriving),
+        told=Told.of(tasks),
     )
 
 

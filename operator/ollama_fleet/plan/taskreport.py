@@ -1,14 +1,12 @@
-"""What a ModelDistribution's status and Events tell of its tasks."""
+"""What a ModelDistribution's status tells of its tasks."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from ollama_fleet.api.quantity import gib
 from ollama_fleet.api.taskstatus import ModelDistributionStatus, Progress, Summary, TaskStatus
-from ollama_fleet.plan.result import Note
 from ollama_fleet.plan.syncs import Sync
-from ollama_fleet.plan.tasks import RUNNING, Task
+from ollama_fleet.plan.tasks import Task
 from ollama_fleet.plan.times import rfc3339, span
 from ollama_fleet.plan.timetable import Timetable
 
@@ -111,34 +109,3 @@ def _fraction(task: Task) -> float:
     if not task.total:
         return 0.0
     return round(min(1.0, (task.completed or 0) / task.total), 4)
-
-
-def notes_of(
-    tasks: Iterable[Task], starting: Iterable[Task], previous: Mapping[str, Any]
-) -> tuple[Note, ...]:
-    """The Events for pulls that start, end well, or fail."""
-    before = {one["id"]: one for one in previous.get("tasks") or ()}
-    notes = [
-        Note("Normal", "PullStarted", f"pulling {task.model} to {task.server.name} ({task.why})")
-        for task in starting
-    ]
-    for task in tasks:
-        was = before.get(task.id, {})
-        if task.state == "Installed" and was.get("state") in RUNNING:
-            size = f", {gib(task.total)}" if task.total else ""
-            notes.append(
-                Note(
-                    "Normal",
-                    "PullCompleted",
-                    f"{task.model} is installed on {task.server.name}{size}, {task.digest}",
-                )
-            )
-        if task.attempts > was.get("attempts", 0) and task.failure is not None:
-            notes.append(
-                Note(
-                    "Warning",
-                    str(task.failure.reason),
-                    f"{task.model} on {task.server.name}: {task.failure.message}",
-                )
-            )
-    return tuple(notes)
