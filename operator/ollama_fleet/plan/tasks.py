@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.mirror import Mirror
@@ -16,7 +16,7 @@ from ollama_fleet.api.taskstatus import TaskState
 from ollama_fleet.plan.architecture import Architecture
 from ollama_fleet.plan.disk import Blobs, Store
 from ollama_fleet.plan.retries import next_try, remedy
-from ollama_fleet.plan.servers import Server
+from ollama_fleet.plan.servers import Installed, Server
 from ollama_fleet.plan.sizing import Fit, Weights
 from ollama_fleet.plan.syncs import Pair
 from ollama_fleet.plan.times import parsed, span
@@ -151,72 +151,80 @@ def canonical(model: str) -> str:
     return ModelName.parse(model).canonical
 
 
+class _Standing(NamedTuple):
+    """Where a task has got to, and why."""
+
+    state: TaskState
+    reason: Reason
+    message: str | None = None
+    next_attempt: datetime | None = None
+
+
 def plan_task(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime) -> Task:
     """The task as it stands: installed, running, failed, or what it waits for."""
     if task.undecided is not None:
         return replace(task, reason=task.undecided.reason, message=task.undecided.message)
-    return _judged(_standing(spec, task, seen, now))
-
-
-def _judged(task: Task) -> Task:
-    """With the verdict on its memory in the message, unless that has something else to tell."""
-    if task.fit is None or task.state in ("Failed", "Misfit"):
-        return task
-    told = task.message or task.why
-    if task.state in RUNNING:
-        return replace(task, message=f"{told}; {task.fit}")
-    if task.state == "Installed" and not task.fit.fits:
-        told = "it stays installed, and runs in part on the CPU, if at all"
-        return replace(task, reason=Reason.DOES_NOT_FIT, message=f"{task.fit}; {told}")
-    return replace(task, message=f"{task.fit}; {told}")
-
-
-def _standing(spec: ModelDistributionSpec, task: Task, seen: Seen, now: datetime) -> Task:
     fact = seen.registry.get(task.model, RegistryFact())
     failure = seen.failures.get(task.id)
-    if failure is not None:
-        task = replace(task, failure=failure, attempts=failure.attempts)
-    running = _kept(spec, task, seen)
     installed = task.server.probe.installed.get(task.model)
-    expected = task.pin or (failure and failure.reason == Reason.DIGEST_MISMATCH and fact.digest)
+    running = _kept(spec, task, seen)
+    good = installed is not None and _good(task, installed, fact, failure, seen)
+    drifted = installed is not None and not good
+    digest = installed.digest if installed and (drifted or running is None) else None
+    completed, total, speed = 0, fact.size, None
+    if running is not None:
+        reason = Reason.PULLING if running.state == "Pulling" else Reason.VERIFYING
+        stands = _Standing(running.state, reason, _pulling(running))
+        completed, total, speed = running.completed, running.total or fact.size, running.speed
+    elif installed is not None and good:
+        stands = _Standing("Installed", Reason.INSTALLED)
+        completed = total = installed.size
+    else:
+        stands = _not_installed(spec, task, drifted, fact, failure, seen.timetable, now)
+    stands = _judged(task, stands)
+    return replace(
+        task,
+        state=stands.state,
+        reason=stands.reason,
+        message=stands.message,
+        next_attempt=stands.next_attempt,
+        digest=digest,
+        completed=completed,
+        total=total,
+        speed=speed,
+        failure=failure,
+        attempts=failure.attempts if failure else 0,
+        drifted=drifted,
+        wanted=(task.pin or fact.digest) if drifted else None,
+        blobs=fact.blobs if running is None and not good else task.blobs,
+    )
+
+
+def _judged(task: Task, stands: _Standing) -> _Standing:
+    """With the verdict on its memory in the message, unless that has something else to tell."""
+    if task.fit is None or stands.state in ("Failed", "Misfit"):
+        return stands
+    told = stands.message or task.why
+    if stands.state in RUNNING:
+        return stands._replace(message=f"{told}; {task.fit}")
+    if stands.state == "Installed" and not task.fit.fits:
+        told = "it stays installed, and runs in part on the CPU, if at all"
+        return stands._replace(reason=Reason.DOES_NOT_FIT, message=f"{task.fit}; {told}")
+    return stands._replace(message=f"{task.fit}; {told}")
+
+
+def _good(
+    task: Task, installed: Installed, fact: RegistryFact, failure: Failure | None, seen: Seen
+) -> bool:
+    """Whether what is installed is what is wanted."""
     outdated = (
-        installed is not None
-        and not task.pin
+        not task.pin
         and (task.model, installed.digest) in seen.outdated
         and not fact.missing
         and fact.digest != installed.digest
     )
-    good = not outdated and installed is not None and expected in (None, False, installed.digest)
-    if installed is not None and not good:
-        task = replace(task, drifted=True, wanted=task.pin or fact.digest)
-    if running is not None:
-        return replace(
-            task,
-            state=running.state,
-            reason=Reason.PULLING if running.state == "Pulling" else Reason.VERIFYING,
-            message=_pulling(running),
-            completed=running.completed,
-            total=running.total or fact.size,
-            speed=running.speed,
-            digest=installed.digest if installed and not good else None,
-        )
-    if installed is not None and good:
-        return replace(
-            task,
-            state="Installed",
-            reason=Reason.INSTALLED,
-            digest=installed.digest,
-            completed=installed.size,
-            total=installed.size,
-        )
-    task = replace(
-        task,
-        digest=installed.digest if installed else None,
-        total=fact.size,
-        completed=0,
-        blobs=fact.blobs,
-    )
-    return _not_installed(spec, task, fact, failure, seen.timetable, now)
+    expected = task.pin or (failure and failure.reason == Reason.DIGEST_MISMATCH and fact.digest)
+    return not outdated and expected in (None, False, installed.digest)
 
 
 def _kept(spec: ModelDistributionSpec, task: Task, seen: Seen) -> Running | None:
@@ -237,104 +245,101 @@ def _too_large(spec: ModelDistributionSpec, task: Task) -> bool:
 def _not_installed(
     spec: ModelDistributionSpec,
     task: Task,
+    drifted: bool,
     fact: RegistryFact,
     failure: Failure | None,
     timetable: Timetable,
     now: datetime,
-) -> Task:
+) -> _Standing:
     if spec.suspend:
-        return replace(
-            task,
-            state="Paused",
-            reason=Reason.SUSPENDED,
-            message="suspended. Set spec.suspend to false to go on.",
-        )
+        message = "suspended. Set spec.suspend to false to go on."
+        return _Standing("Paused", Reason.SUSPENDED, message)
     if spec.pull_policy == "Never":
         state = "is not installed"
-        if task.drifted:
-            state = f"is {task.digest} there, wanted is {task.pin or fact.digest}"
-        return replace(
-            task,
-            state="Failed",
-            reason=Reason.DIGEST_MISMATCH if task.drifted else Reason.NOT_INSTALLED,
-            message=f"{task.model} {state}, and pullPolicy is Never.",
-        )
+        if drifted:
+            is_now = task.server.probe.installed[task.model].digest
+            state = f"is {is_now} there, wanted is {task.pin or fact.digest}"
+        reason = Reason.DIGEST_MISMATCH if drifted else Reason.NOT_INSTALLED
+        return _Standing("Failed", reason, f"{task.model} {state}, and pullPolicy is Never.")
     if fact.missing:
-        return replace(
-            task,
-            state="Failed",
-            reason=Reason.MODEL_NOT_FOUND,
-            message=f"{spec.source.registry} has no {task.model}. Correct the name or its tag.",
+        return _Standing(
+            "Failed",
+            Reason.MODEL_NOT_FOUND,
+            f"{spec.source.registry} has no {task.model}. Correct the name or its tag.",
         )
     if task.pin and fact.digest and fact.digest != task.pin:
-        return replace(
-            task,
-            state="Failed",
-            reason=Reason.DIGEST_MISMATCH,
-            message=f"{spec.source.registry} now gives {task.model} as {fact.digest}, the pin is "
+        return _Standing(
+            "Failed",
+            Reason.DIGEST_MISMATCH,
+            f"{spec.source.registry} now gives {task.model} as {fact.digest}, the pin is "
             f"{task.pin}. Pin the new digest after review, or name a registry that keeps the old "
             "one.",
         )
     if _too_large(spec, task):
-        told = f"{task.fit}; {task.why}. {_LESS}"
-        return replace(task, state="Misfit", reason=Reason.DOES_NOT_FIT, message=told)
+        return _Standing("Misfit", Reason.DOES_NOT_FIT, f"{task.fit}; {task.why}. {_LESS}")
     if task.server.state == "Unfit" and task.server.trouble is not None:
-        trouble = task.server.trouble
-        return replace(task, state="Misfit", reason=trouble.reason, message=trouble.message)
-    if failure is not None:
-        attempts = spec.rollout.retry.attempts
-        if failure.attempts >= attempts:
-            return replace(
-                task,
-                state="Failed",
-                reason=failure.reason,
-                message=f"{failure.message} ({failure.attempts} attempts, the last allowed). "
-                f"{remedy(failure.reason)}, then have it tried again: annotate it with "
-                "ollamafleet.dev/retry-at and the time, or change the spec.",
-            )
-        again = failure.attempts + failure.losses
-        due = next_try(spec.rollout.retry, task.id, failure.at, again)
-        if again and failure.at <= now < due and not timetable.shut:
-            which = f"Attempt {failure.attempts + 1} of {attempts}"
-            return replace(
-                task,
-                reason=Reason.BACKING_OFF,
-                next_attempt=due,
-                message=f"{failure.message} {'It goes on' if failure.losses else which} at "
-                f"{due.astimezone(UTC):%H:%M:%S} UTC.",
-            )
+        return _Standing("Misfit", task.server.trouble.reason, task.server.trouble.message)
+    if failure is not None and (tried := _tried(spec, task, failure, timetable, now)) is not None:
+        return tried
     if not task.server.reachable:
-        return replace(
-            task,
-            reason=Reason.SERVER_NOT_READY,
-            message=f"waits for the server, which is {task.server.state}.",
-        )
+        message = f"waits for the server, which is {task.server.state}."
+        return _Standing("Waiting", Reason.SERVER_NOT_READY, message)
     if fact.error is not None:
-        return replace(task, reason=fact.reason, message=fact.error)
-    if not task.server.store.takes(task.blobs):
-        return replace(task, state="Misfit", reason=Reason.NOT_ENOUGH_DISK, message=_no_room(task))
+        return _Standing("Waiting", fact.reason, fact.error)
+    if not task.server.store.takes(fact.blobs):
+        message = _no_room(task.server, fact.blobs)
+        return _Standing("Misfit", Reason.NOT_ENOUGH_DISK, message)
     if spec.dry_run:
         size = f" ({gib(fact.size)})" if fact.size else ""
         when = f" from {timetable.opening} on" if timetable.shut else ""
-        return replace(
-            task,
-            reason=Reason.DRY_RUN,
-            message=f"would be pulled{size}{when}. Set spec.dryRun to false.",
+        return _Standing(
+            "Waiting",
+            Reason.DRY_RUN,
+            f"would be pulled{size}{when}. Set spec.dryRun to false.",
         )
     if timetable.shut:
-        return replace(
-            task,
-            state="Paused",
-            reason=Reason.OUTSIDE_WINDOW,
-            message=f"waits for the window, which opens {timetable.opening}.",
+        return _Standing(
+            "Paused",
+            Reason.OUTSIDE_WINDOW,
+            f"waits for the window, which opens {timetable.opening}.",
         )
-    return replace(task, reason=Reason.PARALLEL_LIMIT, message="waits for another pull to end.")
+    return _Standing("Waiting", Reason.PARALLEL_LIMIT, "waits for another pull to end.")
 
 
-def _no_room(task: Task) -> str:
-    server, store = task.server, task.server.store
+def _tried(
+    spec: ModelDistributionSpec,
+    task: Task,
+    failure: Failure,
+    timetable: Timetable,
+    now: datetime,
+) -> _Standing | None:
+    """What a pull that failed waits for; None where it may be tried again now."""
+    attempts = spec.rollout.retry.attempts
+    if failure.attempts >= attempts:
+        return _Standing(
+            "Failed",
+            failure.reason,
+            f"{failure.message} ({failure.attempts} attempts, the last allowed). "
+            f"{remedy(failure.reason)}, then have it tried again: annotate it with "
+            "ollamafleet.dev/retry-at and the time, or change the spec.",
+        )
+    again = failure.attempts + failure.losses
+    due = next_try(spec.rollout.retry, task.id, failure.at, again)
+    if not again or timetable.shut or not failure.at <= now < due:
+        return None
+    which = "It goes on" if failure.losses else f"Attempt {failure.attempts + 1} of {attempts}"
+    return _Standing(
+        "Waiting",
+        Reason.BACKING_OFF,
+        f"{failure.message} {which} at {due.astimezone(UTC):%H:%M:%S} UTC.",
+        due,
+    )
+
+
+def _no_room(server: Server, blobs: Blobs) -> str:
+    store = server.store
     return (
-        f"needs {gib(store.lacks(task.blobs))}, free {gib(store.room or 0)} of "
+        f"needs {gib(store.lacks(blobs))}, free {gib(store.room or 0)} of "
         f"{gib(store.size or 0)} on {server.name} ({store.source}). {store.remedy}, or delete "
         "models there."
     )
