@@ -196,10 +196,10 @@ class Cluster:
             kill_group(int(path.read_text()))
 
     def token_kubeconfig(self, namespace: str, service_account: str, path: Path) -> Path:
-        """Write a kubeconfig that acts as a service account for an hour."""
+        """Write a kubeconfig that acts as a service account for a day."""
         account = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}"
         with self._client() as client:
-            answer = client.post(f"{account}/token", json={"spec": {"expirationSeconds": 3600}})
+            answer = client.post(f"{account}/token", json={"spec": {"expirationSeconds": 86400}})
             if answer.status_code >= 400:
                 raise ClusterError(str(answer.json().get("message")))
         token = answer.json()["status"]["token"]

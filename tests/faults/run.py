@@ -89,16 +89,18 @@ class Run:
         async with grounds.namespace() as namespace, Proxy(grounds.cluster) as proxy:
             async with operating(grounds, namespace, proxy, *OPTIONS) as operator:
                 keeping = asyncio.create_task(self._keep(operator))
+
+                def kill() -> None:
+                    operator.kill()
+                    self._killed.set()
+
                 try:
                     await self._prepare(namespace, proxy)
-
-                    def kill() -> None:
-                        operator.kill()
-                        self._killed.set()
-
                     proxy.fault = arm(kill)
                     await self._steps(namespace, proxy)
                     self._record.met = proxy.fault.met
+                except AssertionError as error:
+                    self._record.stuck.append(f"before the first step: {error}")
                 finally:
                     keeping.cancel()
             log = grounds.folder / namespace / "operator" / "log"
