@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec
 from ollama_fleet.console.wire import Distribution, Node, Router
 from ollama_fleet.kube import Object
-from ollama_fleet.plan.distribution import models_named
+from ollama_fleet.plan.demands import models_named
 
 
 def node(obj: Object) -> Node:

@@ -35,10 +35,12 @@ from ollama_fleet.controllers.usage import PodUsage
 from ollama_fleet.controllers.wanted import Wanted
 from ollama_fleet.kube import Object
 from ollama_fleet.kube.kinds import (
+    MODEL_DISTRIBUTION,
     OLLAMA_NODE,
     RESOURCE_CLAIM_TEMPLATE,
 )
 from ollama_fleet.plan import distribution, ollamanode
+from ollama_fleet.plan.demands import models_named
 from ollama_fleet.plan.drain import LOOK_AGAIN, Report, drained, ending
 from ollama_fleet.plan.observed import Observed
 from ollama_fleet.plan.result import Plan, soonest
@@ -145,7 +147,7 @@ class OllamaNodes:
         for demand in self._wanted.of(meta["namespace"]):
             spec = demand.spec
             if spec and distribution.means(spec.target, meta["name"], meta.get("labels") or {}):
-                found |= distribution.models_named(spec)
+                found |= models_named(spec)
         return frozenset(found)
 
     def _look(
@@ -199,13 +201,21 @@ class OllamaNodes:
             and (pod_ready(pod) or ending(pod) or self._probes.follows(group, url))
         ]
 
-    def _changed(self, namespace: str, name: str, models: bool) -> None:
+    def _changed(self, namespace: str, name: str, models: frozenset[str] | None) -> None:
         """A server said something new: its OllamaNode, and whoever uses its models, are to hear of
         it; soon enough where it is nothing but what models it has."""
-        store = self._context.store
-        within = hearsay(self._context.loop.busy()) if models else 0.0
-        for key in (Key(OLLAMA_NODE, namespace, name), *planning_with(store, namespace, name)):
-            self._context.loop.mark(key, within)
+        context, busy = self._context, self._context.loop.busy()
+        keys = planning_with(context.store, namespace, name)
+        for key in (Key(OLLAMA_NODE, namespace, name), *keys):
+            within = 0.0
+            if models is not None:
+                within = hearsay(busy, concerned=self._concerned(key, models))
+            context.loop.mark(key, within)
+
+    def _concerned(self, key: Key, models: frozenset[str]) -> bool:
+        return key.kind != MODEL_DISTRIBUTION or self._wanted.concerned(
+            key.namespace, key.name, models
+        )
 
 
 def _lives(pods: list[Object]) -> dict[str, str]:

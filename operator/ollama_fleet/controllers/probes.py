@@ -28,8 +28,9 @@ changed that, which most often shows itself."""
 FOR_EVER = timedelta(days=3650)
 """A model that stays in memory for longer was put there for good: Ollama says some 290 years."""
 
-Changed = Callable[[bool], None]
-"""Called with whether it is nothing but what models a server has."""
+Changed = Callable[[frozenset[str] | None], None]
+"""Called with the models that a server has, or no longer has, on disk or in memory, where nothing
+else is news."""
 ReadAccess = Callable[[str, SecretRefs], Awaitable[Access]]
 """Reads Secrets of a namespace; raises SecretError or KubeError."""
 
@@ -174,7 +175,7 @@ class Probes:
                 one.round += 1
                 one.answered.set()
                 if one.probe.error is not None or _news(before, one.probe):
-                    one.changed(_of_models(before, one.probe))
+                    one.changed(_models(before, one.probe))
                 pause = self._interval if one.probe.error is None else min(RETRY, self._interval)
                 await self._clock.wait(one.poke, pause * (0.9 + 0.2 * self._random()))
         finally:
@@ -263,9 +264,14 @@ def _news(before: Probe, after: Probe) -> bool:
     )
 
 
-def _of_models(before: Probe, after: Probe) -> bool:
-    """Whether what is new is nothing but what it has installed and in memory."""
-    return before.error is None is after.error and before.version == after.version
+def _models(before: Probe, after: Probe) -> frozenset[str] | None:
+    """The models that are all that is new; None where something else is."""
+    if before.error is not None or after.error is not None or before.version != after.version:
+        return None
+    installed = before.installed.items() ^ after.installed.items()
+    resident = before.resident.items() ^ after.resident.items()
+    names = {name for name, _ in (*installed, *resident)}
+    return frozenset(names | (before.lasting ^ after.lasting))
 
 
 def _name(name: str) -> str:

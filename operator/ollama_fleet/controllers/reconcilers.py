@@ -44,7 +44,7 @@ from ollama_fleet.kube.kinds import (
     ROUTER,
 )
 from ollama_fleet.plan import anew, distribution, prune
-from ollama_fleet.plan.demands import key
+from ollama_fleet.plan.demands import key, models_named
 from ollama_fleet.plan.result import soonest
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.shapes import holders
@@ -149,7 +149,7 @@ class ModelDistributions:
             self._pulls.places(owner, 0, lambda: None)
             return await carry_out(self._context, wanted, lambda _: refusal)
         self._recall(owner, wanted)
-        models = distribution.models_named(spec)
+        models = models_named(spec)
         expected = self._expected(spec, namespace)
         means = partial(distribution.means, spec.target)
         targeted = distribution.targeted(spec.target, self._servers.of(namespace, means))

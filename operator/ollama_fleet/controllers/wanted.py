@@ -1,11 +1,12 @@
 """What all ModelDistributions of a namespace want, read from the store."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from ollama_fleet.controllers.remembered import Remembered
 from ollama_fleet.controllers.store import Store
 from ollama_fleet.kube.kinds import MODEL_DISTRIBUTION
-from ollama_fleet.plan.demands import Demand, demand_of, in_order
+from ollama_fleet.plan.demands import Demand, demand_of, in_order, key
 
 
 class Wanted:
@@ -21,6 +22,14 @@ class Wanted:
         return self._demands[namespace].of(
             self._store.revision(MODEL_DISTRIBUTION, namespace), lambda: self._all(namespace)
         )
+
+    def concerned(self, namespace: str, name: str, models: Iterable[str]) -> bool:
+        """Whether a ModelDistribution may do something about any of these models: it names it, or
+        deletes what nobody names, or its wants are not known."""
+        demand = next((one for one in self.of(namespace) if one.name == name), None)
+        if demand is None or demand.spec is None or demand.spec.prune == "Unlisted":
+            return True
+        return not demand.named.isdisjoint(map(key, models))
 
     def _all(self, namespace: str) -> tuple[Demand, ...]:
         before, found = self._read.get(namespace, {}), {}

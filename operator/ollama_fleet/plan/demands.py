@@ -33,6 +33,11 @@ class Demand:
         return named(self.spec) if self.spec is not None else []
 
     @cached_property
+    def named(self) -> frozenset[str]:
+        """Every model it names, fallbacks and candidates included, by key."""
+        return frozenset(map(key, models_named(self.spec) if self.spec is not None else ()))
+
+    @cached_property
     def pinning(self) -> bool:
         """Whether it pins any model, and is to be followed."""
         dry_run = self.spec is not None and self.spec.dry_run
@@ -69,6 +74,13 @@ def meant(target: Target, server: Server) -> bool:
 def named(spec: ModelDistributionSpec) -> list[WantedModel]:
     """Every model that is listed for some server."""
     return [*(spec.models or ()), *(one for tier in spec.tiers or () for one in tier.models)]
+
+
+def models_named(spec: ModelDistributionSpec) -> set[str]:
+    """Every model the spec names, canonical: what the registry is asked about."""
+    names = [name for model in named(spec) for name in (model.name, *model.fallbacks)]
+    names += spec.best_fit.candidates if spec.best_fit else ()
+    return {canonical(name) for name in names}
 
 
 def listed(spec: ModelDistributionSpec, server: Server) -> list[WantedModel]:

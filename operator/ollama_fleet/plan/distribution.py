@@ -11,7 +11,7 @@ from ollama_fleet.api.servers import is_meant
 from ollama_fleet.plan import anew, preload, prune, timetable
 from ollama_fleet.plan.choice import choices, tier_of
 from ollama_fleet.plan.conditions import Verdict, conditions, transition
-from ollama_fleet.plan.demands import Demand, key, meant, named, pins_on
+from ollama_fleet.plan.demands import Demand, key, meant, pins_on
 from ollama_fleet.plan.disk import Blobs
 from ollama_fleet.plan.drift import contradicted, drifting
 from ollama_fleet.plan.leftovers import Leftover, leftovers
@@ -92,13 +92,6 @@ class DistributionPlan:
     """Second names of models, to be removed."""
     told: Told = field(default_factory=lambda: Told.of(()))
     """What this plan tells of the tasks."""
-
-
-def models_named(spec: ModelDistributionSpec) -> set[str]:
-    """Every model the spec names, canonical: what the registry is asked about."""
-    names = [name for model in named(spec) for name in (model.name, *model.fallbacks)]
-    names += spec.best_fit.candidates if spec.best_fit else ()
-    return {canonical(name) for name in names}
 
 
 def means(target: Target, name: str, labels: Mapping[str, str]) -> bool:

@@ -23,3 +23,4 @@ def test_who_has_planned_rests(busy: int, servers: int, seconds: float) -> None:
 @pytest.mark.parametrize(("busy", "seconds"), [(0, 0.0), (3, 0.09), (160, 4.8), (5000, 5.0)])
 def test_what_models_a_server_has_is_heard_of_soon_enough(busy: int, seconds: float) -> None:
     assert hearsay(busy) == pytest.approx(seconds)
+    assert hearsay(busy, concerned=False) == pytest.approx(6 * seconds)

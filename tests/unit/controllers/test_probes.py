@@ -125,18 +125,18 @@ async def test_a_server_is_silent_after_the_time_that_was_set(
 async def test_who_follows_is_told_whether_it_is_of_models_alone(
     clock: FakeClock, server: type[FakeServer], probes: Probes
 ) -> None:
-    heard: list[bool] = []
+    heard: list[frozenset[str] | None] = []
     probes.follow("ns/a", [URL], SecretRefs(), heard.append)
     await settle()
     server.models = ["llama3.2:1b"]
     await clock.advance(INTERVAL + 2)
-    assert heard == [False, True]
+    assert heard == [None, {"llama3.2:1b"}]
     server.fails = Unreachable("gone")
     await clock.advance(INTERVAL + 2)
-    assert not any(heard[2:])
+    assert set(heard[2:]) == {None}
     server.fails = None
     await clock.advance(RETRY + 1)
-    assert heard[-1] is False
+    assert heard[-1] is None
 
 
 async def test_everyone_who_follows_a_server_hears_of_it(

@@ -47,3 +47,27 @@ def test_each_is_read_once_and_again_when_it_has_changed(monkeypatch: pytest.Mon
     # deleted and made again, which begins with the first generation again
     store.put(distribution("b", "3", 1, "o"))
     assert [model.name for one in wanted.of("llm") for model in one.models] == ["m", "o"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "models", "concerned"),
+    [
+        ({"models": [{"name": "m"}]}, {"m:latest", "n:latest"}, True),
+        ({"models": [{"name": "M:Latest"}]}, {"m:latest"}, True),
+        ({"models": [{"name": "m"}]}, {"m:1b", "n:latest"}, False),
+        ({"models": [{"name": "m"}]}, set(), False),
+        ({"models": [{"name": "m", "fallbacks": ["n"]}]}, {"n:latest"}, True),
+        ({"tiers": [{"minMemory": "0", "models": [{"name": "n"}]}]}, {"n:latest"}, True),
+        ({"bestFit": {"candidates": ["m", "n"]}}, {"n:latest"}, True),
+        # it may delete whatever nobody names
+        ({"models": [{"name": "m"}], "prune": "Unlisted"}, {"n:latest"}, True),
+        ({"models": 3}, {"n:latest"}, True),
+    ],
+)
+def test_whom_models_concern(spec: Object, models: set[str], concerned: bool) -> None:
+    store = Store()
+    wanted = Wanted(store)
+    store.put({**distribution("a", "1"), "spec": spec})
+    store.put(distribution("b", "2", model="other"))
+    assert wanted.concerned("llm", "a", models) is concerned
+    assert wanted.concerned("llm", "gone", models)

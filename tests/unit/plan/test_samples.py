@@ -10,7 +10,7 @@ from ollama_fleet.api.modeldistribution import ModelDistributionSpec
 from ollama_fleet.plan import unsupported
 from ollama_fleet.plan.catalogue import BUILT_IN
 from ollama_fleet.plan.choice import choices
-from ollama_fleet.plan.distribution import models_named
+from ollama_fleet.plan.demands import models_named
 from ollama_fleet.plan.memory import Memory
 from ollama_fleet.plan.sizing import Weights
 from ollama_fleet.plan.tasks import RegistryFact
