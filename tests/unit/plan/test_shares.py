@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ollama_fleet.plan.shares import shares
+from ollama_fleet.plan.shares import TOGETHER, shares
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,11 @@ from ollama_fleet.plan.shares import shares
             {"a": 1} | dict.fromkeys("bcdefghi", 5),
             dict(zip("abcdefghi", [1, 2, 2, 2, 1, 0, 0, 0, 0], strict=True)),
         ),
+        (
+            8,
+            dict.fromkeys("abcdefgh", 5),
+            dict(zip("abcdefgh", [2] * 4 + [0] * 4, strict=True)),
+        ),
         (8, dict.fromkeys("abcde", 5), {"a": 2, "b": 2, "c": 2, "d": 2, "e": 0}),
         (8, dict.fromkeys("abcd", 5), dict.fromkeys("abcd", 2)),
         (2, {"a": 1, "b": 1, "c": 1}, {"a": 1, "b": 1, "c": 0}),
@@ -39,5 +44,6 @@ def test_all_is_given_and_nobody_is_worse_off_than_need_be(
     assert sum(parts.values()) == min(limit, sum(demands.values()))
     for one, part in parts.items():
         assert 0 <= part <= demands[one]
-        if part < demands[one] and 2 * len(parts) <= limit:
-            assert part >= max(parts.values()) - 1
+        if part < demands[one]:
+            apart = 1 if TOGETHER * len(parts) <= limit else TOGETHER
+            assert part >= max(parts.values()) - apart
