@@ -9,7 +9,17 @@ import pytest
 
 from ollama_fleet.api.keys import clients_in
 from tests.component.router.conftest import Serve, Start
-from tests.component.router.peers import CHAT, Backend, Client, Reply, chat, get, say
+from tests.component.router.peers import (
+    CHAT,
+    Backend,
+    Client,
+    Exchange,
+    Reply,
+    chat,
+    eventually,
+    get,
+    say,
+)
 
 KEY = "Authorization: Bearer one\r\n"
 ALIASES = [{"name": "fast", "targets": [{"model": "m"}], "fallbacks": ["n"]}]
@@ -215,6 +225,36 @@ async def test_what_spreading_gains_in_tokens(start: Start, serve: Serve, replic
         for _ in range(12):
             await chat(router.port, more=KEY)
     assert 10 * len(backend.exchanges) <= 100 + 10 * replicas
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+@pytest.mark.parametrize("limit", [1, 2, 7])
+async def test_what_spreading_gains_at_once(
+    start: Start, serve: Serve, replicas: int, limit: int
+) -> None:
+    """Nothing, but that each replica takes at least one; it does not matter what is asked for, nor
+    whether it waits here for a server."""
+    free = asyncio.Event()
+
+    async def held(exchange: Exchange) -> None:
+        await free.wait()
+        await say(b"hello")(exchange)
+
+    backend = await serve(held, parallel=1)
+    at_once = max(limit // replicas * replicas, replicas)
+    replies: list[asyncio.Task[Reply]] = []
+    for _ in range(replicas):
+        router = await start(backend, auth={"anonymous": False}, replicas=replicas)
+        guarded(router, one={"maxConcurrent": limit})
+        for turn in range(limit + 3):
+            body = json.dumps({"model": ("m", "M", "library/m", "m:latest")[turn % 4]}).encode()
+            replies.append(asyncio.create_task(chat(router.port, body, more=KEY)))
+    refused = len(replies) - at_once
+    await eventually(lambda: sum(reply.done() for reply in replies) >= refused)
+    assert {reply.result().status for reply in replies if reply.done()} == {429}
+    free.set()
+    statuses = [(await reply).status for reply in replies]
+    assert (statuses.count(200), statuses.count(429)) == (at_once, refused)
 
 
 async def test_listings_tell_of_nobody_elses_models(start: Start, serve: Serve) -> None:
