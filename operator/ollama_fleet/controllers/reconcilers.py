@@ -49,7 +49,8 @@ from ollama_fleet.plan.result import soonest
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.shapes import holders
 from ollama_fleet.plan.tasknotes import Told
-from ollama_fleet.plan.tasks import RegistryFact, Seen, failures_from_status
+from ollama_fleet.plan.taskreport import failures_from_status
+from ollama_fleet.plan.tasks import RegistryFact, Seen
 
 WAITING = 30.0
 """Seconds after which one that waits for the operator's limit looks for itself whether it may go

@@ -16,6 +16,7 @@ from ollama_fleet.plan.disk import Blobs
 from ollama_fleet.plan.drift import contradicted, drifting
 from ollama_fleet.plan.leftovers import Leftover, leftovers
 from ollama_fleet.plan.manifest import manifest, name_of
+from ollama_fleet.plan.pullname import pull_name
 from ollama_fleet.plan.result import Object, Plan
 from ollama_fleet.plan.servers import Server
 from ollama_fleet.plan.syncs import Comparable, Sync, compare
@@ -29,7 +30,6 @@ from ollama_fleet.plan.tasks import (
     canonical,
     held_back,
     plan_task,
-    pull_name,
     task_id,
     to_start,
 )

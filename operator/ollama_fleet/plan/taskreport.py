@@ -1,13 +1,14 @@
-"""What a ModelDistribution's status tells of its tasks."""
+"""What a ModelDistribution's status tells of its tasks, and is asked for of them."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.taskstatus import ModelDistributionStatus, Progress, Summary, TaskStatus
 from ollama_fleet.plan.syncs import Sync
-from ollama_fleet.plan.tasks import Task
-from ollama_fleet.plan.times import rfc3339, span
+from ollama_fleet.plan.tasks import Failure, Task
+from ollama_fleet.plan.times import parsed, rfc3339, span
 from ollama_fleet.plan.timetable import Timetable
 
 TASKS_SHOWN = 50
@@ -52,6 +53,23 @@ def status_of(
         last_sync=rfc3339(sync.last) if sync.last else None,
         outdated=sync.wire(),
     ).wire()
+
+
+def failures_from_status(status: Mapping[str, Any], generation: int) -> dict[str, Failure]:
+    """Failures as status tells them; none once the spec has changed, which starts afresh."""
+    if status.get("observedGeneration") != generation:
+        return {}
+    found = {}
+    for task in status.get("tasks") or ():
+        at = parsed(task.get("failedAt"))
+        if at is not None:
+            found[task["id"]] = Failure(
+                at,
+                task.get("attempts") or 0,
+                _reason(task.get("errorReason")),
+                task.get("error") or "",
+            )
+    return found
 
 
 def _progress(tasks: Iterable[Task]) -> Progress:
@@ -109,3 +127,10 @@ def _fraction(task: Task) -> float:
     if not task.total:
         return 0.0
     return round(min(1.0, (task.completed or 0) / task.total), 4)
+
+
+def _reason(text: object) -> Reason:
+    try:
+        return Reason(str(text))
+    except ValueError:
+        return Reason.PULL_FAILED

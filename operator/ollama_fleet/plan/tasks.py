@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.api.mirror import Mirror
 from ollama_fleet.api.modeldistribution import ModelDistributionSpec
-from ollama_fleet.api.names import DEFAULT_HOST, ModelName
+from ollama_fleet.api.names import ModelName
 from ollama_fleet.api.quantity import count_of, gib
 from ollama_fleet.api.taskstatus import TaskState
 from ollama_fleet.plan.architecture import Architecture
@@ -19,7 +19,7 @@ from ollama_fleet.plan.retries import next_try, remedy
 from ollama_fleet.plan.servers import Installed, Server
 from ollama_fleet.plan.sizing import Fit, Weights
 from ollama_fleet.plan.syncs import Pair
-from ollama_fleet.plan.times import parsed, span
+from ollama_fleet.plan.times import span
 from ollama_fleet.plan.timetable import Timetable
 from ollama_fleet.plan.troubles import Trouble
 
@@ -382,50 +382,8 @@ def held_back(task: Task) -> Task:
     )
 
 
-def failures_from_status(status: Mapping[str, Any], generation: int) -> dict[str, Failure]:
-    """Failures as status tells them; none once the spec has changed, which starts afresh."""
-    if status.get("observedGeneration") != generation:
-        return {}
-    found = {}
-    for task in status.get("tasks") or ():
-        at = parsed(task.get("failedAt"))
-        if at is not None:
-            found[task["id"]] = Failure(
-                at,
-                task.get("attempts") or 0,
-                _reason(task.get("errorReason")),
-                task.get("error") or "",
-            )
-    return found
-
-
-def _reason(text: object) -> Reason:
-    try:
-        return Reason(str(text))
-    except ValueError:
-        return Reason.PULL_FAILED
-
-
 def _pulling(running: Running) -> str:
     if running.state == "Verifying":
         return "verifying the digest"
     left = "" if running.eta is None else f", {span(running.eta)} left"
     return f"{gib(running.completed)} of {gib(running.total)}{left}" if running.total else "begins"
-
-
-def pull_name(
-    spec: ModelDistributionSpec, model: str, mirror: Mirror | None = None
-) -> tuple[str, bool]:
-    """The name to pull by, and whether that is in plain HTTP.
-
-    From another registry, and from a mirror, the name carries the host.
-    """
-    name = ModelName.parse(model)
-    own = name.host == DEFAULT_HOST
-    if own:
-        name = name.with_registry(spec.source.registry)
-    asked = mirror.name(name) if mirror and spec.source.mirror else None
-    if asked:
-        return asked.qualified, True
-    given = model if not own or spec.source.registry == DEFAULT_HOST else name.qualified
-    return given, spec.source.insecure

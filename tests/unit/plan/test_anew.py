@@ -9,7 +9,8 @@ import pytest
 from ollama_fleet.api.conditions import Reason
 from ollama_fleet.plan.anew import RETRY_AT, asked, begins, change, counting
 from ollama_fleet.plan.distribution import plan_distribution
-from ollama_fleet.plan.tasks import Failure, RegistryFact, Seen, failures_from_status, task_id
+from ollama_fleet.plan.taskreport import failures_from_status
+from ollama_fleet.plan.tasks import Failure, RegistryFact, Seen, task_id
 from ollama_fleet.plan.times import rfc3339
 from tests.unit.plan.objects import DIGEST, GIB, NOW, OTHER, Object, probe, resource, server
 

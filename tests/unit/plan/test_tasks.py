@@ -7,17 +7,15 @@ from typing import Any
 import pytest
 
 from ollama_fleet.api.conditions import Reason
-from ollama_fleet.api.modeldistribution import ModelDistributionSpec
 from ollama_fleet.plan.disk import Store
 from ollama_fleet.plan.distribution import plan_distribution
 from ollama_fleet.plan.retries import JITTER, spread
 from ollama_fleet.plan.servers import Server
+from ollama_fleet.plan.taskreport import failures_from_status
 from ollama_fleet.plan.tasks import (
     Failure,
     RegistryFact,
     Running,
-    failures_from_status,
-    pull_name,
 )
 from ollama_fleet.plan.troubles import Trouble
 from tests.unit.plan.objects import DIGEST, GIB, NOW, OTHER, Object, probe, resource, server
@@ -288,35 +286,6 @@ def test_a_lost_server_goes_on_later_and_is_no_attempt() -> None:
     task = only_task(plan(spec, server(), failures={TASK: lost}))
     assert (task["reason"], task["attempts"]) == ("BackingOff", 0)
     assert task["message"].startswith("the server was lost: no route. It goes on at 12:00:2")
-
-
-@pytest.mark.parametrize(
-    ("registry", "model", "name"),
-    [
-        ("registry.ollama.ai", LLAMA, LLAMA),
-        ("models.lan:5000", LLAMA, "models.lan:5000/library/llama3.1:8b"),
-        ("models.lan:5000", "hf.co/org/m:q4", "hf.co/org/m:q4"),
-    ],
-)
-def test_another_registry_is_part_of_the_name_to_pull(registry: str, model: str, name: str) -> None:
-    spec = ModelDistributionSpec.model_validate({**WANT, "source": {"registry": registry}})
-    assert pull_name(spec, model) == (name, False)
-
-
-@pytest.mark.parametrize(
-    ("source", "model", "name"),
-    [
-        ({}, LLAMA, "mirror:5000/library/llama3.1:8b"),
-        ({}, "HF.co/org/m:q4", "mirror:5000/HF_co___org/m:q4"),
-        ({"registry": "models.lan:80"}, LLAMA, "mirror:5000/models_lan__80___library/llama3.1:8b"),
-        ({"registry": "other.lan"}, LLAMA, "other.lan/library/llama3.1:8b"),
-        ({}, "other.lan/org/m:q4", "other.lan/org/m:q4"),
-        ({"mirror": False}, LLAMA, LLAMA),
-    ],
-)
-def test_what_a_mirror_serves_is_pulled_from_it(source: Object, model: str, name: str) -> None:
-    spec = ModelDistributionSpec.model_validate({**WANT, "source": source})
-    assert pull_name(spec, model, MIRROR) == (name, name.startswith(MIRROR.address))
 
 
 def test_servers_elsewhere_do_not_know_the_mirror() -> None:
