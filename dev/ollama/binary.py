@@ -148,10 +148,11 @@ def _debian(package: str, scratch: Path) -> Path:
 def _miniaudio(scratch: Path) -> bytes:
     """miniaudio.h, out of a source distribution on PyPI."""
     _say(f"fetching {_MINIAUDIO} for its header")
+    # not :all:, or pip would compile the tools that it reads a source distribution with
     pinned = scratch / "requirements.txt"
     pinned.write_text(f"{_MINIAUDIO} --hash=sha256:{_MINIAUDIO_SHA256}\n")
     _pip(
-        *("download", "--no-deps", "--no-binary", ":all:", "--require-hashes"),
+        *("download", "--no-deps", "--no-binary", "miniaudio", "--require-hashes"),
         *("-d", str(scratch), "-r", str(pinned)),
     )
     archive = next(scratch.glob("miniaudio-*.tar.gz"))
