@@ -80,10 +80,10 @@ def value_of(text: bytes | str) -> Any:
         text = text.decode("utf-8-sig")
     try:
         value = json.loads(text, parse_constant=_no_constant)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if "\\ud" in text.lower():
-        json.dumps(value, ensure_ascii=False).encode()
     return value
 
 

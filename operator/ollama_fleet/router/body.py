@@ -54,8 +54,9 @@ def read_body(body: bytes, *, may_use_name: bool = False) -> Body:
         raise _refused(f"the JSON holds more than {_MOST_VALUES} values")
     try:
         value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise _refused(_malformed(body)) from None
+    except orjson.JSONDecodeError as error:
+        deep = error.msg == "depth limit exceeded"
+        raise _refused(_TOO_DEEP if deep else _malformed(body)) from None
     if type(value) is not dict:
         kind = _GO_KINDS.get(type(value), "string")
         raise _refused(f"json: cannot unmarshal {kind} into a request: send a JSON object")
@@ -145,6 +146,8 @@ def _malformed(body: bytes) -> str:
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
             return "unexpected EOF"
         found = text[error.pos]
+        if error.msg.startswith("Illegal trailing comma"):  # which stands at the comma
+            found = text[error.pos + 1 :].lstrip()[0]
         shown = f"'{found}'" if found.isprintable() and found != "'" else ascii(found)
         return f"invalid character {shown} {_GO_PHRASES.get(error.msg, 'in JSON')}"
     return "the JSON holds a number or nesting that JSON does not have"
