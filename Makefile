@@ -107,6 +107,11 @@ test: check test-unit tools compiled ## everything
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-siege test-cluster
 	@$(MAKE) --no-print-directory test-docs
 
+SUITE ?= bookworm
+.PHONY: test-bare
+test-bare: ## what CI runs, in a Debian where nothing is installed (root, debootstrap; over an hour; SUITE=trixie)
+	@.ci/bare $(SUITE)
+
 .PHONY: image-test
 image-test: .venv.stamp ## build the image in earnest (root, buildah, debootstrap; two minutes)
 	@$(BIN)/pytest tests/image
